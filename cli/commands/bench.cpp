@@ -1,0 +1,230 @@
+// vicinal bench SPEC: what compiling costs, cold and cached, and what running costs.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include <nlohmann/json.hpp>
+
+#include "cli/device_run.h"
+#include "runtime/cpu/interpreter.h"
+#include "runtime/cuda/device_info.h"
+#include "runtime/kernel_impl.h"
+
+namespace vicinal::cli {
+namespace {
+
+using nlohmann::ordered_json;
+using Clock = std::chrono::steady_clock;
+
+struct Options {
+  ProblemOptions problem;
+  std::string backend = "auto", arch = "sm_90a", kernel;
+  int repeat = 20, compile_repeat = 5;
+  bool json = false;
+};
+
+struct Spread {
+  double median = 0, low = 0, high = 0;  // quartiles
+  std::size_t count = 0;
+};
+
+Spread spread(std::vector<double> x) {
+  if (x.empty()) return {};
+  std::sort(x.begin(), x.end());
+  return {x[x.size() / 2], x[x.size() / 4], x[x.size() * 3 / 4], x.size()};
+}
+
+template <class F>
+Result<double> milliseconds(F f) {
+  const auto start = Clock::now();
+  VICINAL_TRY_VOID(f());
+  return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+}
+
+class Bench {
+ public:
+  Bench(const Globals& globals, const Options& options) : globals_(globals), options_(options) {}
+
+  Result<int> run(const Spec& spec) {
+    VICINAL_TRY(HostProblem problem, make_problem(spec, options_.problem));
+    CompileOptions compile_options = problem.compile_options();
+    compile_options.kernel = options_.kernel;
+    for (Backend b : {Backend::automatic, Backend::interpreter, Backend::cpu, Backend::cuda})
+      if (name_of(b) == options_.backend) compile_options.backend = b;
+    VICINAL_TRY(const Kernel kernel, compile(spec, compile_options));
+    json_ = {{"schema", "vicinal.bench.v1"}, {"spec", spec.name()}, {"problem", problem.describe()}, {"path", kernel.info().path}};
+    print("{}: {}\n", spec.name(), problem.describe());
+    VICINAL_TRY_VOID(compile_times(kernel));
+    VICINAL_TRY_VOID(run_times(kernel, problem));
+    if (options_.json) fmt::print("{}\n", json_.dump(2));
+    return int{kOk};
+  }
+
+ private:
+  template <class... Args>
+  void print(const char* format, const Args&... arguments) const {
+    if (!options_.json) fmt::print(fmt::runtime(format), arguments...);
+  }
+
+  void row(const std::string& name, const Spread& s, const char* unit = "ms") {
+    json_[name] = {{"median", s.median}, {"quartile_low", s.low}, {"quartile_high", s.high}, {"count", s.count}, {"unit", unit}};
+    print("  {:<22} {:>10.4g} {}  [{:.4g}, {:.4g}], {} times\n", name, s.median, unit, s.low, s.high, s.count);
+  }
+
+  // The front end, a cold NVRTC compile, and hits in memory and on disk, each through a cache of its own.
+  Result<void> compile_times(const Kernel& kernel) {
+    const Spec::Impl& spec = *kernel.impl().spec;
+    std::vector<double> front, emit, cold, memory, disk;
+    for (int i = 0; i < options_.compile_repeat; ++i) {
+      diagnostics::Sink sink;
+      VICINAL_TRY(const double ms, milliseconds([&]() -> Result<void> {
+                    driver::compile_variant(spec.program, spec.attention(), {}, sink);
+                    return {};
+                  }));
+      front.push_back(ms);
+    }
+    row("front_end", spread(front));
+    emit::KernelOptions kernel_options;
+    kernel_options.head_dim = static_cast<int>(kernel.impl().options.head_dim);
+    kernel_options.value_dim = static_cast<int>(kernel.impl().options.value_dim);
+    if (options_.kernel == "reference") kernel_options.kind = emit::KernelKind::reference;
+    if (kernel.impl().options.dtype != DType::f64) kernel_options.dtype = kernel.impl().options.dtype;
+    emit::KernelSource source;
+    for (int i = 0; i < options_.compile_repeat; ++i) {
+      VICINAL_TRY(const double ms, milliseconds([&]() -> Result<void> {
+                    source = emit::emit_cuda(kernel.impl().variant.specialized, kernel_options);
+                    return {};
+                  }));
+      emit.push_back(ms);
+    }
+    row("emit", spread(emit));
+
+    VICINAL_TRY(runtime::Engine* const process, runtime::Engine::process());
+    if (const auto nvrtc = process->nvrtc(); !nvrtc) {
+      print("  nvrtc: {}\n", nvrtc.error().message);
+      json_["nvrtc_missing"] = nvrtc.error().message;
+      return {};
+    }
+    const std::string arch = kernel.info().arch.empty() ? options_.arch : kernel.info().arch;
+    const auto compiled = [&](runtime::Engine& engine, std::vector<double>& times) -> Result<cache::Source> {
+      VICINAL_TRY(const runtime::CompiledCubin cubin, runtime::compile_cubin(engine, source, arch));
+      times.push_back(cubin.milliseconds);
+      return cubin.kernel.outcome.source;
+    };
+    runtime::Settings settings = process->settings();
+    settings.cache_mode.value = cache::CacheMode::off;
+    runtime::Engine uncached(settings);
+    for (int i = 0; i < options_.compile_repeat; ++i) VICINAL_TRY_VOID(compiled(uncached, cold));
+    row("nvrtc_cold_" + arch, spread(cold));
+
+    settings.cache_mode.value = cache::CacheMode::on;
+    std::vector<double> ignored;
+    {
+      runtime::Engine writer(settings);
+      VICINAL_TRY_VOID(compiled(writer, ignored));
+      for (int i = 0; i < 200; ++i) VICINAL_TRY_VOID(compiled(writer, memory));
+      row("memory_hit", spread(memory));
+      writer.cache().flush();
+    }
+    for (int i = 0; i < options_.compile_repeat; ++i) {
+      runtime::Engine reader(settings);
+      VICINAL_TRY(const cache::Source from, compiled(reader, disk));
+      if (from != cache::Source::disk) {
+        print("  disk_hit: there is no cache on disk\n");
+        return {};
+      }
+    }
+    row("disk_hit", spread(disk));
+    return {};
+  }
+
+  Result<void> run_times(const Kernel& kernel, HostProblem& problem) {
+    HostTensor out = problem.like_rows(problem.dtype, problem.value_dim);
+    VICINAL_TRY(const runtime::Problem bound, kernel.impl().bind(problem.arguments(&out, nullptr)));
+    const double pairs = kept_pairs(kernel, bound);
+    std::vector<double> times;
+    if (kernel.info().backend == Backend::cuda) {
+      VICINAL_TRY(times, cuda_times(kernel, problem, out));
+    } else {
+      VICINAL_TRY(const double ms, milliseconds([&] { return kernel.run(problem.arguments(&out, nullptr)); }));
+      times.push_back(ms);
+    }
+    const Spread s = spread(times);
+    row("forward", s);
+    const double flops = 2.0 * pairs * static_cast<double>(problem.head_dim + problem.value_dim);
+    json_["kept_pairs"] = pairs;
+    json_["tflops"] = flops / s.median * 1e-9;
+    print("  {:<22} {:>10.4g} TFLOP/s over {:.4g} kept pairs\n", "rate", flops / s.median * 1e-9, pairs);
+    return {};
+  }
+
+  // Over all heads; estimated from a sample of rows where there are many.
+  static double kept_pairs(const Kernel& kernel, const runtime::Problem& p) {
+    if (p.rows() == 0) return 0;
+    const cpu::Interpreter interpreter(kernel.impl().variant.checked.module, p);
+    const std::int64_t sample = std::min<std::int64_t>(p.rows(), std::max<std::int64_t>(16, (1 << 22) / std::max<std::int64_t>(1, p.local_keys())));
+    std::vector<double> kept(static_cast<std::size_t>(sample));
+    cpu::parallel_for(sample, cpu::default_threads(), [&](std::int64_t i) {
+      const std::int64_t n = (2 * i + 1) * p.rows() / (2 * sample), queries = p.local_queries();
+      const std::vector<bool> row = interpreter.kept({n / queries / p.heads, n / queries % p.heads, n % queries});
+      kept[static_cast<std::size_t>(i)] = static_cast<double>(std::count(row.begin(), row.end(), true) + p.context);
+    });
+    double sum = 0;
+    for (double k : kept) sum += k;
+    return sum / static_cast<double>(sample) * static_cast<double>(p.rows());
+  }
+
+  // Events around each launch, with the L2 cache overwritten in between.
+  Result<std::vector<double>> cuda_times(const Kernel& kernel, HostProblem& problem, HostTensor& out) const {
+    const cuda::Context& context = kernel.impl().loaded->context();
+    const cuda::ContextScope scope(context);
+    VICINAL_TRY(const DeviceProblem device, DeviceProblem::upload(kernel, problem, out, nullptr));
+    VICINAL_TRY(const cuda::DeviceInfo info, cuda::device_info(context.api(), context.device()));
+    VICINAL_TRY(cuda::DeviceBuffer flush, cuda::DeviceBuffer::allocate(context.api(), 2 * static_cast<std::size_t>(info.l2_bytes) + 1));
+    VICINAL_TRY(cuda::Event begin, cuda::Event::create(context.api()));
+    VICINAL_TRY(cuda::Event end, cuda::Event::create(context.api()));
+    std::vector<double> times;
+    constexpr int kWarmUp = 3;
+    for (int i = 0; i < kWarmUp + options_.repeat; ++i) {
+      VICINAL_TRY_VOID(flush.fill(static_cast<unsigned char>(i)));
+      VICINAL_TRY_VOID(begin.record(nullptr));
+      VICINAL_TRY_VOID(kernel.run(device.arguments()));
+      VICINAL_TRY_VOID(end.record(nullptr));
+      VICINAL_TRY_VOID(end.synchronize());
+      VICINAL_TRY(const float ms, end.milliseconds_since(begin));
+      if (i >= kWarmUp) times.push_back(static_cast<double>(ms));
+    }
+    return times;
+  }
+
+  const Globals& globals_;
+  const Options& options_;
+  ordered_json json_;
+};
+
+}  // namespace
+
+void add_bench(CLI::App& app, Globals& globals) {
+  auto* command = app.add_subcommand("bench", "Time compiling (cold, cached) and running");
+  auto options = std::make_shared<Options>();
+  add_problem_options(*command, options->problem);
+  command->add_option("--backend", options->backend, "auto, interpreter, cpu or cuda")->check(CLI::IsMember({"auto", "interpreter", "cpu", "cuda"}))->capture_default_str();
+  command->add_option("--arch", options->arch, "Architecture to compile for where there is no GPU")->capture_default_str();
+  command->add_option("--kernel", options->kernel, "portable or reference");
+  command->add_option("--repeat", options->repeat, "Timed launches")->check(CLI::Range(1, 100000))->capture_default_str();
+  command->add_option("--compile-repeat", options->compile_repeat, "Timed compiles")->check(CLI::Range(1, 1000))->capture_default_str();
+  command->add_flag("--json", options->json, "As JSON");
+  command->callback([options, &globals] {
+    globals.action = [options, &globals] {
+      int exit = kOk;
+      const std::optional<Spec> spec = load_spec(globals, options->problem.spec, exit);
+      if (!spec) return exit;
+      const Result<int> result = Bench(globals, *options).run(*spec);
+      return result ? *result : fail(globals, result.error());
+    };
+  });
+}
+
+}  // namespace vicinal::cli

@@ -1,0 +1,155 @@
+// vicinal emit KIND[,KIND] SPEC: any stage of a compilation, without a GPU.
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "cli/command.h"
+#include "compiler/diagnostics/render.h"
+#include "compiler/driver/compile.h"
+#include "compiler/ir/text.h"
+#include "compiler/syntax/lexer.h"
+#include "runtime/kernel_impl.h"
+
+namespace vicinal::cli {
+namespace {
+
+struct Options {
+  std::string kinds, output, arch = "sm_90a", dtype = "bf16", kernel = "portable";
+  SpecOptions spec;
+  int head_dim = 128, value_dim = 0, tile_q = 64, tile_k = 64;
+  bool force = false;
+};
+
+class Emission {
+ public:
+  Emission(const Globals& globals, const Options& options) : globals_(globals), options_(options) {}
+
+  int run() {
+    Result<LoadedProgram> loaded = load_program(options_.spec);
+    if (!loaded) return fail(globals_, loaded.error());
+    loaded_ = &*loaded;
+    std::string output;
+    for (const std::string& kind : CLI::detail::split(options_.kinds, ',')) {
+      Result<std::string> text = emit(kind);
+      if (!text) {
+        if (loaded->sink.has_errors()) return print_diagnostics(globals_, *loaded, false), int{kFailed};
+        return fail(globals_, text.error());
+      }
+      output += *text;
+    }
+    const Result<void> written = write_output(options_.output, output, options_.force);
+    return written ? int{kOk} : fail(globals_, written.error());
+  }
+
+ private:
+  Result<std::string> emit(const std::string& kind) {
+    const syntax::Program& program = loaded_->program;
+    if (kind == "tokens") {
+      diagnostics::Sink ignored;  // loading has reported them
+      return syntax::dump(syntax::lex(program.sources, 0, ignored), program.sources);
+    }
+    if (kind == "ast") return ast::dump(program.files[0]);
+    VICINAL_TRY_VOID(compile());
+    if (kind == "ir") return ir::print(variant_->checked.module);
+    if (kind == "ir-optimized") return ir::print(variant_->optimized);
+    if (kind == "passes") return passes_;
+    if (kind.starts_with("ir-after=")) {
+      const auto pass = after_.find(kind.substr(9));
+      if (pass != after_.end()) return pass->second;
+      std::string names;
+      for (const passes::Pass& p : passes::pipeline()) names += fmt::format("{}{}", names.empty() ? "" : ", ", p.name);
+      return unexpected(ErrorKind::usage, fmt::format("there is no pass `{}`", kind.substr(9)), "the passes are " + names);
+    }
+    if (kind == "cuda") return source().text;
+    if (kind == "key") return key();
+    if (kind == "ptx" || kind == "cubin") return binary(kind == "ptx");
+    return unexpected(ErrorKind::usage, fmt::format("`{}` cannot be emitted", kind),
+                      "the kinds are tokens, ast, ir, ir-after=PASS, ir-optimized, passes, cuda, ptx, cubin and key");
+  }
+
+  Result<void> compile() {
+    if (variant_) return {};
+    // Words come from the diagnostics; this only stops.
+    const auto stop = [] { return unexpected(ErrorKind::spec, "the spec has errors"); };
+    if (loaded_->sink.has_errors()) return stop();
+    VICINAL_TRY(const ast::Attention* block, driver::find_block(loaded_->program, loaded_->block));
+    const std::optional<driver::Variant> defaults = driver::compile_variant(loaded_->program, *block, {}, loaded_->sink);
+    if (!defaults) return stop();
+    VICINAL_TRY(const auto params, parse_params(options_.spec.params));
+    VICINAL_TRY(const check::Bindings bindings,
+                runtime::make_bindings(defaults->checked.module, params, {options_.spec.dynamic.begin(), options_.spec.dynamic.end()}));
+    variant_ = driver::compile_variant(loaded_->program, *block, bindings, loaded_->sink, [&](const passes::PassReport& report, const ir::Module& module) {
+      after_[std::string(report.name)] = ir::print(module);
+      passes_ += fmt::format("{:<24} {:>5} -> {:<5} nodes {:8.3f} ms\n", report.name, report.nodes_before, report.nodes_after, report.milliseconds);
+    });
+    if (!variant_) return stop();
+    for (const auto& [name, dim] : {std::pair("head dim", options_.head_dim), std::pair("value dim", options_.value_dim)})
+      if (dim != 0 && (dim < 8 || dim > 256 || dim % 8 != 0))
+        return unexpected(ErrorKind::spec, fmt::format("{} is {}: it must be a multiple of 8 from 8 to 256", name, dim));
+    return {};
+  }
+
+  emit::KernelSource source() const {
+    emit::KernelOptions kernel;
+    kernel.kind = options_.kernel == "reference" ? emit::KernelKind::reference : emit::KernelKind::portable;
+    for (const auto& row : kDTypes)
+      if (row.name == options_.dtype) kernel.dtype = row.dtype;
+    kernel.head_dim = options_.head_dim;
+    kernel.value_dim = options_.value_dim == 0 ? options_.head_dim : options_.value_dim;
+    kernel.tile_q = options_.tile_q;
+    kernel.tile_k = options_.tile_k;
+    return emit::emit_cuda(variant_->specialized, kernel);
+  }
+
+  Result<std::string> key() const {
+    VICINAL_TRY(runtime::Engine* const engine, runtime::Engine::process());
+    VICINAL_TRY(const cache::KernelKey key, runtime::kernel_key(*engine, source(), options_.arch));
+    nlohmann::ordered_json json = {{"schema", "vicinal.key.v1"}, {"digest", cache::digest(key)}};
+    for (const auto& [name, value] : cache::fields(key)) json["fields"][name] = value;
+    return json.dump(2) + "\n";
+  }
+
+  Result<std::string> binary(bool ptx) const {
+    VICINAL_TRY(runtime::Engine* const engine, runtime::Engine::process());
+    const emit::KernelSource kernel = source();
+    if (!ptx) {
+      VICINAL_TRY(const runtime::CompiledCubin cubin, runtime::compile_cubin(*engine, kernel, options_.arch));
+      return cubin.kernel.payload->binary;
+    }
+    VICINAL_TRY(const cuda::NvrtcCompiler compiler, engine->nvrtc());
+    cuda::CompileRequest request;
+    request.source = kernel.text;
+    request.entry = kernel.entry;
+    request.arch = options_.arch;
+    VICINAL_TRY(request.headers, engine->headers());
+    request.ptx = true;
+    VICINAL_TRY(cuda::Compiled compiled, compiler.compile(request));
+    return std::move(compiled.ptx);
+  }
+
+  const Globals& globals_;
+  const Options& options_;
+  LoadedProgram* loaded_ = nullptr;
+  std::optional<driver::Variant> variant_;
+  std::map<std::string, std::string> after_;
+  std::string passes_;
+};
+
+}  // namespace
+
+void add_emit(CLI::App& app, Globals& globals) {
+  auto* command = app.add_subcommand("emit", "Write any stage: tokens, ast, ir, ir-after=PASS, ir-optimized, passes, cuda, ptx, cubin, key");
+  auto options = std::make_shared<Options>();
+  command->add_option("kinds", options->kinds, "One kind, or several with commas between")->required();
+  add_spec_options(*command, options->spec);
+  command->add_option("--arch", options->arch, "GPU architecture")->capture_default_str();
+  command->add_option("--dtype", options->dtype, "f32, f16 or bf16")->check(CLI::IsMember({"f32", "f16", "bf16"}))->capture_default_str();
+  command->add_option("--head-dim", options->head_dim, "Channels of queries and keys")->capture_default_str();
+  command->add_option("--value-dim", options->value_dim, "Channels of values; default: the head dim");
+  command->add_option("--kernel", options->kernel, "portable or reference")->check(CLI::IsMember({"portable", "reference"}))->capture_default_str();
+  command->add_option("-o,--output", options->output, "Write here instead of standard output");
+  command->add_flag("--force", options->force, "Overwrite the output file");
+  command->callback([options, &globals] { globals.action = [options, &globals] { return Emission(globals, *options).run(); }; });
+}
+
+}  // namespace vicinal::cli

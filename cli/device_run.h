@@ -1,0 +1,26 @@
+// Host tensors on a CUDA device: copied there, computed, copied back.
+#pragma once
+
+#include "cli/problem.h"
+#include "runtime/cuda/device_memory.h"
+
+namespace vicinal::cli {
+
+class DeviceProblem {
+ public:
+  // Copies every tensor to the kernel's device.
+  static Result<DeviceProblem> upload(const Kernel& kernel, HostProblem& problem, HostTensor& out, HostTensor* lse);
+
+  const RunArguments& arguments() const { return arguments_; }
+  // Waits for the device and copies the results back.
+  Result<void> download(HostTensor& out, HostTensor* lse) const;
+  std::size_t bytes() const;
+
+ private:
+  Result<void> move(const cuda::DriverApi& api, Tensor& tensor, std::size_t bytes);
+
+  RunArguments arguments_;
+  std::vector<cuda::DeviceBuffer> buffers_;
+};
+
+}  // namespace vicinal::cli

@@ -1,0 +1,432 @@
+#include "cli/problem.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <charconv>
+#include <cmath>
+#include <numbers>
+
+#include "compiler/ir/evaluate.h"
+#include "runtime/cpu/interpreter.h"
+#include "runtime/files/npy.h"
+#include "runtime/kernel_impl.h"
+
+namespace vicinal::cli {
+namespace {
+
+// SplitMix64: every seed gives a stream of its own, the same on every machine.
+class Random {
+ public:
+  explicit Random(std::uint64_t seed) : state_(seed * 0x9e3779b97f4a7c15u + 0x2545f4914f6cdd1du) {}
+  std::uint64_t bits() {
+    std::uint64_t z = state_ += 0x9e3779b97f4a7c15u;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+    return z ^ z >> 31;
+  }
+  double uniform() { return static_cast<double>((bits() >> 11) + 1) * 0x1p-53; }  // (0, 1]
+  double normal() { return std::sqrt(-2 * std::log(uniform())) * std::cos(2 * std::numbers::pi * uniform()); }
+
+ private:
+  std::uint64_t state_;
+};
+
+using Shape = std::vector<std::int64_t>;
+
+Result<std::map<std::string, std::int64_t>> parse_pairs(const std::string& option, const std::string& text) {
+  std::map<std::string, std::int64_t> result;
+  for (const std::string& part : CLI::detail::split(text, ',')) {
+    const std::size_t equals = part.find('=');
+    std::int64_t value = 0;
+    const char* last = part.data() + part.size();
+    const bool good = equals != std::string::npos && std::from_chars(part.data() + equals + 1, last, value).ptr == last && equals + 1 < part.size() && value >= 0;
+    if (!good) return unexpected(ErrorKind::usage, fmt::format("`{} {}`: `{}` is not NAME=NUMBER", option, text, part), fmt::format("write it like {}", option == "--grid" ? "--grid t=8,y=16,x=16" : "--shape batch=1,heads=8,head_dim=64,tokens=4096"));
+    if (!result.emplace(part.substr(0, equals), value).second) return unexpected(ErrorKind::usage, fmt::format("`{} {}`: `{}` is given twice", option, text, part.substr(0, equals)));
+  }
+  return result;
+}
+
+// Memory order of a logical [batch, heads, tokens..., dim] shape.
+Shape strides_of(const Shape& shape, Layout layout, bool has_dim) {
+  std::vector<std::size_t> order;  // slowest first
+  order.push_back(0);
+  if (layout == Layout::bhnd) order.push_back(1);
+  for (std::size_t i = 2; i + (has_dim ? 1 : 0) < shape.size(); ++i) order.push_back(i);
+  if (layout == Layout::bnhd) order.push_back(1);
+  if (has_dim) order.push_back(shape.size() - 1);
+  Shape strides(shape.size());
+  std::int64_t step = 1;
+  for (std::size_t i = order.size(); i-- > 0;) {
+    strides[order[i]] = step;
+    step *= std::max<std::int64_t>(1, shape[order[i]]);
+  }
+  return strides;
+}
+
+HostTensor allocate(DType dtype, const Shape& shape, const Shape& strides) {
+  HostTensor t;
+  t.view = {nullptr, dtype, shape, strides};
+  t.bytes.resize(static_cast<std::size_t>(t.elements()) * size_of(dtype));
+  t.view.data = t.bytes.data();
+  return t;
+}
+
+class Builder {
+ public:
+  Builder(const Spec& spec, const ProblemOptions& options) : spec_(spec), options_(options), module_(spec.impl().variant.checked.module) {}
+
+  Result<HostProblem> run() {
+    for (const auto& row : kDTypes)
+      if (row.name == options_.dtype) p_.dtype = row.dtype;
+    p_.layout = options_.layout == "bnhd" ? Layout::bnhd : Layout::bhnd;
+    VICINAL_TRY(p_.params, parse_params(options_.spec.params));
+    p_.dynamic = {options_.spec.dynamic.begin(), options_.spec.dynamic.end()};
+    VICINAL_TRY(given_grid_, parse_pairs("--grid", options_.grid.empty() ? "_=0" : options_.grid));
+    given_grid_.erase("_");
+    for (const auto& [name, extent] : given_grid_) {
+      bool known = false;
+      for (const ir::Axis& axis : module_.axes) known = known || axis.name == name;
+      if (!known) return unexpected(ErrorKind::usage, fmt::format("--grid names `{}`, and the spec has no such axis", name));
+    }
+    const bool files = !options_.q.empty() || !options_.k.empty() || !options_.v.empty();
+    VICINAL_TRY_VOID(files ? from_files() : from_shape());
+    VICINAL_TRY_VOID(inputs(files));
+    return std::move(p_);
+  }
+
+ private:
+  // Files.
+
+  Result<void> from_files() {
+    if (options_.q.empty() || options_.k.empty() || options_.v.empty()) return unexpected(ErrorKind::usage, "--q, --k and --v go together");
+    if (!options_.shape.empty()) return unexpected(ErrorKind::usage, "--shape and --q, --k, --v exclude each other");
+    if (options_.context_k.empty() != options_.context_v.empty()) return unexpected(ErrorKind::usage, "--context-k and --context-v go together");
+    if (!given_grid_.empty()) VICINAL_TRY_VOID(grid_from_option());
+    VICINAL_TRY(p_.q, read(options_.q, true));
+    VICINAL_TRY(p_.k, read(options_.k, true));
+    VICINAL_TRY(p_.v, read(options_.v, true));
+    if (!options_.context_k.empty()) {
+      VICINAL_TRY(p_.context_k, read(options_.context_k, false));
+      VICINAL_TRY(p_.context_v, read(options_.context_v, false));
+    }
+    p_.head_dim = p_.q.view.shape.back();
+    p_.value_dim = p_.v.view.shape.back();
+    if (p_.grid.empty() && !module_.axes.empty()) {
+      const Shape& shape = p_.q.view.shape;
+      if (shape.size() != 3 + module_.axes.size())
+        return unexpected(ErrorKind::usage, fmt::format("{} has its tokens in one dimension: give the grid", options_.q), "pass --grid, an extent for each axis");
+      p_.grid.assign(shape.begin() + 2, shape.end() - 1);
+    }
+    return {};
+  }
+
+  Result<void> grid_from_option() {
+    for (const ir::Axis& axis : module_.axes) {
+      const auto extent = given_grid_.find(axis.name);
+      if (extent == given_grid_.end()) return unexpected(ErrorKind::usage, fmt::format("--grid leaves out axis `{}`", axis.name));
+      p_.grid.push_back(extent->second);
+    }
+    return {};
+  }
+
+  Result<HostTensor> read(const std::string& path, bool on_grid) {
+    VICINAL_TRY(const files::Array array, files::read_npy(path));
+    if (!is_floating(array.dtype)) return unexpected(ErrorKind::usage, fmt::format("{} holds {}: q, k and v are f16, bf16, f32 or f64", path, name_of(array.dtype)));
+    const std::size_t rank = array.shape.size();
+    if (rank != 4 && !(on_grid && rank == 3 + module_.axes.size()))
+      return unexpected(ErrorKind::usage, fmt::format("{} has shape [{}]: it must have 4 dimensions{}", path, fmt::join(array.shape, ", "),
+                                                      on_grid && module_.axes.size() > 1 ? fmt::format(", or {} with one for each axis", 3 + module_.axes.size()) : ""));
+    Shape shape = array.shape;  // logical: heads second
+    if (p_.layout == Layout::bnhd) {
+      shape.erase(shape.end() - 2);
+      shape.insert(shape.begin() + 1, array.shape[rank - 2]);
+    }
+    // The file's order is the layout's, so elements go over one by one.
+    HostTensor t = allocate(p_.dtype, shape, strides_of(shape, p_.layout, true));
+    for (std::int64_t i = 0; i < t.elements(); ++i) cpu::store_element(t.view.data, p_.dtype, i, cpu::load_element(array.bytes.data(), array.dtype, i));
+    return t;
+  }
+
+  // Shapes.
+
+  Result<void> from_shape() {
+    VICINAL_TRY(auto sizes, parse_pairs("--shape", options_.shape.empty() ? "_=0" : options_.shape));
+    sizes.erase("_");
+    p_.is_default = options_.shape.empty();
+    static const char* const known[] = {"batch", "heads", "kv_heads", "head_dim", "tokens", "keys", "context", "value_dim"};
+    for (const auto& [name, size] : sizes) {
+      bool found = false;
+      for (const char* k : known) found = found || name == k;
+      if (!found) return unexpected(ErrorKind::usage, fmt::format("--shape has no `{}`", name), "it takes batch, heads, kv_heads, head_dim, tokens, keys, context and value_dim");
+    }
+    const auto size = [&](const char* name, std::int64_t otherwise) {
+      const auto it = sizes.find(name);
+      return it == sizes.end() ? otherwise : it->second;
+    };
+    VICINAL_TRY_VOID(grid(sizes));
+    std::int64_t tokens = 1;
+    for (std::int64_t extent : p_.grid) tokens *= extent;
+    const bool large = tokens > 2048;
+    const std::int64_t batch = size("batch", p_.is_default && !large ? 2 : 1), heads = size("heads", large ? 2 : 4);
+    const std::int64_t kv_heads = size("kv_heads", p_.is_default ? std::max<std::int64_t>(1, heads / 2) : heads);
+    p_.head_dim = size("head_dim", 64);
+    p_.value_dim = size("value_dim", p_.head_dim);
+    if (!module_.axes.empty() && sizes.contains("keys")) return unexpected(ErrorKind::usage, "with axes, queries and keys share the grid: leave keys out of --shape");
+    const Shape key_grid = module_.axes.empty() ? Shape{size("keys", tokens)} : p_.grid;
+    p_.q = random(1, batch, heads, p_.grid, p_.head_dim);
+    p_.k = random(2, batch, kv_heads, key_grid, p_.head_dim);
+    p_.v = random(3, batch, kv_heads, key_grid, p_.value_dim);
+    const std::int64_t context = size("context", module_.context ? 16 : 0);
+    if (context != 0 && !module_.context) return unexpected(ErrorKind::spec, "--shape gives context keys, and the spec has none", "add the statement `context` to its block");
+    if (module_.context) {
+      p_.context_k = random(4, batch, kv_heads, {context}, p_.head_dim);
+      p_.context_v = random(5, batch, kv_heads, {context}, p_.value_dim);
+    }
+    return {};
+  }
+
+  HostTensor random(std::uint64_t stream, std::int64_t batch, std::int64_t heads, const Shape& tokens, std::int64_t dim) {
+    Shape shape = {batch, heads};
+    shape.insert(shape.end(), tokens.begin(), tokens.end());
+    shape.push_back(dim);
+    HostTensor t = allocate(p_.dtype, shape, strides_of(shape, p_.layout, true));
+    Random source(options_.seed * 64 + stream);
+    for (std::int64_t i = 0; i < t.elements(); ++i) cpu::store_element(t.view.data, p_.dtype, i, source.normal());
+    return t;
+  }
+
+  // --grid, or --shape tokens, or extents into which the windows fit.
+  Result<void> grid(const std::map<std::string, std::int64_t>& sizes) {
+    if (!given_grid_.empty()) {
+      if (sizes.contains("tokens")) return unexpected(ErrorKind::usage, "--grid and tokens in --shape exclude each other");
+      return grid_from_option();
+    }
+    const auto tokens = sizes.find("tokens");
+    if (module_.axes.size() <= 1 && tokens != sizes.end()) return p_.grid = {tokens->second}, Result<void>();
+    if (tokens != sizes.end()) return unexpected(ErrorKind::usage, fmt::format("the spec has {} axes: --shape tokens does not say how they are split", module_.axes.size()), "pass --grid, an extent for each axis");
+    if (!p_.is_default) p_.notes.push_back("the number of tokens was chosen");
+    if (module_.axes.empty()) return p_.grid = {256}, Result<void>();
+    VICINAL_TRY(const check::Bindings bindings, runtime::make_bindings(module_, p_.params, p_.dynamic));
+    const std::int64_t base = module_.axes.size() == 1 ? 256 : module_.axes.size() == 2 ? 16 : 8;
+    for (const ir::Axis& axis : module_.axes) {
+      const auto value = [&](ir::NodeId id, std::int64_t otherwise) -> std::int64_t {
+        if (!id.valid()) return otherwise;
+        const auto v = ir::evaluate(module_, id, [&](const ir::Symbol& s) -> std::optional<ir::Value> {
+          if (s.kind != ir::SymbolKind::param) return std::nullopt;
+          const auto bound = bindings.values.find(module_.params[s.index].name);
+          return bound == bindings.values.end() ? module_.params[s.index].value : bound->second;
+        });
+        return v ? v->i : otherwise;
+      };
+      const std::int64_t needed = value(axis.window, 1) * value(axis.dilation, 1);
+      p_.grid.push_back(std::max(base, needed));
+    }
+    return {};
+  }
+
+  // Captured inputs.
+
+  Result<void> inputs(bool files) {
+    for (const std::string& text : options_.inputs) {
+      const std::size_t equals = text.find('=');
+      if (equals == std::string::npos) return unexpected(ErrorKind::usage, fmt::format("`--input {}` is not NAME=FILE", text));
+      const std::string name = text.substr(0, equals);
+      const ir::Input* input = nullptr;
+      for (const ir::Input& i : module_.inputs)
+        if (i.name == name) input = &i;
+      if (input == nullptr) return unexpected(ErrorKind::usage, fmt::format("the spec has no input `{}`", name));
+      VICINAL_TRY(files::Array array, files::read_npy(text.substr(equals + 1)));
+      VICINAL_TRY_VOID(fits_32_bits(name, array));
+      Shape strides(array.shape.size());
+      std::int64_t step = 1;
+      for (std::size_t i = strides.size(); i-- > 0; step *= std::max<std::int64_t>(1, array.shape[i])) strides[i] = step;
+      HostTensor t = allocate(array.dtype, array.shape, strides);
+      t.bytes = std::move(array.bytes);
+      t.view.data = t.bytes.data();
+      p_.inputs[name] = std::move(t);
+    }
+    if (files) return {};  // what is missing is then the caller's mistake
+    return make_up_inputs();
+  }
+
+  static Result<void> fits_32_bits(const std::string& name, const files::Array& array) {
+    if (array.dtype != DType::i64) return {};
+    for (std::size_t i = 0; i < array.bytes.size() / 8; ++i) {
+      const double x = cpu::load_element(array.bytes.data(), DType::i64, static_cast<std::int64_t>(i));
+      if (x < -2147483648.0 || x > 2147483647.0) return unexpected(ErrorKind::usage, fmt::format("element {} of input `{}` does not fit 32 bits", i, name), "ints are 32-bit");
+    }
+    return {};
+  }
+
+  // Extents that only an input declares are a matter of taste; the first that satisfies the launch checks is taken.
+  Result<void> make_up_inputs() {
+    std::vector<const ir::Input*> missing;
+    for (const ir::Input& input : module_.inputs)
+      if (!p_.inputs.contains(input.name)) missing.push_back(&input);
+    if (missing.empty()) return {};
+    std::int64_t tokens = 1;
+    for (std::int64_t extent : p_.grid) tokens *= extent;
+    CompileOptions options = p_.compile_options();
+    options.backend = Backend::interpreter;
+    VICINAL_TRY(const Kernel kernel, compile(spec_, options));
+    Result<Support> tried = unexpected(ErrorKind::spec, "no extent was tried");
+    for (std::int64_t extent : {std::int64_t{8}, tokens, 2 * tokens, 4 * tokens}) {
+      for (const ir::Input* input : missing) {
+        VICINAL_TRY(p_.inputs[input->name], made_up(*input, extent));
+      }
+      HostTensor out = p_.like_rows(p_.dtype, p_.value_dim);
+      tried = kernel.supports(p_.arguments(&out, nullptr));
+      if (tried) break;
+    }
+    if (!tried) return tried.forward_error();
+    for (const ir::Input* input : missing)
+      p_.notes.push_back(fmt::format("input {}: {}[{}] is made up ({})", input->name, ir::name_of(input->type), fmt::join(p_.inputs[input->name].view.shape, ", "),
+                                     input->type == ir::Type::real ? "normal" : input->type == ir::Type::integer ? "ascending, 0 to 7" : "fair coin"));
+    return {};
+  }
+
+  Result<HostTensor> made_up(const ir::Input& input, std::int64_t extent) {
+    Shape shape;
+    for (ir::NodeId dim : input.dims) {
+      const auto value = ir::evaluate(module_, dim, [&](const ir::Symbol& s) { return extent_of(s, extent); });
+      if (!value || value->i < 0) return unexpected(ErrorKind::spec, fmt::format("cannot choose the extents of input `{}`", input.name), "pass it with --input");
+      shape.push_back(value->i);
+    }
+    const DType dtype = emit::default_input_dtype(input.type);
+    Shape strides(shape.size());
+    std::int64_t step = 1;
+    for (std::size_t i = strides.size(); i-- > 0; step *= std::max<std::int64_t>(1, shape[i])) strides[i] = step;
+    HostTensor t = allocate(dtype, shape, strides);
+    Random source(options_.seed * 64 + 16 + static_cast<std::uint64_t>(&input - module_.inputs.data()));
+    const std::int64_t row = shape.empty() ? 1 : std::max<std::int64_t>(1, shape.back());
+    for (std::int64_t i = 0; i < t.elements(); ++i) {
+      // Ascending along the last dimension: as document numbers, offsets and the like are.
+      const double value = input.type == ir::Type::real ? source.normal() : input.type == ir::Type::integer ? static_cast<double>(i % row * 8 / row) : static_cast<double>(source.bits() & 1);
+      cpu::store_element(t.view.data, dtype, i, value);
+    }
+    return t;
+  }
+
+  std::optional<ir::Value> extent_of(const ir::Symbol& s, std::int64_t fresh) const {
+    using ir::SymbolKind;
+    const auto integer = [](std::int64_t x) { return ir::int_value(static_cast<std::int32_t>(x)); };
+    const auto count = [](const Shape& shape) {
+      std::int64_t n = 1;
+      for (std::size_t i = 2; i + 1 < shape.size(); ++i) n *= shape[i];
+      return n;
+    };
+    switch (s.kind) {
+      case SymbolKind::batch: return integer(p_.q.view.shape[0]);
+      case SymbolKind::heads: return integer(p_.q.view.shape[1]);
+      case SymbolKind::kv_heads: return integer(p_.k.view.shape[1]);
+      case SymbolKind::tokens: return integer(count(p_.q.view.shape));
+      case SymbolKind::keys: return integer(count(p_.k.view.shape));
+      case SymbolKind::context: return integer(p_.context_k.view.shape.empty() ? 0 : p_.context_k.view.shape[2]);
+      case SymbolKind::head_dim: return integer(p_.head_dim);
+      case SymbolKind::axis_length: return integer(p_.grid[s.index]);
+      case SymbolKind::named_extent: return integer(fresh);
+      case SymbolKind::param: {
+        const auto given = p_.params.find(module_.params[s.index].name);
+        if (given == p_.params.end()) return module_.params[s.index].value;
+        const auto value = runtime::convert_param(given->first, module_.params[s.index].type, given->second);
+        return value ? std::optional(*value) : std::nullopt;
+      }
+      default: return std::nullopt;
+    }
+  }
+
+  const Spec& spec_;
+  const ProblemOptions& options_;
+  const ir::Module& module_;
+  std::map<std::string, std::int64_t> given_grid_;
+  HostProblem p_;
+};
+
+}  // namespace
+
+Result<HostProblem> make_problem(const Spec& spec, const ProblemOptions& options) { return Builder(spec, options).run(); }
+
+std::int64_t HostTensor::elements() const {
+  std::int64_t n = 1;
+  for (std::int64_t extent : view.shape) n *= extent;
+  return n;
+}
+
+void add_problem_options(CLI::App& app, ProblemOptions& options) {
+  add_spec_options(app, options.spec);
+  app.add_option("--q", options.q, "Queries, a .npy file of f16, f32 or f64");
+  app.add_option("--k", options.k, "Keys");
+  app.add_option("--v", options.v, "Values");
+  app.add_option("--context-k", options.context_k, "Keys of the context");
+  app.add_option("--context-v", options.context_v, "Values of the context");
+  app.add_option("--input", options.inputs, "NAME=FILE.npy: a captured input");
+  app.add_option("--shape", options.shape, "Random tensors: batch=1,heads=8,kv_heads=2,head_dim=64,tokens=4096[,keys=N][,context=N][,value_dim=N]");
+  app.add_option("--grid", options.grid, "An extent for each axis: t=8,y=16,x=16");
+  app.add_option("--layout", options.layout, "bhnd (heads first) or bnhd (heads last)")->check(CLI::IsMember({"bhnd", "bnhd"}))->capture_default_str();
+  app.add_option("--dtype", options.dtype, "f32, f16 or bf16; tensors are rounded to it (f64 on the interpreter)")->check(CLI::IsMember({"f32", "f16", "bf16", "f64"}))->capture_default_str();
+  app.add_option("--seed", options.seed, "Of the random tensors")->capture_default_str();
+}
+
+HostTensor HostProblem::like_rows(DType of, std::int64_t dim) const {
+  Shape shape = q.view.shape;
+  shape.pop_back();
+  if (dim != 0) shape.push_back(dim);
+  return allocate(of, shape, strides_of(shape, layout, dim != 0));
+}
+
+RunArguments HostProblem::arguments(HostTensor* out, HostTensor* lse) {
+  RunArguments a;
+  a.q = q.view;
+  a.k = k.view;
+  a.v = v.view;
+  if (out != nullptr) a.out = out->view;
+  if (lse != nullptr) a.lse = lse->view;
+  if (!context_k.view.shape.empty()) a.context_k = context_k.view, a.context_v = context_v.view;
+  for (auto& [name, tensor] : inputs) a.inputs[name] = tensor.view;
+  for (const std::string& name : dynamic)
+    if (const auto value = params.find(name); value != params.end()) a.dynamic[name] = value->second;
+  if (grid.size() > 1) a.grid = grid;
+  return a;
+}
+
+CompileOptions HostProblem::compile_options() const {
+  CompileOptions o;
+  o.dtype = dtype;
+  o.head_dim = head_dim;
+  o.value_dim = value_dim;
+  o.params = params;
+  o.dynamic = dynamic;
+  for (const auto& [name, tensor] : inputs) o.input_dtypes[name] = tensor.view.dtype;
+  return o;
+}
+
+std::string HostProblem::describe() const {
+  const auto count = [](const Shape& shape) {
+    std::int64_t n = 1;
+    for (std::size_t i = 2; i + 1 < shape.size(); ++i) n *= shape[i];
+    return n;
+  };
+  std::string text = fmt::format("batch {}, heads {}, kv_heads {}, tokens {}", q.view.shape[0], q.view.shape[1], k.view.shape[1], count(q.view.shape));
+  if (grid.size() > 1) text += fmt::format(" ({})", fmt::join(grid, " x "));
+  if (count(k.view.shape) != count(q.view.shape)) text += fmt::format(", keys {}", count(k.view.shape));
+  if (!context_k.view.shape.empty()) text += fmt::format(", context {}", context_k.view.shape[2]);
+  text += fmt::format(", head_dim {}", head_dim);
+  if (value_dim != head_dim) text += fmt::format(", value_dim {}", value_dim);
+  return text + fmt::format(", {}, {}", name_of(dtype), layout == Layout::bhnd ? "bhnd" : "bnhd");
+}
+
+Result<void> write_tensor(const std::string& path, const HostTensor& tensor, Layout layout, bool has_dim) {
+  files::Array array;
+  array.dtype = DType::f32;
+  array.shape = tensor.view.shape;
+  if (layout == Layout::bnhd) {
+    array.shape.erase(array.shape.begin() + 1);
+    array.shape.insert(array.shape.end() - (has_dim ? 1 : 0), tensor.view.shape[1]);
+  }
+  array.bytes.resize(static_cast<std::size_t>(tensor.elements()) * 4);
+  for (std::int64_t i = 0; i < tensor.elements(); ++i) cpu::store_element(array.bytes.data(), DType::f32, i, cpu::load_element(tensor.bytes.data(), tensor.view.dtype, i));
+  return files::write_npy(path, array);
+}
+
+}  // namespace vicinal::cli

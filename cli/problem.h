@@ -1,0 +1,62 @@
+// The tensors of a run: from files, or made up from shapes and a seed.
+#pragma once
+
+#include <vicinal/vicinal.h>
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "cli/command.h"
+
+namespace vicinal::cli {
+
+// Host memory with its view. Shapes are logical ([batch, heads, tokens..., dim]); the layout is in the strides.
+struct HostTensor {
+  HostTensor() = default;
+  HostTensor(HostTensor&&) = default;  // the view goes on pointing at the bytes; a copy's would not
+  HostTensor& operator=(HostTensor&&) = default;
+
+  std::vector<std::byte> bytes;
+  Tensor view;
+
+  std::int64_t elements() const;
+};
+
+enum class Layout { bhnd, bnhd };
+
+struct ProblemOptions {
+  SpecOptions spec;
+  std::string q, k, v, context_k, context_v;  // files
+  std::vector<std::string> inputs;            // NAME=FILE
+  std::string shape, grid, layout = "bhnd", dtype = "f32";
+  std::uint64_t seed = 0;
+};
+void add_problem_options(CLI::App& app, ProblemOptions& options);
+
+struct HostProblem {
+  DType dtype;
+  Layout layout;
+  std::int64_t head_dim = 0, value_dim = 0;
+  HostTensor q, k, v, context_k, context_v;
+  std::map<std::string, HostTensor> inputs;
+  std::vector<std::int64_t> grid;  // extents per axis
+  std::map<std::string, ParamValue> params;
+  std::set<std::string> dynamic;
+  bool is_default = false;          // neither tensors nor a shape were given
+  std::vector<std::string> notes;   // what was made up
+
+  // An output of q's rows with `dim` channels (0: none, for lse), in the problem's layout.
+  HostTensor like_rows(DType of, std::int64_t dim) const;
+  // Views of everything; `out` and `lse` may be null.
+  RunArguments arguments(HostTensor* out, HostTensor* lse);
+  CompileOptions compile_options() const;
+  std::string describe() const;
+};
+
+Result<HostProblem> make_problem(const Spec& spec, const ProblemOptions& options);
+
+// The tensor as f32 in C order of its logical shape, or of the layout's order, for a .npy file.
+Result<void> write_tensor(const std::string& path, const HostTensor& tensor, Layout layout, bool has_dim);
+
+}  // namespace vicinal::cli

@@ -1,0 +1,27 @@
+// Prints expressions of the IR as CUDA. Expressions only: every loop and barrier is in templates/.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "compiler/analysis/index_bounds.h"
+#include "compiler/ir/module.h"
+
+namespace vicinal::emit {
+
+// How the emitted code names what is not an expression.
+struct Names {
+  // Member of Parameters for a param, a named extent or an input; by their numbers in the module.
+  std::vector<std::string> params, extents, inputs;
+  int head_dim = 0;
+};
+
+// The body of a function that returns the node: declarations of what is used twice, then the return.
+// `exact`: as in masks. Every line is indented by `indent` spaces.
+std::string function_body(const ir::Module& module, ir::NodeId node, const analysis::IndexBounds& bounds, const Names& names,
+                          bool exact, int indent);
+
+// The node alone, for constants and small expressions over dynamic params.
+std::string inline_expression(const ir::Module& module, ir::NodeId node, const Names& names);
+
+}  // namespace vicinal::emit

@@ -1,0 +1,52 @@
+#include "compiler/emit/specialized.h"
+
+#include "compiler/passes/pipeline.h"
+#include "compiler/passes/rewrite.h"
+
+namespace vicinal::emit {
+namespace {
+
+SpecializedKeys keys(const ir::Module& module, bool context_key) {
+  SpecializedKeys result{passes::specialize_context(module, context_key), {}};
+  result.bounds = analysis::bound_indices(result.module, context_key);
+  return result;
+}
+
+void mark(const ir::Module& original, Uses& used) {
+  // Dims of inputs keep their extents alive; they are the host's business, not the code's.
+  ir::Module module = original;
+  for (ir::Input& input : module.inputs) input.dims.clear();
+  std::vector<bool> reached(module.size());
+  module.for_each_use([&](ir::NodeId& id) { reached[id.value] = true; });
+  for (std::size_t n = module.size(); n-- > 0;) {
+    if (!reached[n]) continue;
+    const ir::Node& node = module.nodes()[n];
+    for (ir::NodeId id : node.operands) reached[id.value] = true;
+    if (const auto* s = std::get_if<ir::Symbol>(&node.what)) {
+      if (s->kind == ir::SymbolKind::param) used.params[s->index] = true;
+      if (s->kind == ir::SymbolKind::named_extent) used.extents[s->index] = true;
+    } else if (const auto* l = std::get_if<ir::Load>(&node.what)) {
+      used.inputs[l->input] = true;
+    } else if (const auto* d = std::get_if<ir::Dot>(&node.what)) {
+      used.inputs[d->first] = used.inputs[d->second] = true;
+    }
+  }
+}
+
+}  // namespace
+
+Specialized specialize(const ir::Module& after_pipeline) {
+  Specialized result{keys(after_pipeline, false), std::nullopt};
+  if (after_pipeline.context) result.context = keys(after_pipeline, true);
+  return result;
+}
+
+Uses uses(const Specialized& variant) {
+  const ir::Module& d = variant.declarations();
+  Uses used{std::vector<bool>(d.params.size()), std::vector<bool>(d.extents.size()), std::vector<bool>(d.inputs.size())};
+  mark(variant.grid.module, used);
+  if (variant.context) mark(variant.context->module, used);
+  return used;
+}
+
+}  // namespace vicinal::emit

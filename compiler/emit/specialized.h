@@ -1,0 +1,31 @@
+// A variant after all passes, ready for a backend: what the grid's keys see, what context keys see, and which
+// indices are safe.
+#pragma once
+
+#include "compiler/analysis/index_bounds.h"
+#include "compiler/ir/module.h"
+
+namespace vicinal::emit {
+
+struct SpecializedKeys {
+  ir::Module module;
+  analysis::IndexBounds bounds;
+};
+
+struct Specialized {
+  SpecializedKeys grid;
+  std::optional<SpecializedKeys> context;  // when the variant has context keys
+
+  // Tables of params, extents and inputs are the same in both.
+  const ir::Module& declarations() const { return grid.module; }
+};
+
+Specialized specialize(const ir::Module& after_pipeline);
+
+// By number: whether any code reads it.
+struct Uses {
+  std::vector<bool> params, extents, inputs;
+};
+Uses uses(const Specialized& variant);
+
+}  // namespace vicinal::emit

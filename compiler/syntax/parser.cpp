@@ -1,0 +1,575 @@
+#include "compiler/syntax/parser.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <span>
+#include <tuple>
+
+#include "compiler/syntax/lexer.h"
+
+namespace vicinal::syntax {
+namespace {
+
+using ast::ExprId;
+using diagnostics::Kind;
+using source::Range;
+using T = TokenKind;
+
+// Binding powers of the binary operators, Python's: `&` binds tighter than `==`, `not` looser than `in`.
+enum Power { kNone, kConditional, kOr, kAnd, kNot, kCompare, kBitOr, kBitXor, kBitAnd, kShift, kSum, kProduct, kSign, kPower };
+
+Power power_of(T kind) {
+  switch (kind) {
+    case T::kw_if: return kConditional;
+    case T::kw_or: return kOr;
+    case T::kw_and: return kAnd;
+    case T::equal: case T::not_equal: case T::less: case T::less_equal: case T::greater: case T::greater_equal:
+      return kCompare;
+    case T::pipe: return kBitOr;
+    case T::caret: return kBitXor;
+    case T::ampersand: return kBitAnd;
+    case T::shift_left: case T::shift_right: return kShift;
+    case T::plus: case T::minus: return kSum;
+    case T::star: case T::slash: case T::slash_slash: case T::percent: return kProduct;
+    case T::star_star: return kPower;
+    default: return kNone;
+  }
+}
+
+// Thrown inside the parser only, to leave a statement that makes no sense; caught where the next one starts.
+struct Abandon {};
+
+constexpr int kMaxHeight = 2 * kMaxNesting;
+
+class Parser {
+ public:
+  Parser(const source::SourceMap& sources, std::uint32_t file, diagnostics::Sink& sink)
+      : sources_(sources), sink_(sink), tokens_(lex(sources, file, sink)) {}
+
+  ast::File run() {
+    while (!is(T::end_of_file)) {
+      try {
+        item();
+      } catch (const Abandon&) {
+        recover_to_item();
+      }
+    }
+    return std::move(file_);
+  }
+
+ private:
+  // Tokens.
+  const Token& token() const { return tokens_[at_]; }
+  const Token& previous() const { return tokens_[at_ - 1]; }
+  bool is(T kind) const { return token().kind == kind; }
+  // Whether the next token goes on with the statement: newlines are free inside brackets.
+  bool same_line() const { return brackets_ > 0 || !token().after_newline; }
+  bool is_here(T kind) const { return is(kind) && same_line(); }
+  const Token& take() { return tokens_[is(T::end_of_file) ? at_ : at_++]; }
+  bool accept(T kind) { return is(kind) ? take(), true : false; }
+  bool accept_here(T kind) { return is_here(kind) ? take(), true : false; }
+  bool is_word(std::string_view word) const { return is(T::name) && sources_.text(token().range) == word; }
+  std::string text(const Token& t) const { return std::string(sources_.text(t.range)); }
+  std::string found() const {
+    return is(T::end_of_file) ? std::string(spelling(T::end_of_file)) : fmt::format("`{}`", text(token()));
+  }
+  // Where something is missing: right after what stands before, not at the next line's first word.
+  Range missing_here() const {
+    if (at_ > 0 && (token().after_newline || is(T::end_of_file)))
+      return {previous().range.file, previous().range.end, previous().range.end};
+    return token().range;
+  }
+
+  diagnostics::Diagnostic& report_expected(std::string_view what) {
+    const bool line_end = at_ > 0 && token().after_newline;
+    return sink_.report(Kind::expected, missing_here(), what, line_end ? "the end of the line" : found());
+  }
+  [[noreturn]] void fail(std::string_view what) {
+    report_expected(what);
+    throw Abandon{};
+  }
+  const Token& expect(T kind) {
+    if (is(kind) && same_line()) return take();
+    fail(kind <= T::string ? std::string(spelling(kind)) : fmt::format("`{}`", spelling(kind)));
+  }
+  ast::Identifier expect_name(std::string_view what) {
+    if (!is(T::name) || !same_line()) {
+      auto& d = report_expected(what);
+      if (token().kind >= T::kw_attention && token().kind <= T::kw_false)
+        d.with_help(fmt::format("`{}` is a word of the language; choose another name", text(token())));
+      throw Abandon{};
+    }
+    const Token& t = take();
+    return {text(t), t.range};
+  }
+  void expect_close(T kind, const Token& open) {
+    if (accept_here(kind)) return;
+    report_expected(fmt::format("`{}`", spelling(kind))).label(open.range, "to close this");
+    throw Abandon{};
+  }
+
+  // Recovery.
+  void recover_to_item() {
+    brackets_ = depth_ = 0;
+    int braces = 0;
+    for (; !is(T::end_of_file); take()) {
+      if (braces <= 0 && token().after_newline && starts_item()) return;
+      if (is(T::left_brace)) ++braces;
+      if (is(T::right_brace) && --braces <= 0) return void(take());
+    }
+  }
+  void recover_to_statement() {
+    brackets_ = depth_ = 0;
+    int braces = 0;
+    for (; !is(T::end_of_file); take()) {
+      if (braces == 0 && (token().after_newline || is(T::right_brace))) return;
+      if (is(T::left_brace)) ++braces;
+      if (is(T::right_brace)) --braces;
+    }
+  }
+  bool starts_item() const { return is(T::kw_attention) || is(T::kw_fn) || is(T::kw_import); }
+
+  // Items.
+  void item() {
+    if (is(T::kw_import)) return import();
+    if (is(T::kw_fn)) return function();
+    if (is(T::kw_attention)) return attention();
+    auto& d = report_expected("`attention`, `fn` or `import`");
+    if (is(T::kw_param) || is(T::kw_input) || is(T::kw_axis) || is(T::kw_let))
+      d.with_help(fmt::format("`{}` belongs inside `attention NAME {{ ... }}`", text(token())));
+    if (is_word("def")) d.with_help("write a function as `fn name(x: int) -> bool = expression`");
+    take();  // so that recovery moves on
+    throw Abandon{};
+  }
+
+  void end_of_item() {
+    if (!is(T::end_of_file) && !token().after_newline) fail("the end of the line");
+  }
+
+  void import() {
+    const Token& keyword = take();
+    const Token& path = expect(T::string);
+    const std::string quoted = text(path);
+    file_.imports.push_back({source::join(keyword.range, path.range),
+                             quoted.substr(1, quoted.size() - (quoted.size() > 1 && quoted.back() == '"' ? 2 : 1)),
+                             path.range});
+    end_of_item();
+  }
+
+  void function() {
+    take();
+    ast::Function f;
+    f.name = expect_name("the function's name");
+    const Token& open = expect(T::left_paren);
+    ++brackets_;
+    while (!is(T::right_paren)) {
+      ast::Parameter parameter;
+      parameter.name = expect_name("a parameter's name");
+      if (!accept(T::colon)) {
+        report_expected("`:` and a type").with_help("types are written like `x: int`, `t: float[_, _]`, `f: fn(int, int) -> bool`");
+        throw Abandon{};
+      }
+      parameter.type = type();
+      f.parameters.push_back(std::move(parameter));
+      if (!accept(T::comma)) break;
+    }
+    expect_close(T::right_paren, open);
+    --brackets_;
+    if (accept_here(T::arrow)) f.result = type();
+    if (is_here(T::left_brace) || is_here(T::colon)) {
+      report_expected("`=`").with_help("a function is one expression: `fn name(x: int) -> bool = expression`");
+      throw Abandon{};
+    }
+    expect(T::assign);
+    // The body may start on the next line, where nothing else could stand.
+    f.body = expression();
+    file_.functions.push_back(std::move(f));
+    end_of_item();
+  }
+
+  ast::TypeExpr type() {
+    if (++depth_ > kMaxNesting) too_deep(token().range);
+    ast::TypeExpr t;
+    t.range = token().range;
+    if (accept(T::kw_fn)) {
+      t.base = "fn";
+      const Token& open = expect(T::left_paren);
+      ++brackets_;
+      while (!is(T::right_paren)) {
+        t.parameters.push_back(type());
+        if (!accept(T::comma)) break;
+      }
+      expect_close(T::right_paren, open);
+      --brackets_;
+      expect(T::arrow);
+      t.result.push_back(type());
+    } else {
+      const ast::Identifier base = expect_name("a type");
+      t.base = base.text;
+      if (is_here(T::left_bracket)) {
+        const Token& open = take();
+        ++brackets_;
+        int rank = 0;
+        while (!is(T::right_bracket)) {
+          const ast::Identifier dim = expect_name("`_`");
+          if (dim.text != "_")
+            sink_.report(Kind::expected, dim.range, "`_`", fmt::format("`{}`", dim.text))
+                .with_help("a parameter's tensor type gives only its rank: one `_` for each dimension");
+          ++rank;
+          if (!accept(T::comma)) break;
+        }
+        expect_close(T::right_bracket, open);
+        --brackets_;
+        t.rank = rank;
+      }
+    }
+    t.range = source::join(t.range, previous().range);
+    --depth_;
+    return t;
+  }
+
+  void attention() {
+    const Token& keyword = take();
+    ast::Attention a;
+    a.name = expect_name("the attention's name");
+    const Token& open = expect(T::left_brace);
+    while (!is(T::right_brace)) {
+      // A block that is never closed ends where the next one starts.
+      if (is(T::end_of_file) || (token().after_newline && (is(T::kw_attention) || is(T::kw_import)))) {
+        report_expected("`}`").label(open.range, "to close this");
+        break;
+      }
+      const std::size_t begin = at_;
+      try {
+        statement(a);
+      } catch (const Abandon&) {
+        if (at_ == begin) take();  // whatever it is, not twice
+        recover_to_statement();
+      }
+    }
+    const bool closed = accept(T::right_brace);
+    a.range = source::join(keyword.range, previous().range);
+    file_.attentions.push_back(std::move(a));
+    if (closed) end_of_item();
+  }
+
+  // Statements.
+  void statement(ast::Attention& a) {
+    const Range begin = token().range;
+    ast::Statement s;
+    switch (token().kind) {
+      case T::kw_axis: s.what = axis(); break;
+      case T::kw_param: s.what = param(); break;
+      case T::kw_input: s.what = input(); break;
+      case T::kw_let: s.what = let(); break;
+      case T::name:
+        if (is_word("context") && !(at_ + 1 < tokens_.size() && tokens_[at_ + 1].kind == T::assign)) {
+          take();
+          s.what = ast::Context{begin};
+        } else {
+          s.what = assign();
+        }
+        break;
+      default: {
+        auto& d = report_expected("a statement");
+        if (is(T::kw_fn)) d.with_help("functions stand outside `attention` blocks");
+        else if (is(T::kw_if)) d.with_help("there is no `if` statement; write `score = a if condition else b`");
+        else d.with_help("statements are `axis`, `context`, `param`, `input`, `let` and assignments such as `mask = ...`");
+        take();
+        throw Abandon{};
+      }
+    }
+    s.range = source::join(begin, previous().range);
+    a.statements.push_back(std::move(s));
+    if (!is(T::end_of_file) && !is(T::right_brace) && !token().after_newline) {
+      auto& d = report_expected("the end of the line");
+      if (is(T::comma)) d.with_help("statements are not separated by commas");
+      if (is(T::assign)) d.with_help("`==` compares, `=` assigns");
+      throw Abandon{};
+    }
+  }
+
+  ast::Axis axis() {
+    take();
+    ast::Axis a;
+    a.name = expect_name("the axis' name");
+    if (!is_here(T::left_brace)) return a;
+    const Token& open = take();
+    ++brackets_;
+    while (!is(T::right_brace)) {
+      ast::Property p;
+      p.name = expect_name("`window`, `dilation`, `stride` or `causal`");
+      if (accept(T::assign)) p.value = expression();
+      a.properties.push_back(std::move(p));
+      if (!accept(T::comma) && !token().after_newline) break;
+    }
+    expect_close(T::right_brace, open);
+    --brackets_;
+    return a;
+  }
+
+  ast::Param param() {
+    take();
+    ast::Param p{};
+    p.name = expect_name("the param's name");
+    std::tie(p.type, p.type_range) = declared_type("int, float or bool");
+    expect(T::assign);
+    p.value = expression_after("=");
+    p.learnable = accept_here(T::kw_learnable);
+    return p;
+  }
+
+  ast::Input input() {
+    take();
+    ast::Input i{};
+    i.name = expect_name("the input's name");
+    std::tie(i.type, i.type_range) = declared_type("float[batch, tokens], say");
+    if (is_here(T::left_bracket)) {
+      const Token& open = take();
+      ++brackets_;
+      while (!is(T::right_bracket)) {
+        i.dims.push_back(expression());
+        if (!accept(T::comma)) break;
+      }
+      expect_close(T::right_bracket, open);
+      --brackets_;
+    }
+    i.learnable = accept_here(T::kw_learnable);
+    return i;
+  }
+
+  std::pair<std::string, Range> declared_type(std::string_view example) {
+    if (!accept_here(T::colon)) {
+      report_expected("`:` and a type").with_help(fmt::format("types are {}", example));
+      throw Abandon{};
+    }
+    const ast::Identifier base = expect_name("a type");
+    return {base.text, base.range};
+  }
+
+  ast::Let let() {
+    take();
+    ast::Let l;
+    l.name = expect_name("a name");
+    expect(T::assign);
+    l.value = expression_after("=");
+    return l;
+  }
+
+  ast::Assign assign() {
+    const Token& target = take();
+    ast::Assign a;
+    a.target = {text(target), target.range};
+    if (!is_here(T::assign)) {
+      auto& d = report_expected("`=`");
+      if (a.target.text == "return") d.with_help("assign the result: `score = ...` or `mask = ...`");
+      else if (is_here(T::colon)) d.with_help("declare it with `param` or `input`");
+      else if (is_here(T::equal)) d.fix(token().range, "=");
+      throw Abandon{};
+    }
+    take();
+    a.value = expression_after("=");
+    return a;
+  }
+
+  // Expressions.
+  // A chain such as a + b + c + ... nests as deep as it is long, though the parser only loops: the height of every
+  // tree is bounded here, so that no later step runs out of stack.
+  template <class What>
+  ExprId make(Range range, What what, std::initializer_list<ExprId> children = {}, std::span<const ExprId> more = {}) {
+    int height = 1;
+    for (std::span<const ExprId> list : {std::span<const ExprId>(children), more})
+      for (ExprId child : list) height = std::max(height, heights_[child.value] + 1);
+    if (height > kMaxHeight) too_deep(range, kMaxHeight);
+    file_.exprs.push_back({range, std::move(what)});
+    heights_.push_back(height);
+    return ExprId{static_cast<std::uint32_t>(file_.exprs.size() - 1)};
+  }
+  [[noreturn]] void too_deep(Range at, int limit = kMaxNesting) {
+    sink_.report(Kind::nesting_too_deep, at, limit).with_help("split the expression with `let` or `fn`");
+    throw Abandon{};
+  }
+  Range range(ExprId id) const { return file_.exprs[id.value].range; }
+
+  ExprId expression_after(std::string_view op) {
+    if (!same_line()) {
+      sink_.report(Kind::expected, missing_here(), "an expression", "the end of the line")
+          .with_help(fmt::format("put the expression on the line of its `{}`, or wrap it in parentheses", op));
+      throw Abandon{};
+    }
+    return expression();
+  }
+
+  ExprId expression(Power minimum = kConditional) {
+    if (++depth_ > kMaxNesting) too_deep(token().range);
+    ExprId left = prefix();
+    while (same_line()) {
+      const Power power = power_of(token().kind);
+      if (power == kNone || power < minimum) break;
+      left = infix(left, power);
+    }
+    --depth_;
+    return left;
+  }
+
+  // The right operand of an operator: on its line, unless brackets are open.
+  ExprId operand(Power minimum) {
+    if (!same_line()) {
+      sink_.report(Kind::expected, missing_here(), "an expression", "the end of the line")
+          .with_help("to go on with an expression on the next line, wrap it in parentheses");
+      throw Abandon{};
+    }
+    return expression(minimum);
+  }
+
+  ExprId infix(ExprId left, Power power) {
+    const Token op = take();
+    if (power == kConditional) {
+      const ExprId condition = operand(kOr);
+      if (!is_here(T::kw_else)) {
+        report_expected("`else`").label(op.range, "for this `if`").with_help("write a choice as `a if condition else b`");
+        throw Abandon{};
+      }
+      take();
+      const ExprId otherwise = operand(kConditional);
+      return make(source::join(range(left), range(otherwise)), ast::Conditional{condition, left, otherwise},
+                  {condition, left, otherwise});
+    }
+    if (power == kCompare) {
+      ast::Comparison c{{left, operand(kBitOr)}, {op.kind}, {op.range}};
+      while (same_line() && power_of(token().kind) == kCompare) {
+        c.ops.push_back(token().kind);
+        c.op_ranges.push_back(take().range);
+        c.operands.push_back(operand(kBitOr));
+      }
+      const Range whole = source::join(range(left), range(c.operands.back()));
+      const std::vector<ExprId> operands = c.operands;
+      return make(whole, std::move(c), {}, operands);
+    }
+    // `**` groups to the right and lets a sign stand after it; the rest group to the left.
+    const ExprId right = power == kPower ? operand(kSign) : operand(static_cast<Power>(power + 1));
+    return make(source::join(range(left), range(right)), ast::Binary{op.kind, left, right, op.range},
+                {left, right});
+  }
+
+  ExprId prefix() {
+    const Token& t = token();
+    switch (t.kind) {
+      case T::minus: case T::plus: case T::tilde: {
+        const Token op = take();
+        const ExprId inner = operand(kSign);
+        return make(source::join(op.range, range(inner)), ast::Unary{op.kind, inner}, {inner});
+      }
+      case T::kw_not: {
+        const Token op = take();
+        const ExprId inner = operand(kNot);
+        return make(source::join(op.range, range(inner)), ast::Unary{op.kind, inner}, {inner});
+      }
+      default: return postfix(primary());
+    }
+  }
+
+  ExprId primary() {
+    const Token t = token();
+    switch (t.kind) {
+      case T::integer: take(); return make(t.range, ast::Integer{t.integer});
+      case T::real: take(); return make(t.range, ast::Real{t.real});
+      case T::kw_true: case T::kw_false: take(); return make(t.range, ast::Boolean{t.kind == T::kw_true});
+      case T::name:
+        take();
+        if (is_here(T::left_paren) && at_ + 2 < tokens_.size() && tokens_[at_ + 1].kind == T::name &&
+            tokens_[at_ + 2].kind == T::kw_in)
+          return reduction(t);
+        return make(t.range, ast::Name{text(t)});
+      case T::left_paren: {
+        const Token& open = take();
+        ++brackets_;
+        const ExprId inner = expression();
+        expect_close(T::right_paren, open);
+        --brackets_;
+        return inner;
+      }
+      default: {
+        auto& d = report_expected("an expression");
+        if (is(T::kw_if)) d.with_help("write a choice as `a if condition else b`");
+        throw Abandon{};
+      }
+    }
+  }
+
+  // sum(i in a..b: body)
+  ExprId reduction(const Token& name) {
+    const std::string word = text(name);
+    if (word != "sum" && word != "any")
+      sink_.report(Kind::unknown_name, name.range, word).with_help("only `sum(i in a..b: ...)` and `any(i in a..b: ...)` run over a range");
+    const Token& open = take();
+    ++brackets_;
+    ast::Reduction r;
+    r.any = word == "any";
+    r.variable = expect_name("a name");
+    expect(T::kw_in);
+    r.begin = expression();
+    expect(T::dot_dot);
+    r.end = expression();
+    expect(T::colon);
+    r.body = expression();
+    expect_close(T::right_paren, open);
+    --brackets_;
+    return make(source::join(name.range, previous().range), r, {r.begin, r.end, r.body});
+  }
+
+  ExprId postfix(ExprId base) {
+    while (same_line()) {
+      if (accept(T::dot)) {
+        const ast::Identifier field = expect_name("a name");
+        base = make(source::join(range(base), field.range), ast::Field{base, field}, {base});
+      } else if (is(T::left_paren)) {
+        const Token& open = take();
+        std::vector<ExprId> arguments = list(T::right_paren, open, false);
+        base = make(source::join(range(base), previous().range), ast::Call{base, arguments}, {base}, arguments);
+      } else if (is(T::left_bracket)) {
+        const Token& open = take();
+        std::vector<ExprId> indices = list(T::right_bracket, open, true);
+        base = make(source::join(range(base), previous().range), ast::Index{base, indices}, {base}, indices);
+      } else {
+        break;
+      }
+    }
+    return base;
+  }
+
+  std::vector<ExprId> list(T close, const Token& open, bool slices) {
+    ++brackets_;
+    std::vector<ExprId> elements;
+    while (!is(close)) {
+      if (slices && is(T::colon)) {
+        const Range colon = take().range;
+        elements.push_back(make(colon, ast::Slice{}));
+      } else {
+        elements.push_back(expression());
+      }
+      if (!accept(T::comma)) break;
+    }
+    expect_close(close, open);
+    --brackets_;
+    return elements;
+  }
+
+  const source::SourceMap& sources_;
+  diagnostics::Sink& sink_;
+  std::vector<Token> tokens_;
+  std::size_t at_ = 0;
+  int brackets_ = 0;  // open ( and [ and an axis' {
+  int depth_ = 0;
+  ast::File file_;
+  std::vector<int> heights_;  // of file_.exprs
+};
+
+}  // namespace
+
+ast::File parse(const source::SourceMap& sources, std::uint32_t file, diagnostics::Sink& sink) {
+  return Parser(sources, file, sink).run();
+}
+
+}  // namespace vicinal::syntax

@@ -1,0 +1,58 @@
+#include <cmath>
+#include <cstring>
+
+#include "runtime/cpu/interpreter.h"
+#include "runtime/files/half.h"
+
+namespace vicinal::cpu {
+namespace {
+
+template <class T>
+T read(const void* data, std::int64_t offset) {
+  T value;
+  std::memcpy(&value, static_cast<const std::byte*>(data) + offset * static_cast<std::int64_t>(sizeof(T)), sizeof value);
+  return value;
+}
+
+template <class T>
+void write(void* data, std::int64_t offset, T value) {
+  std::memcpy(static_cast<std::byte*>(data) + offset * static_cast<std::int64_t>(sizeof(T)), &value, sizeof value);
+}
+
+}  // namespace
+
+double load_element(const void* data, DType dtype, std::int64_t offset) {
+  switch (dtype) {
+    case DType::f16: return files::float_from_f16(read<std::uint16_t>(data, offset));
+    case DType::bf16: return files::float_from_bf16(read<std::uint16_t>(data, offset));
+    case DType::f32: return read<float>(data, offset);
+    case DType::f64: return read<double>(data, offset);
+    case DType::i8: return read<std::int8_t>(data, offset);
+    case DType::u8: return read<std::uint8_t>(data, offset);
+    case DType::i16: return read<std::int16_t>(data, offset);
+    case DType::u16: return read<std::uint16_t>(data, offset);
+    case DType::i32: return read<std::int32_t>(data, offset);
+    case DType::i64: return static_cast<double>(read<std::int64_t>(data, offset));
+    case DType::boolean: return read<std::uint8_t>(data, offset) != 0;
+  }
+  return 0;
+}
+
+// A double goes to a 16-bit format through float; the oracle's own error is far below that double rounding.
+void store_element(void* data, DType dtype, std::int64_t offset, double value) {
+  switch (dtype) {
+    case DType::f16: return write(data, offset, files::f16_from_float(static_cast<float>(value)));
+    case DType::bf16: return write(data, offset, files::bf16_from_float(static_cast<float>(value)));
+    case DType::f32: return write(data, offset, static_cast<float>(value));
+    case DType::f64: return write(data, offset, value);
+    case DType::i8: return write(data, offset, static_cast<std::int8_t>(value));
+    case DType::u8: return write(data, offset, static_cast<std::uint8_t>(value));
+    case DType::i16: return write(data, offset, static_cast<std::int16_t>(value));
+    case DType::u16: return write(data, offset, static_cast<std::uint16_t>(value));
+    case DType::i32: return write(data, offset, static_cast<std::int32_t>(value));
+    case DType::i64: return write(data, offset, static_cast<std::int64_t>(value));
+    case DType::boolean: return write(data, offset, static_cast<std::uint8_t>(value != 0));
+  }
+}
+
+}  // namespace vicinal::cpu

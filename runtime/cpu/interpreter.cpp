@@ -1,0 +1,429 @@
+#include "runtime/cpu/interpreter.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "compiler/support/check.h"
+#include "compiler/support/match.h"
+#include "templates/vicinal/geometry.cuh"
+
+namespace vicinal::cpu {
+namespace {
+
+using ir::NodeId;
+using ir::Root;
+using ir::SymbolKind;
+using ir::Value;
+using runtime::Problem;
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+// Where in the problem an expression is evaluated. Coordinates and positions are those of the whole grid.
+struct Place {
+  std::int64_t b = 0, h = 0, kv_h = 0;
+  std::int64_t q = 0, q_index = 0, k = 0;
+  bool context_key = false;
+  const std::int64_t* q_coordinate = nullptr;
+  const std::int64_t* k_coordinate = nullptr;
+  double score = 0, out = 0, lse = 0;
+};
+
+// The nodes of one expression in evaluation order, those that do not change from key to key first.
+class Expression {
+ public:
+  Expression(const ir::Module& module, const Problem& problem, NodeId root, bool exact)
+      : module_(module), problem_(problem), root_(root), exact_(exact) {
+    if (!root.valid()) return;
+    const std::vector<std::uint8_t> varies = ir::variance(module);
+    std::vector<bool> reached(root.value + 1);
+    reached[root.value] = true;
+    for (std::uint32_t n = root.value + 1; n-- > 0;)
+      if (reached[n])
+        for (NodeId id : module.nodes()[n].operands) reached[id.value] = true;
+    for (std::uint32_t n = 0; n <= root.value; ++n)
+      if (reached[n]) ((varies[n] & (ir::kKey | ir::kScore | ir::kOutput)) != 0 ? per_key_ : per_row_).push_back(n);
+  }
+
+  bool valid() const { return root_.valid(); }
+
+  // Values by node, reused from key to key of one row.
+  using Scratch = std::vector<Value>;
+  void start_row(const Place& place, Scratch& values) const {
+    values.resize(module_.size());
+    for (std::uint32_t n : per_row_) values[n] = evaluate(n, place, values);
+  }
+  Value at(const Place& place, Scratch& values) const {
+    for (std::uint32_t n : per_key_) values[n] = evaluate(n, place, values);
+    return values[root_.value];
+  }
+
+ private:
+  Value evaluate(std::uint32_t n, const Place& place, const Scratch& values) const {
+    const ir::Node& node = module_.nodes()[n];
+    return support::match(
+        node.what, [](const ir::Constant& c) { return ir::value_of(c); },
+        [&](const ir::Symbol& s) { return symbol(s, place); },
+        [&](const ir::Apply& a) {
+          Value operands[ir::kMaxArity];
+          for (std::size_t i = 0; i < node.operands.size(); ++i) operands[i] = values[node.operands[i].value];
+          return exact_ ? ir::info(a.op).exact(operands) : ir::info(a.op).wide(operands);
+        },
+        [&](const ir::Load& l) { return load(l.input, node.type, offset(l.input, node, 0, node.operands.size(), values)); },
+        [&](const ir::Dot& d) { return dot(d, node, values); });
+  }
+
+  Value symbol(const ir::Symbol& s, const Place& at) const {
+    const auto integer = [](std::int64_t x) { return ir::int_value(static_cast<std::int32_t>(x)); };
+    switch (s.kind) {
+      case SymbolKind::b: return integer(at.b);
+      case SymbolKind::h: return integer(at.h);
+      case SymbolKind::kv_h: return integer(at.kv_h);
+      case SymbolKind::q: return integer(at.q);
+      case SymbolKind::q_index: return integer(at.q_index);
+      case SymbolKind::k: return integer(at.k);
+      case SymbolKind::k_context: return ir::bool_value(at.context_key);
+      case SymbolKind::score: return ir::real_value(at.score);
+      case SymbolKind::out: return ir::real_value(at.out);
+      case SymbolKind::lse: return ir::real_value(at.lse);
+      case SymbolKind::batch: return integer(problem_.batch);
+      case SymbolKind::heads: return integer(problem_.heads);
+      case SymbolKind::kv_heads: return integer(problem_.kv_heads);
+      case SymbolKind::tokens: return integer(problem_.tokens);
+      case SymbolKind::keys: return integer(problem_.keys);
+      case SymbolKind::context: return integer(problem_.context);
+      case SymbolKind::head_dim: return integer(problem_.head_dim);
+      case SymbolKind::q_axis: return integer(at.q_coordinate[s.index]);
+      case SymbolKind::k_axis: return integer(at.context_key ? 0 : at.k_coordinate[s.index]);
+      case SymbolKind::axis_length: return integer(problem_.q_axis[s.index].extent);
+      case SymbolKind::named_extent: return integer(problem_.extents[s.index]);
+      case SymbolKind::param: return problem_.params[s.index];
+      case SymbolKind::argument: break;
+    }
+    VICINAL_ASSERT(false, "a placeholder outside its function");
+  }
+
+  // Indices outside their dimension are clamped into it.
+  std::int64_t offset(std::uint32_t input, const ir::Node& node, std::size_t first, std::size_t last, const Scratch& values) const {
+    const runtime::CapturedInput& x = problem_.inputs[input];
+    std::int64_t result = 0;
+    for (std::size_t i = first; i < last; ++i) {
+      const std::int64_t index = values[node.operands[i].value].i;
+      result += std::clamp<std::int64_t>(index, 0, x.extents[i - first] - 1) * x.strides[i - first];
+    }
+    return result;
+  }
+
+  Value load(std::uint32_t input, ir::Type type, std::int64_t at) const {
+    const runtime::CapturedInput& x = problem_.inputs[input];
+    const double element = load_element(x.data, x.dtype, at);
+    switch (type) {
+      case ir::Type::integer: return ir::int_value(static_cast<std::int32_t>(static_cast<std::uint32_t>(static_cast<std::int64_t>(element))));
+      case ir::Type::real: return ir::real_value(exact_ ? static_cast<double>(static_cast<float>(element)) : element);
+      case ir::Type::boolean: return ir::bool_value(element != 0);
+    }
+    VICINAL_ASSERT(false, "a type");
+  }
+
+  Value dot(const ir::Dot& d, const ir::Node& node, const Scratch& values) const {
+    const runtime::CapturedInput &x = problem_.inputs[d.first], &y = problem_.inputs[d.second];
+    const std::int64_t x_at = offset(d.first, node, 0, d.first_indices, values);
+    const std::int64_t y_at = offset(d.second, node, d.first_indices, node.operands.size(), values);
+    float exact = 0;
+    double wide = 0;
+    for (std::int64_t i = 0; i < x.extents.back(); ++i) {
+      const double a = load_element(x.data, x.dtype, x_at + i * x.strides.back());
+      const double b = load_element(y.data, y.dtype, y_at + i * y.strides.back());
+      wide += a * b;
+      const float product = static_cast<float>(a) * static_cast<float>(b);
+      exact += product;
+    }
+    return ir::real_value(exact_ ? static_cast<double>(exact) : wide);
+  }
+
+  const ir::Module& module_;
+  const Problem& problem_;
+  NodeId root_;
+  bool exact_;
+  std::vector<std::uint32_t> per_row_, per_key_;
+};
+
+// Splits a flattened local token into local coordinates.
+std::vector<std::int64_t> local_coordinates(const std::vector<runtime::GridAxis>& axes, std::int64_t token) {
+  std::vector<std::int64_t> local(axes.size());
+  for (std::size_t i = axes.size(); i-- > 0;) {
+    local[i] = token % axes[i].local;
+    token /= axes[i].local;
+  }
+  return local;
+}
+
+}  // namespace
+
+struct Interpreter::Impl {
+  const ir::Module& module;
+  const Problem& problem;
+  Expression score, mask, scale, sink, output;
+  Expression plain_score, plain_output;  // in fp32
+
+  Impl(const ir::Module& m, const Problem& p)
+      : module(m),
+        problem(p),
+        score(m, p, m.root(Root::score), false),
+        mask(m, p, m.root(Root::mask), true),
+        scale(m, p, m.root(Root::scale), false),
+        sink(m, p, m.root(Root::sink), false),
+        output(m, p, m.root(Root::output), false),
+        plain_score(m, p, m.root(Root::score), true),
+        plain_output(m, p, m.root(Root::output), true) {}
+
+  // All that is fixed along one row.
+  struct RowState {
+    Place place;
+    std::vector<std::int64_t> local, coordinate;
+    std::vector<KeyRange> ranges;  // of the neighborhood, per axis
+    Expression::Scratch score_values, mask_values;
+    bool plain = false;  // fp32 instead of double
+    std::vector<double> query;
+    double query_norm = 1, scale = 1;
+  };
+
+  Axis axis(std::size_t i) const {
+    const Problem::AxisShape& a = problem.axes[i];
+    return {static_cast<int>(problem.q_axis[i].extent), static_cast<int>(a.window), static_cast<int>(a.dilation), static_cast<int>(a.stride), a.causal};
+  }
+
+  static std::int64_t offset(const runtime::Strided& t, const Place& p, std::int64_t head, const std::vector<std::int64_t>& local) {
+    std::int64_t at = p.b * t.batch + head * t.head;
+    for (std::size_t i = 0; i < local.size(); ++i) at += local[i] * t.axis[i];
+    return at;
+  }
+
+  // The whole grid's position of a token, with its coordinates.
+  static std::int64_t position(const std::vector<runtime::GridAxis>& axes, const std::vector<std::int64_t>& local, std::vector<std::int64_t>& coordinate) {
+    std::int64_t at = 0;
+    coordinate.resize(local.size());
+    for (std::size_t i = 0; i < local.size(); ++i) {
+      coordinate[i] = local[i] + axes[i].origin;
+      at = at * axes[i].extent + coordinate[i];
+    }
+    return at;
+  }
+
+  static double norm(const std::vector<double>& x) {
+    double squares = 0;
+    for (double v : x) squares += v * v;
+    return std::max(std::sqrt(squares), 1e-12);
+  }
+
+  double value(const Expression& e, const Place& place) const {
+    Expression::Scratch values;
+    e.start_row(place, values);
+    return e.at(place, values).f;
+  }
+
+  RowState start(const Row& row, bool plain = false) const {
+    RowState s;
+    s.plain = plain;
+    s.local = local_coordinates(problem.q_axis, row.token);
+    Place& p = s.place;
+    p.b = row.batch;
+    p.h = row.head;
+    p.kv_h = row.head / (problem.heads / problem.kv_heads);
+    p.q_index = position(problem.q_axis, s.local, s.coordinate);
+    p.q = p.q_index + (module.align_end ? problem.keys - problem.tokens : 0);
+    p.q_coordinate = s.coordinate.data();
+    for (std::size_t i = 0; i < problem.axes.size(); ++i) s.ranges.push_back(neighborhood(axis(i), static_cast<int>(s.coordinate[i])));
+    const std::int64_t at = offset(problem.q, p, p.h, s.local);
+    for (std::int64_t c = 0; c < problem.head_dim; ++c) s.query.push_back(load_element(problem.q.data, problem.q.dtype, at + c * problem.q.dim));
+    if (module.query_l2norm) s.query_norm = norm(s.query);
+    s.scale = scale.valid() ? value(scale, p) : 1 / std::sqrt(static_cast<double>(problem.head_dim));
+    if (score.valid()) (plain ? plain_score : score).start_row(p, s.score_values);
+    if (mask.valid()) mask.start_row(p, s.mask_values);
+    return s;
+  }
+
+  bool in_neighborhood(const RowState& s, const std::vector<std::int64_t>& key) const {
+    for (std::size_t i = 0; i < problem.axes.size(); ++i)
+      if (!contains(axis(i), s.ranges[i], static_cast<int>(s.coordinate[i]), static_cast<int>(key[i]))) return false;
+    return true;
+  }
+
+  bool masked_in(RowState& s) const { return !mask.valid() || mask.at(s.place, s.mask_values).b; }
+
+  double score_of(RowState& s, const runtime::Strided& keys, std::int64_t at) const {
+    if (s.plain) return plain_score_of(s, keys, at);
+    double dot = 0, squares = 0;
+    for (std::int64_t c = 0; c < problem.head_dim; ++c) {
+      const double x = load_element(keys.data, keys.dtype, at + c * keys.dim);
+      dot += s.query[static_cast<std::size_t>(c)] * x;
+      squares += x * x;
+    }
+    if (module.query_l2norm) dot /= s.query_norm;
+    if (module.key_l2norm) dot /= std::max(std::sqrt(squares), 1e-12);
+    s.place.score = s.scale * dot;
+    return score.valid() ? score.at(s.place, s.score_values).f : s.place.score;
+  }
+
+  double plain_score_of(RowState& s, const runtime::Strided& keys, std::int64_t at) const {
+    float dot = 0, squares = 0;
+    for (std::int64_t c = 0; c < problem.head_dim; ++c) {
+      const auto x = static_cast<float>(load_element(keys.data, keys.dtype, at + c * keys.dim));
+      dot += static_cast<float>(s.query[static_cast<std::size_t>(c)]) * x;
+      squares += x * x;
+    }
+    if (module.query_l2norm) dot /= static_cast<float>(s.query_norm);
+    if (module.key_l2norm) dot /= std::max(std::sqrt(squares), 1e-12f);
+    const float scaled = static_cast<float>(s.scale) * dot;
+    s.place.score = static_cast<double>(scaled);
+    return score.valid() ? plain_score.at(s.place, s.score_values).f : s.place.score;
+  }
+
+  // visit(number, score, v offset or context) for each key in order; score is -inf where the key is not kept.
+  template <class Visit>
+  void each_key(RowState& s, Visit visit) const {
+    std::vector<std::int64_t> coordinate;
+    const std::int64_t grid_keys = problem.local_keys();
+    for (std::int64_t j = 0; j < grid_keys; ++j) {
+      const std::vector<std::int64_t> local = local_coordinates(problem.k_axis, j);
+      s.place.k = position(problem.k_axis, local, coordinate);
+      s.place.k_coordinate = coordinate.data();
+      s.place.context_key = false;
+      const bool keep = in_neighborhood(s, coordinate) && masked_in(s);
+      visit(j, keep ? score_of(s, problem.k, offset(problem.k, s.place, s.place.kv_h, local)) : -kInfinity, problem.v, offset(problem.v, s.place, s.place.kv_h, local));
+    }
+    for (std::int64_t j = 0; j < problem.context; ++j) {
+      s.place.k = j;
+      s.place.context_key = true;
+      const std::vector<std::int64_t> local = {j};
+      const bool keep = masked_in(s);
+      visit(grid_keys + j, keep ? score_of(s, problem.context_k, offset(problem.context_k, s.place, s.place.kv_h, local)) : -kInfinity, problem.context_v,
+            offset(problem.context_v, s.place, s.place.kv_h, local));
+    }
+  }
+
+  struct Kept {
+    double score;
+    const runtime::Strided* values;
+    std::int64_t at;
+  };
+  std::vector<Kept> kept_keys(RowState& s) const {
+    std::vector<Kept> kept;
+    each_key(s, [&](std::int64_t, double x, const runtime::Strided& values, std::int64_t at) {
+      if (x != -kInfinity) kept.push_back({x, &values, at});
+    });
+    return kept;
+  }
+
+  // Of the kept scores and the sink; NaN is passed over here and comes back in the sums.
+  static double largest(const std::vector<Kept>& kept, double sink_value) {
+    double result = sink_value;
+    for (const Kept& k : kept) result = k.score > result ? k.score : result;
+    return result == -kInfinity ? 0 : result;
+  }
+
+  RowResult row(const Row& where) const {
+    RowState s = start(where);
+    const std::vector<Kept> kept = kept_keys(s);
+    RowResult result{std::vector<double>(static_cast<std::size_t>(problem.value_dim)), 0, static_cast<std::int64_t>(kept.size())};
+    const bool softmax = module.normalize == ir::Normalize::softmax;
+    if (softmax) {
+      const double sink_value = sink.valid() ? value(sink, s.place) : -kInfinity;
+      const double base = largest(kept, sink_value);
+      double sum = sink_value == -kInfinity ? 0 : std::exp(sink_value - base);
+      for (const Kept& k : kept) sum += std::exp(k.score - base);
+      result.lse = base + std::log(sum);
+    }
+    for (const Kept& k : kept) {
+      const double weight = softmax ? std::exp(k.score - result.lse) : module.normalize == ir::Normalize::sigmoid ? 1 / (1 + std::exp(-k.score)) : k.score;
+      for (std::int64_t c = 0; c < problem.value_dim; ++c)
+        result.out[static_cast<std::size_t>(c)] += weight * load_element(k.values->data, k.values->dtype, k.at + c * k.values->dim);
+    }
+    finish(output, s, result);
+    return result;
+  }
+
+  void finish(const Expression& map, RowState& s, RowResult& result) const {
+    if (!map.valid()) return;
+    s.place.lse = result.lse;
+    Expression::Scratch values;
+    map.start_row(s.place, values);
+    for (double& x : result.out) {
+      s.place.out = x;
+      x = map.at(s.place, values).f;
+    }
+  }
+
+  double rounded(double x) const {
+    std::uint64_t cell = 0;
+    store_element(&cell, problem.q.dtype, 0, x);
+    return load_element(&cell, problem.q.dtype, 0);
+  }
+
+  RowResult plain_row(const Row& where) const {
+    RowState s = start(where, true);
+    const std::vector<Kept> kept = kept_keys(s);
+    RowResult result{std::vector<double>(static_cast<std::size_t>(problem.value_dim)), 0, static_cast<std::int64_t>(kept.size())};
+    const bool softmax = module.normalize == ir::Normalize::softmax;
+    const double sink_value = softmax && sink.valid() ? value(sink, s.place) : -kInfinity;
+    const auto base = static_cast<float>(largest(kept, sink_value));
+    float sum = sink_value == -kInfinity ? 0.0f : std::exp(static_cast<float>(sink_value) - base);
+    std::vector<float> out(result.out.size());
+    for (const Kept& k : kept) {
+      const auto x = static_cast<float>(k.score);
+      const float weight = softmax ? std::exp(x - base) : module.normalize == ir::Normalize::sigmoid ? 1 / (1 + std::exp(-x)) : x;
+      sum += weight;
+      const auto low = static_cast<float>(rounded(static_cast<double>(weight)));
+      for (std::size_t c = 0; c < out.size(); ++c)
+        out[c] += low * static_cast<float>(load_element(k.values->data, k.values->dtype, k.at + static_cast<std::int64_t>(c) * k.values->dim));
+    }
+    if (softmax) result.lse = static_cast<double>(base + std::log(sum));
+    for (std::size_t c = 0; c < out.size(); ++c) result.out[c] = static_cast<double>(!softmax ? out[c] : sum == 0 ? 0.0f : out[c] / sum);
+    finish(plain_output, s, result);
+    for (double& x : result.out) x = rounded(x);
+    return result;
+  }
+};
+
+Interpreter::Interpreter(const ir::Module& module, const Problem& problem) : impl_(std::make_unique<Impl>(module, problem)) {}
+Interpreter::~Interpreter() = default;
+
+RowResult Interpreter::row(const Row& row) const { return impl_->row(row); }
+RowResult Interpreter::plain_row(const Row& row) const { return impl_->plain_row(row); }
+
+std::vector<double> Interpreter::scores(const Row& row) const {
+  Impl::RowState s = impl_->start(row);
+  std::vector<double> result;
+  impl_->each_key(s, [&](std::int64_t, double x, const runtime::Strided&, std::int64_t) { result.push_back(x); });
+  return result;
+}
+
+std::vector<bool> Interpreter::kept(const Row& row) const {
+  Impl::RowState s = impl_->start(row);
+  const Problem& p = impl_->problem;
+  std::vector<bool> result;
+  std::vector<std::int64_t> coordinate;
+  for (std::int64_t j = 0; j < p.local_keys(); ++j) {
+    s.place.k = Impl::position(p.k_axis, local_coordinates(p.k_axis, j), coordinate);
+    s.place.k_coordinate = coordinate.data();
+    result.push_back(impl_->in_neighborhood(s, coordinate) && impl_->masked_in(s));
+  }
+  return result;
+}
+
+void Interpreter::run(unsigned threads) const {
+  const Problem& p = impl_->problem;
+  const std::int64_t queries = p.local_queries();
+  parallel_for(p.rows(), threads, [&](std::int64_t n) {
+    const Row where{n / queries / p.heads, n / queries % p.heads, n % queries};
+    const RowResult result = row(where);
+    const std::vector<std::int64_t> local = local_coordinates(p.q_axis, where.token);
+    Place place;
+    place.b = where.batch;
+    const std::int64_t at = Impl::offset(p.out, place, where.head, local);
+    for (std::int64_t c = 0; c < p.value_dim; ++c) store_element(p.out.data, p.out.dtype, at + c * p.out.dim, result.out[static_cast<std::size_t>(c)]);
+    if (p.lse.data != nullptr) store_element(p.lse.data, p.lse.dtype, Impl::offset(p.lse, place, where.head, local), result.lse);
+  });
+}
+
+}  // namespace vicinal::cpu

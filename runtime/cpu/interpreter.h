@@ -1,0 +1,59 @@
+// The reference interpreter: attention straight from its definition, one row at a time, in double precision. Masks
+// are evaluated exactly, each float operation rounded to fp32. Slow and plain on purpose: it is what every other
+// backend is compared with.
+#pragma once
+
+#include <functional>
+#include <span>
+
+#include "runtime/binding/problem.h"
+
+namespace vicinal::cpu {
+
+// A query row by its place in the local tensors.
+struct Row {
+  std::int64_t batch, head;
+  std::int64_t token;  // flattened over the local axes
+};
+
+struct RowResult {
+  std::vector<double> out;  // value_dim
+  double lse = 0;           // natural log; meaningless without softmax
+  std::int64_t kept = 0;    // keys, context keys included
+};
+
+class Interpreter {
+ public:
+  // `module` after check, with tensors of `problem` in host memory. Both must outlive the interpreter.
+  Interpreter(const ir::Module& module, const runtime::Problem& problem);
+  ~Interpreter();
+
+  RowResult row(const Row& row) const;
+  // The same row as a plain program in the tensors' own precision would compute it: products and scores in fp32, in
+  // order, weights rounded to the tensors' dtype, the output rounded once. What an error is measured against.
+  RowResult plain_row(const Row& row) const;
+  // The row's scores after the score expression, -inf where a key is not kept; the grid's keys, then context keys.
+  std::vector<double> scores(const Row& row) const;
+
+  // Which of the local grid's keys a row keeps, by the neighborhood and the mask alone.
+  std::vector<bool> kept(const Row& row) const;
+
+  // Computes every row, on `threads` threads, and stores out and lse in the tensors' dtypes.
+  void run(unsigned threads) const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<const Impl> impl_;
+};
+
+// One per processor.
+unsigned default_threads();
+
+// Element access by dtype.
+double load_element(const void* data, DType dtype, std::int64_t offset);
+void store_element(void* data, DType dtype, std::int64_t offset, double value);
+
+// body(i) for i in [0, count), on that many threads; an element runs once, in no fixed order.
+void parallel_for(std::int64_t count, unsigned threads, const std::function<void(std::int64_t)>& body);
+
+}  // namespace vicinal::cpu

@@ -1,0 +1,33 @@
+// A variant on a CUDA device: its key, its cubin through the cache, and its launch.
+#pragma once
+
+#include "compiler/emit/cuda/kernel_source.h"
+#include "runtime/binding/problem.h"
+#include "runtime/cuda/launch.h"
+#include "runtime/engine.h"
+
+namespace vicinal::runtime {
+
+// "sm_90a" for 90: architecture-specific instructions belong to one capability, and cubins are made for the device
+// at hand anyway.
+std::string arch_name(int capability);
+
+// What the cubin depends on.
+Result<cache::KernelKey> kernel_key(Engine& engine, const emit::KernelSource& source, const std::string& arch);
+
+struct CompiledCubin {
+  cache::CachedKernel kernel;
+  std::string digest;
+  double milliseconds = 0;  // of the compile or of the cache's answer
+};
+Result<CompiledCubin> compile_cubin(Engine& engine, const emit::KernelSource& source, const std::string& arch);
+
+// Blocks, threads and argument bytes of one run. Errors (spec) when a tensor's dtype is not what was compiled.
+struct Launch {
+  cuda::LaunchShape shape;
+  std::vector<std::byte> arguments;
+};
+Result<Launch> prepare_launch(const emit::KernelSource& source, const emit::KernelOptions& options, const ir::Module& module,
+                              const Problem& problem);
+
+}  // namespace vicinal::runtime

@@ -1,0 +1,72 @@
+#include "runtime/engine.h"
+
+#include <fmt/format.h>
+
+#include <mutex>
+
+#include "compiler/support/text.h"
+#include "templates/embed/bundle.h"
+
+namespace vicinal::runtime {
+namespace {
+
+struct Process {
+  std::mutex mutex;
+  OptionValues options;
+  std::function<void(std::string_view)> warn = [](std::string_view) {};
+  std::unique_ptr<Engine> engine;
+};
+
+Process& the_process() {
+  static Process process;
+  return process;
+}
+
+}  // namespace
+
+Result<Engine*> Engine::process() {
+  Process& process = the_process();
+  const std::lock_guard lock(process.mutex);
+  if (!process.engine) {
+    VICINAL_TRY(Settings settings, read_settings(process_environment(), process.options));
+    for (const std::string& warning : settings.warnings) process.warn(warning);
+    process.engine = std::make_unique<Engine>(std::move(settings));
+  }
+  return process.engine.get();
+}
+
+void Engine::set_options(OptionValues options) {
+  Process& process = the_process();
+  const std::lock_guard lock(process.mutex);
+  process.options = std::move(options);
+}
+
+void Engine::set_warning_sink(std::function<void(std::string_view)> sink) {
+  Process& process = the_process();
+  const std::lock_guard lock(process.mutex);
+  process.warn = std::move(sink);
+}
+
+Engine::Engine(Settings settings)
+    : settings_(std::move(settings)), cache_(cache_options(settings_, [](std::string_view warning) { the_process().warn(warning); })) {}
+
+Result<cuda::NvrtcCompiler> Engine::nvrtc() const {
+  return cuda::NvrtcCompiler::open(settings_.nvrtc_path.value.value_or(std::filesystem::path()));
+}
+
+Result<std::vector<cuda::HeaderText>> Engine::headers() const {
+  std::vector<cuda::HeaderText> headers;
+  for (const templates::Header& header : templates::bundle()) {
+    std::string text(header.text);
+    if (const auto& folder = settings_.template_dir.value) {
+      const auto path = *folder / header.name;
+      auto live = support::read_file(path.string());
+      if (!live) return unexpected(ErrorKind::usage, fmt::format("cannot read the template `{}`", path.string()), "VICINAL_TEMPLATE_DIR names a folder like the project's templates/");
+      text = *std::move(live);
+    }
+    headers.push_back({std::string(header.name), std::move(text)});
+  }
+  return headers;
+}
+
+}  // namespace vicinal::runtime

@@ -1,0 +1,126 @@
+#include "runtime/files/atomic_file.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <random>
+#include <system_error>
+#include <utility>
+
+namespace vicinal::files {
+namespace fs = std::filesystem;
+namespace {
+
+fs::path folder_of(const fs::path& path) {
+  return path.has_parent_path() ? path.parent_path() : fs::path(".");
+}
+
+void sync_folder(const fs::path& folder) {
+  const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return;
+  ::fsync(fd);  // best effort: not every filesystem can
+  ::close(fd);
+}
+
+// Closes on every way out.
+struct Descriptor {
+  int fd;
+  ~Descriptor() { ::close(fd); }
+};
+
+}  // namespace
+
+Unexpected system_error(std::string_view what, const fs::path& path, int error_number) {
+  return unexpected(ErrorKind::usage, fmt::format("cannot {} `{}`: {}", what, path.native(),
+                                                  std::generic_category().message(error_number)));
+}
+
+std::string random_name() {
+  std::array<unsigned char, 16> bytes;
+  if (::getrandom(bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size())) {
+    std::random_device device;
+    for (auto& byte : bytes) byte = static_cast<unsigned char>(device());
+  }
+  std::string name;
+  for (const auto byte : bytes) fmt::format_to(std::back_inserter(name), "{:02x}", byte);
+  return name;
+}
+
+AtomicFile::AtomicFile(fs::path target, fs::path temporary, int fd)
+    : target_(std::move(target)), temporary_(std::move(temporary)), fd_(fd) {}
+
+AtomicFile::AtomicFile(AtomicFile&& other) noexcept
+    : target_(std::move(other.target_)), temporary_(std::move(other.temporary_)), fd_(other.fd_) {
+  other.fd_ = -1;
+  other.temporary_.clear();
+}
+
+AtomicFile::~AtomicFile() {
+  if (fd_ >= 0) ::close(fd_);
+  if (!temporary_.empty()) ::unlink(temporary_.c_str());
+}
+
+Result<AtomicFile> AtomicFile::create(const fs::path& target, std::optional<mode_t> mode) {
+  const fs::path temporary = folder_of(target) / fmt::format(".{}{}", random_name(), kTemporarySuffix);
+  const int fd =
+      ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode.value_or(0666));
+  if (fd < 0) return system_error("create a file beside", target, errno);
+  AtomicFile file(target, temporary, fd);
+  if (mode && ::fchmod(fd, *mode) != 0) return system_error("set the mode of", temporary, errno);
+  return file;
+}
+
+Result<void> AtomicFile::append(std::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t written = ::write(fd_, bytes.data(), bytes.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) return system_error("write", target_, errno);
+    bytes.remove_prefix(static_cast<std::size_t>(written));
+  }
+  return {};
+}
+
+Result<void> AtomicFile::commit(bool durable) {
+  if (durable && ::fsync(fd_) != 0) return system_error("write", target_, errno);
+  // A network filesystem may report a full quota only here.
+  if (::close(std::exchange(fd_, -1)) != 0) return system_error("write", target_, errno);
+  if (::rename(temporary_.c_str(), target_.c_str()) != 0) return system_error("write", target_, errno);
+  temporary_.clear();
+  if (durable) sync_folder(folder_of(target_));
+  return {};
+}
+
+Result<std::optional<std::string>> read_whole_file(const fs::path& path, std::size_t max_bytes) {
+  // Non-blocking, so that a pipe in a file's place cannot hold us up.
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+  if (fd < 0 && (errno == ENOENT || errno == ENOTDIR)) return std::optional<std::string>();
+  if (fd < 0) return system_error("open", path, errno);
+  const Descriptor file{fd};
+  struct stat status;
+  if (::fstat(fd, &status) != 0) return system_error("read", path, errno);
+  if (!S_ISREG(status.st_mode)) {
+    return unexpected(ErrorKind::usage, fmt::format("`{}` is not a regular file", path.native()));
+  }
+  if (static_cast<std::uintmax_t>(status.st_size) > max_bytes) {
+    return unexpected(ErrorKind::usage, fmt::format("`{}` has {} bytes, more than the {} expected at most",
+                                                    path.native(), status.st_size, max_bytes));
+  }
+  std::string bytes(static_cast<std::size_t>(status.st_size), '\0');
+  std::size_t size = 0;
+  while (size < bytes.size()) {
+    const ssize_t count = ::read(fd, bytes.data() + size, bytes.size() - size);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return system_error("read", path, errno);
+    if (count == 0) break;
+    size += static_cast<std::size_t>(count);
+  }
+  bytes.resize(size);
+  return std::optional<std::string>(std::move(bytes));
+}
+
+}  // namespace vicinal::files

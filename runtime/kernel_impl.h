@@ -1,0 +1,42 @@
+// What a Spec and a Kernel hold. Not installed; the command line reads it for what the public header does not say.
+#pragma once
+
+#include <vicinal/vicinal.h>
+
+#include "compiler/driver/compile.h"
+#include "runtime/cuda_kernel.h"
+
+namespace vicinal {
+
+struct Spec::Impl {
+  syntax::Program program;
+  std::size_t block = 0;  // of program.files[0]
+  std::vector<Message> messages;
+  driver::Variant variant;  // with the params' defaults
+
+  const ast::Attention& attention() const { return program.files[0].attentions[block]; }
+};
+
+struct Kernel::Impl {
+  std::shared_ptr<const Spec::Impl> spec;
+  CompileOptions options;
+  driver::Variant variant;  // with the options' params
+  std::vector<bool> used_inputs;
+  CompileInfo info;
+  emit::KernelOptions kernel_options;
+  emit::KernelSource source;
+  std::optional<cuda::LoadedKernel> loaded;
+
+  Result<runtime::Problem> bind(const RunArguments& arguments) const;
+};
+
+namespace runtime {
+
+// A spec from a program that has been loaded; `sink` has what loading found, and gets the rest.
+Result<Spec> make_spec(syntax::Program program, const std::string& block, diagnostics::Sink& sink);
+
+// Bindings of the block's params; unknown names and wrong kinds are errors (usage).
+Result<check::Bindings> make_bindings(const ir::Module& module, const std::map<std::string, ParamValue>& params, const std::set<std::string>& dynamic);
+
+}  // namespace runtime
+}  // namespace vicinal

@@ -1,0 +1,43 @@
+// What a kernel is launched with. Every field is one 8-byte word, and the host writes the words in the order
+// in which they stand here, so that ranks and parameter lists need no host type of their own.
+#pragma once
+
+#include "vicinal/platform.cuh"
+
+namespace vicinal {
+
+// A tensor by its strides, in elements. A context tensor or a sequence uses axis[0]; the rest are 0.
+template <int Rank>
+struct TensorArgument {
+  void* data;
+  i64 batch, head, dim;
+  i64 axis[Rank];
+};
+
+// One axis of the token grid. A shard of a larger grid holds `local` tokens from `origin` on.
+struct GridAxis {
+  i64 extent;  // of the whole grid
+  i64 local, origin;
+};
+
+// A captured tensor: element strides and extents, slowest dimension first.
+template <class T, int Rank>
+struct InputArgument {
+  const T* data;
+  i64 stride[Rank == 0 ? 1 : Rank];
+  i64 extent[Rank == 0 ? 1 : Rank];
+};
+
+// Rank: number of grid axes (1 for a sequence). Parameters: emitted with the variant; its dynamic params,
+// named extents and captured inputs.
+template <int Rank, class Parameters>
+struct ForwardArguments {
+  i64 batch, heads, kv_heads;
+  i64 tokens, keys, context;  // of the whole grid; context keys are never sharded
+  GridAxis q_axis[Rank], k_axis[Rank];
+  TensorArgument<Rank> q, k, v, context_k, context_v, out;
+  TensorArgument<Rank> lse;  // float; dim is unused; data is null when it is not wanted
+  Parameters parameters;
+};
+
+}  // namespace vicinal

@@ -1,0 +1,486 @@
+// The portable kernel: tiled attention on the FP32 units of any GPU from sm_75 on.
+//
+// A block owns TileQ queries of one batch and head and walks over the keys, TileK at a time. Per tile:
+//
+//   keep      which pairs does the variant keep?             one bit a pair; a tile without any ends here
+//   multiply  scores = Q * K^T                               through shared memory in chunks of the head dim
+//   weigh     scores -> variant's score -> weights           online softmax; weights go to shared memory
+//   gather    out += weights * V                             through shared memory in stages of some keys
+//
+// and `finish` divides by the softmax's denominator and stores. Threads form a grid of 16 by 16. A thread's
+// rows are neighbours; its keys lie 16 apart, so that a half-warp reads 16 neighbouring keys without bank
+// conflicts, shares its rows, and reduces over a row by shuffles.
+//
+// Numbers of a key that a query does not keep never reach that query. Scores are selected by the kept bits.
+// In the last product an unkept pair has the weight 0, which is enough while V is finite; a stage of V that
+// holds NaN or Inf takes a slow path that skips unkept pairs one by one.
+#pragma once
+
+#include "vicinal/online_softmax.cuh"
+#include "vicinal/tile/shared_tile.cuh"
+#include "vicinal/tokens.cuh"
+
+namespace vicinal::portable {
+
+constexpr int kRowThreads = 16, kColumnThreads = 16;
+constexpr int kThreads = kRowThreads * kColumnThreads;
+
+// Over the 16 threads that share a row.
+template <class Combine>
+VICINAL_DEVICE float reduce_row(float x, Combine combine) {
+#pragma unroll
+  for (int lanes = kColumnThreads / 2; lanes > 0; lanes /= 2) x = combine(x, __shfl_xor_sync(~0u, x, lanes));
+  return x;
+}
+
+// The most multiples of 8, at most 64, that cut the head dim into equal chunks (the last may be shorter).
+constexpr int chunk_depth(int head_dim) {
+  const int chunks = (head_dim + 63) / 64;
+  return ((head_dim + chunks - 1) / chunks + 7) / 8 * 8;
+}
+
+template <AttentionVariant V, class T, int HeadDim, int ValueDim, int TileQ, int TileK>
+class Forward {
+  static_assert(HeadDim % 8 == 0 && HeadDim >= 8 && HeadDim <= 256,
+                "head dims are multiples of 8 from 8 to 256");
+  static_assert(ValueDim % 8 == 0 && ValueDim >= 8 && ValueDim <= 256,
+                "value dims are multiples of 8 from 8 to 256");
+  static_assert(TileQ == 16 || TileQ == 32 || TileQ == 64, "a tile has 16, 32 or 64 queries");
+  static_assert(TileK == 16 || TileK == 32 || TileK == 64, "a tile has 16, 32 or 64 keys");
+
+  static constexpr int kRank = V::rank;
+  static constexpr int kDepth = chunk_depth(HeadDim);
+  // Of one thread: rows, keys, and value columns in groups of kVector neighbours.
+  static constexpr int kRows = TileQ / kRowThreads;
+  static constexpr int kKeys = TileK / kColumnThreads;
+  static constexpr int kVector = ValueDim % 64 == 0 ? 4 : ValueDim % 32 == 0 ? 2 : 1;
+  static constexpr int kGroups = (ValueDim + kColumnThreads * kVector - 1) / (kColumnThreads * kVector);
+  static constexpr int kColumns = kGroups * kVector;
+  // Of the block: value columns with the padding of the last group, and how many values are staged at a time.
+  static constexpr int kWidth = kColumns * kColumnThreads;
+  static constexpr int kFits = kWidth <= 64 ? 64 : kWidth <= 128 ? 32 : 16;
+  static constexpr int kStage = kFits < TileK ? kFits : TileK;
+  // Rows of a thread that are stored at a time.
+  static constexpr int kPass = kRows == 4 && kWidth > 128 ? 2 : kRows;
+
+ public:
+  struct Shared {
+    union {
+      struct {
+        SharedTile<TileQ, kDepth, 4> q;
+        SharedTile<TileK, kDepth, 4> k;
+      };
+      struct {
+        SharedTile<TileQ, TileK, 4> weights;  // scores first
+        SharedTile<kStage, kWidth, 0> v;
+      };
+      SharedTile<kPass * kRowThreads, kWidth, 0> out;
+    };
+    Query<kRank> query[TileQ];
+    Reach<V> reach[V::neighborhood ? TileQ : 1];
+    Key<kRank> key[TileK];
+    i64 q_offset[TileQ], out_offset[TileQ], lse_offset[TileQ], k_offset[TileK], v_offset[TileK];
+    float q_norm[TileQ], k_norm[TileK];  // reciprocals
+    float lse[TileQ];
+    unsigned short kept[TileQ][kKeys];  // a bit a key; written only for the slow path
+  };
+  static_assert(sizeof(Shared) <= 48 * 1024, "a block has 48 KiB of static shared memory");
+
+  VICINAL_DEVICE Forward(const typename V::Arguments& arguments, Shared& storage)
+      : a(arguments), shared(storage) {}
+
+  // Walks over (batch, head, query tile), tiles of one head next to each other, since they share keys.
+  VICINAL_DEVICE void run() {
+    const int queries = token_count(a.q_axis), query_tiles = tile_count(queries, TileQ);
+    const int heads = static_cast<int>(a.heads);
+    const i64 items = a.batch * heads * query_tiles;
+#pragma unroll 1
+    for (i64 item = blockIdx.x; item < items; item += gridDim.x) {
+      const int row_of_tiles = static_cast<int>(item / query_tiles);  // a batch and a head
+      const int batch = row_of_tiles / heads, head = row_of_tiles % heads;
+      const int first = static_cast<int>(item - static_cast<i64>(row_of_tiles) * query_tiles) * TileQ;
+      start(batch, head, first, smaller(queries - first, TileQ));
+
+      const KeySpan grid = grid_span();
+      const int context = V::has_context ? static_cast<int>(a.context) : 0;
+      const int grid_tiles = tile_count(grid.end - grid.begin, TileK);
+      const int tiles = grid_tiles + tile_count(context, TileK);
+#pragma unroll 1
+      for (int t = 0; t < tiles; ++t) {
+        const bool in_context = V::has_context && t >= grid_tiles;
+        const int from = in_context ? (t - grid_tiles) * TileK : grid.begin + t * TileK;
+        visit(in_context, from, smaller((in_context ? context : grid.end) - from, TileK));
+      }
+      finish();
+    }
+  }
+
+ private:
+  struct KeySpan {
+    int begin, end;
+  };
+
+  static VICINAL_DEVICE int tile_count(int tokens, int tile) {
+    return tokens > 0 ? (tokens - 1) / tile + 1 : 0;
+  }
+  static VICINAL_DEVICE int smaller(int x, int y) {
+    return x < y ? x : y;
+  }
+
+  // A tile of the grid's keys or of the context's. The difference is a run-time flag, so that the products
+  // are compiled once; a variant without context never looks at it.
+  VICINAL_DEVICE void visit(bool context, int first, int keys) {
+    locate(context, first, keys);
+    __syncthreads();
+    u32 kept = keep(context, keys);
+    if (!__syncthreads_or(kept != 0)) return;
+    multiply(context ? source(a.context_k) : source(a.k), keys);
+    kept = weigh(context, kept);
+    gather(context ? source(a.context_v) : source(a.v), keys, kept);
+  }
+
+  // A thread's rows and keys, as rows and columns of the tile.
+  VICINAL_DEVICE int row(int i) const {
+    return static_cast<int>(threadIdx.x) / kColumnThreads * kRows + i;
+  }
+  VICINAL_DEVICE int lane() const {
+    return static_cast<int>(threadIdx.x) % kColumnThreads;
+  }
+  VICINAL_DEVICE int key(int c) const {
+    return lane() + c * kColumnThreads;
+  }
+  VICINAL_DEVICE int column(int g) const {
+    return (g * kColumnThreads + lane()) * kVector;
+  }
+
+  // The queries of the tile.
+  VICINAL_DEVICE void start(int batch, int head, int first, int count) {
+    b = batch;
+    h = head;
+    rows = count;
+    for (int i = threadIdx.x; i < rows; i += kThreads) {
+      const auto token = token_at(a.q_axis, first + i);
+      shared.query[i] = query_of<V>(a, b, h, token);
+      shared.q_offset[i] = token_offset(a.q, token);
+      shared.out_offset[i] = token_offset(a.out, token);
+      shared.lse_offset[i] = token_offset(a.lse, token);
+      if constexpr (V::neighborhood) shared.reach[i].start(a, shared.query[i]);
+    }
+    __syncthreads();
+    const Query<kRank>& any = shared.query[0];
+    kv_h = any.kv_h;
+    scale = V::scale(a, any);
+    const float sink = V::has_sink ? V::sink(a, any) : -infinity();
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) {
+      state[i].start(sink, lane() == 0);
+#pragma unroll
+      for (int c = 0; c < kColumns; ++c) out[i][c] = 0.0f;
+    }
+  }
+
+  // The grid's keys that some query of the tile may see. Along the slowest axis the queries of a tile are in
+  // order and so are the ends of their ranges, hence the first and the last query bound them all.
+  VICINAL_DEVICE KeySpan grid_span() const {
+    const int keys = token_count(a.k_axis);
+    if constexpr (V::neighborhood) {
+      const Axis axis = V::axis(a, 0);
+      const int origin = static_cast<int>(a.k_axis[0].origin), local = static_cast<int>(a.k_axis[0].local);
+      if (axis.dilation == 1 && keys > 0) {
+        const int begin = neighborhood(axis, shared.query[0].coordinate[0]).begin - origin;
+        const int end = neighborhood(axis, shared.query[rows - 1].coordinate[0]).end - origin;
+        const int slice = keys / local;
+        if (begin < end && begin < local && end > 0)
+          return {(begin > 0 ? begin : 0) * slice, smaller(end, local) * slice};
+        return {0, 0};
+      }
+    }
+    return {0, keys};
+  }
+
+  // The keys of the tile.
+  VICINAL_DEVICE void locate(bool context, int first, int keys) {
+    for (int j = threadIdx.x; j < keys; j += kThreads) {
+      const int index = first + j;
+      if (context) {
+        shared.key[j] = context_key<V>(index);
+        shared.k_offset[j] = index * a.context_k.axis[0];
+        shared.v_offset[j] = index * a.context_v.axis[0];
+      } else {
+        const auto token = token_at(a.k_axis, index);
+        shared.key[j] = key_of<V>(a, token);
+        shared.k_offset[j] = token_offset(a.k, token);
+        shared.v_offset[j] = token_offset(a.v, token);
+      }
+    }
+  }
+
+  // The thread's pairs are numbered row by row. Loops over pairs that evaluate the variant are not unrolled:
+  // a long expression is then compiled once.
+  VICINAL_DEVICE u32 keep(bool context, int keys) const {
+    u32 kept = 0;
+#pragma unroll 1
+    for (int pair = 0; pair < kRows * kKeys; ++pair) {
+      const int r = row(pair / kKeys), k = key(pair % kKeys);
+      bool keeps = r < rows && k < keys;
+      if constexpr (V::neighborhood) {
+        keeps = keeps && (context || shared.reach[r].holds(a, shared.query[r], shared.key[k]));
+      }
+      if constexpr (V::has_mask) keeps = keeps && mask(context, shared.query[r], shared.key[k]);
+      kept |= static_cast<u32>(keeps) << pair;
+    }
+    return kept;
+  }
+
+  VICINAL_DEVICE bool mask(bool context, const Query<kRank>& q, const Key<kRank>& k) const {
+    if constexpr (V::has_context) {
+      if (context) return V::template mask<true>(a, q, k);
+    }
+    return V::template mask<false>(a, q, k);
+  }
+
+  VICINAL_DEVICE float score(bool context, const Query<kRank>& q, const Key<kRank>& k, float s) const {
+    if constexpr (V::has_context) {
+      if (context) return V::template score<true>(a, q, k, s);
+    }
+    return V::template score<false>(a, q, k, s);
+  }
+
+  // Keys or values at the block's batch and head.
+  VICINAL_DEVICE RowSource<T> source(const TensorArgument<kRank>& tensor) const {
+    return row_source<T>(tensor, b * tensor.batch + kv_h * tensor.head);
+  }
+
+  // Leaves the scaled dot products in shared.weights, each written and later read by the same thread.
+  VICINAL_DEVICE void multiply(const RowSource<T>& tile_keys, int keys) {
+    const auto queries = row_source<T>(a.q, b * a.q.batch + h * a.q.head);
+    float dot[kRows][kKeys] = {};
+    float squares = 0.0f;
+#pragma unroll 1
+    for (int begin = 0; begin < HeadDim; begin += kDepth) {
+      const int end = HeadDim % kDepth == 0 || begin + kDepth < HeadDim ? begin + kDepth : HeadDim;
+      load_rows<kThreads>(shared.q, queries, shared.q_offset, rows, begin, end);
+      load_rows<kThreads>(shared.k, tile_keys, shared.k_offset, keys, begin, end);
+      __syncthreads();
+      add_product(dot, end - begin);
+      if constexpr (V::query_l2norm || V::key_l2norm) squares = add_squares(squares, end - begin);
+      __syncthreads();
+    }
+    if constexpr (V::query_l2norm || V::key_l2norm) {
+      store_norm(squares);
+      __syncthreads();
+    }
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) {
+#pragma unroll
+      for (int c = 0; c < kKeys; ++c) {
+        float s = dot[i][c];
+        if constexpr (V::query_l2norm) s *= shared.q_norm[row(i)];
+        if constexpr (V::key_l2norm) s *= shared.k_norm[key(c)];
+        shared.weights.at(row(i), key(c)) = scale * s;
+      }
+    }
+  }
+
+  VICINAL_DEVICE void add_product(float (&dot)[kRows][kKeys], int depth) const {
+#pragma unroll 1
+    for (int d = 0; d < depth; d += 4) {
+      Vector<4> q[kRows];
+#pragma unroll
+      for (int i = 0; i < kRows; ++i) q[i] = shared.q.template read<4>(row(i), d);
+#pragma unroll
+      for (int c = 0; c < kKeys; ++c) {
+        const Vector<4> k = shared.k.template read<4>(key(c), d);
+#pragma unroll
+        for (int i = 0; i < kRows; ++i) {
+#pragma unroll
+          for (int j = 0; j < 4; ++j) dot[i][c] = fmaf(q[i].x[j], k.x[j], dot[i][c]);
+        }
+      }
+    }
+  }
+
+  // The first TileQ threads each sum one query, the next TileK one key.
+  static_assert(TileQ + TileK <= kThreads);
+  VICINAL_DEVICE float add_squares(float squares, int depth) const {
+    const int t = threadIdx.x;
+    if (t >= TileQ + TileK) return squares;
+    for (int d = 0; d < depth; d += 4) {
+      const Vector<4> x =
+          t < TileQ ? shared.q.template read<4>(t, d) : shared.k.template read<4>(t - TileQ, d);
+#pragma unroll
+      for (int j = 0; j < 4; ++j) squares = fmaf(x.x[j], x.x[j], squares);
+    }
+    return squares;
+  }
+
+  VICINAL_DEVICE void store_norm(float squares) {
+    const int t = threadIdx.x;
+    const float reciprocal = 1.0f / fmaxf(sqrtf(squares), 1e-12f);
+    if (t < TileQ) {
+      shared.q_norm[t] = reciprocal;
+    } else if (t < TileQ + TileK) {
+      shared.k_norm[t - TileQ] = reciprocal;
+    }
+  }
+
+  // Scores to weights. Returns the pairs that are still kept: a score of -inf drops out here.
+  VICINAL_DEVICE u32 weigh(bool context, u32 kept) {
+#pragma unroll 1
+    for (int pair = 0; pair < kRows * kKeys; ++pair) {
+      const int r = row(pair / kKeys), k = key(pair % kKeys);
+      float s = -infinity();
+      if (kept >> pair & 1) {
+        s = score(context, shared.query[r], shared.key[k], shared.weights.at(r, k));
+        if (s == -infinity()) kept &= ~(1u << pair);
+      }
+      shared.weights.at(r, k) = s;
+    }
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) {
+      float largest = -infinity();
+#pragma unroll
+      for (int c = 0; c < kKeys; ++c) largest = fmaxf(largest, shared.weights.at(row(i), key(c)));
+      const float factor = state[i].raise(reduce_row(largest, [](float x, float y) { return fmaxf(x, y); }));
+#pragma unroll
+      for (int c = 0; c < kKeys; ++c) {
+        float& weight = shared.weights.at(row(i), key(c));
+        weight = state[i].weigh(weight);
+      }
+#pragma unroll
+      for (int c = 0; c < kColumns; ++c) out[i][c] *= factor;
+    }
+    return kept;
+  }
+
+  VICINAL_DEVICE void gather(const RowSource<T>& values, int keys, u32 kept) {
+    bool published = false;
+#pragma unroll 1
+    for (int first = 0; first < keys; first += kStage) {
+      const float probe =
+          load_rows<kThreads>(shared.v, values, shared.v_offset + first, keys - first, 0, ValueDim);
+      if (!__syncthreads_or(probe != 0.0f)) {
+        add_values(first);
+      } else {
+        if (!published) publish(kept);
+        published = true;
+        add_kept_values(first);
+      }
+      __syncthreads();
+    }
+  }
+
+  VICINAL_DEVICE void add_values(int first) {
+#pragma unroll 1
+    for (int j = 0; j < kStage; j += 4) {
+      Vector<4> weight[kRows];
+#pragma unroll
+      for (int i = 0; i < kRows; ++i) weight[i] = shared.weights.template read<4>(row(i), first + j);
+#pragma unroll
+      for (int jj = 0; jj < 4; ++jj) {
+#pragma unroll
+        for (int g = 0; g < kGroups; ++g) {
+          const auto v = shared.v.template read<kVector>(j + jj, column(g));
+#pragma unroll
+          for (int i = 0; i < kRows; ++i) {
+#pragma unroll
+            for (int c = 0; c < kVector; ++c) {
+              out[i][g * kVector + c] = fmaf(weight[i].x[jj], v.x[c], out[i][g * kVector + c]);
+            }
+          }
+        }
+      }
+    }
+  }
+
+  // Makes the kept bits of all threads known to all, a half-warp at a time.
+  VICINAL_DEVICE void publish(u32 kept) {
+    const int half = threadIdx.x & kColumnThreads;
+#pragma unroll 1
+    for (int pair = 0; pair < kRows * kKeys; ++pair) {
+      const u32 bits = __ballot_sync(~0u, kept >> pair & 1);
+      if (lane() == 0)
+        shared.kept[row(pair / kKeys)][pair % kKeys] = static_cast<unsigned short>(bits >> half);
+    }
+    __syncthreads();
+  }
+
+  VICINAL_DEVICE void add_kept_values(int first) {
+#pragma unroll 1
+    for (int j = 0; j < kStage; ++j) {
+      const int k = first + j;
+#pragma unroll
+      for (int i = 0; i < kRows; ++i) {
+        if (!(shared.kept[row(i)][k / kColumnThreads] >> k % kColumnThreads & 1)) continue;
+        const float weight = shared.weights.at(row(i), k);
+#pragma unroll
+        for (int c = 0; c < kColumns; ++c) {
+          out[i][c] = fmaf(weight, shared.v.at(j, column(c / kVector) + c % kVector), out[i][c]);
+        }
+      }
+    }
+  }
+
+  // Through shared memory, so that neighbouring threads store neighbouring elements and the output hook is
+  // compiled once. As many rows go at a time as fit.
+  VICINAL_DEVICE void finish() {
+    float norm[kRows];
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) {
+      const float total = reduce_row(state[i].total(), [](float x, float y) { return x + y; });
+      norm[i] = state[i].norm(total);
+      if (lane() == 0) shared.lse[row(i)] = state[i].lse(total);
+    }
+#pragma unroll
+    for (int first = 0; first < kRows; first += kPass) {
+#pragma unroll
+      for (int i = 0; i < kPass; ++i) {
+#pragma unroll
+        for (int g = 0; g < kGroups; ++g) {
+          Vector<kVector> x;
+#pragma unroll
+          for (int c = 0; c < kVector; ++c) x.x[c] = out[first + i][g * kVector + c] * norm[first + i];
+          shared.out.write(row(first + i) / kRows * kPass + i, column(g), x);
+        }
+      }
+      __syncthreads();
+      store(first);
+      __syncthreads();
+    }
+  }
+
+  VICINAL_DEVICE void store(int first) const {
+#pragma unroll 1
+    for (int i = threadIdx.x; i < kPass * kRowThreads * ValueDim; i += kThreads) {
+      const int staged = i / ValueDim, x = i % ValueDim;
+      const int r = staged / kPass * kRows + first + staged % kPass;
+      if (r >= rows) continue;
+      const float value = shared.out.at(staged, x), lse = shared.lse[r];
+      const Query<kRank>& q = shared.query[r];
+      T* const to = static_cast<T*>(a.out.data) + b * a.out.batch + h * a.out.head + shared.out_offset[r];
+      to[x * a.out.dim] = from_float<T>(V::has_output ? V::output(a, q, value, lse) : value);
+    }
+    if (V::normalize != Normalize::softmax || a.lse.data == nullptr || first != 0) return;
+    if (const int r = threadIdx.x; r < rows) {
+      float* const to = static_cast<float*>(a.lse.data) + b * a.lse.batch + h * a.lse.head;
+      to[shared.lse_offset[r]] = shared.lse[r];
+    }
+  }
+
+  const typename V::Arguments& a;
+  Shared& shared;
+  int b, h, kv_h;
+  int rows;  // valid queries of the tile
+  float scale;
+  float out[kRows][kColumns];
+  RowWeights<V::normalize> state[kRows];
+};
+
+template <AttentionVariant V, class T, int HeadDim, int ValueDim, int TileQ, int TileK>
+VICINAL_DEVICE void forward(const typename V::Arguments& a) {
+  using Kernel = Forward<V, T, HeadDim, ValueDim, TileQ, TileK>;
+  __shared__ typename Kernel::Shared shared;
+  Kernel(a, shared).run();
+}
+
+}  // namespace vicinal::portable

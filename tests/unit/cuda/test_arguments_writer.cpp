@@ -1,0 +1,110 @@
+// The writer against the struct that kernels read: both are laid out by hand, so each checks the other.
+#include <doctest/doctest.h>
+
+#include <cstring>
+
+#include "runtime/cuda/arguments_writer.h"
+#include "vicinal/arguments.cuh"
+
+namespace vicinal::cuda {
+namespace {
+
+template <class T>
+T as(const std::vector<std::byte>& bytes) {
+  static_assert(sizeof(T) % 8 == 0);
+  T value{};
+  REQUIRE(bytes.size() == sizeof(T));
+  std::memcpy(&value, bytes.data(), sizeof value);
+  return value;
+}
+
+template <int Rank>
+void check_tensor(const TensorArgument<Rank>& read, const TensorWords& written) {
+  CHECK(reinterpret_cast<std::uint64_t>(read.data) == written.data);
+  CHECK(read.batch == written.batch);
+  CHECK(read.head == written.head);
+  CHECK(read.dim == written.dim);
+  for (std::size_t i = 0; i < Rank; ++i)
+    CHECK(read.axis[i] == (i < written.axis.size() ? written.axis[i] : 0));
+}
+
+struct Parameters {
+  alignas(8) float gain;
+  alignas(8) int window;
+  InputArgument<float, 2> table;
+  InputArgument<float, 0> scalar;
+};
+
+}  // namespace
+
+TEST_CASE("arguments: every field arrives in its place") {
+  std::int64_t next = 100;
+  const auto tensor = [&](std::size_t rank) {
+    TensorWords t;
+    t.data = static_cast<std::uint64_t>(next++);
+    t.batch = next++;
+    t.head = next++;
+    t.dim = next++;
+    for (std::size_t i = 0; i < rank; ++i) t.axis.push_back(-next++);
+    return t;
+  };
+  const ForwardWords words{.batch = 1,
+                           .heads = 2,
+                           .kv_heads = 3,
+                           .tokens = 4,
+                           .keys = std::int64_t{1} << 40,
+                           .context = 6,
+                           .q_axis = {{7, 8, 9}, {10, 11, 12}},
+                           .k_axis = {{13, 14, 15}, {16, 17, 18}},
+                           .q = tensor(2),
+                           .k = tensor(2),
+                           .v = tensor(2),
+                           .context_k = tensor(1),
+                           .context_v = tensor(1),
+                           .out = tensor(2),
+                           .lse = tensor(2)};
+  ParameterWords parameters;
+  parameters.add_float(1.5f);
+  parameters.add_int(-3);
+  const std::int64_t strides[] = {50, 1}, extents[] = {4, 50};
+  parameters.add_input(0xabcd, strides, extents);
+  parameters.add_input(0xef, {}, {});
+
+  const auto a = as<ForwardArguments<2, Parameters>>(write_arguments(words, parameters));
+  CHECK(a.batch == 1);
+  CHECK(a.heads == 2);
+  CHECK(a.kv_heads == 3);
+  CHECK(a.tokens == 4);
+  CHECK(a.keys == std::int64_t{1} << 40);
+  CHECK(a.context == 6);
+  CHECK(a.q_axis[1].origin == 12);
+  CHECK(a.k_axis[0].extent == 13);
+  CHECK(a.k_axis[1].local == 17);
+  check_tensor(a.q, words.q);
+  check_tensor(a.k, words.k);
+  check_tensor(a.v, words.v);
+  check_tensor(a.context_k, words.context_k);
+  check_tensor(a.context_v, words.context_v);
+  check_tensor(a.out, words.out);
+  check_tensor(a.lse, words.lse);
+  CHECK(a.parameters.gain == 1.5f);
+  CHECK(a.parameters.window == -3);
+  CHECK(reinterpret_cast<std::uint64_t>(a.parameters.table.data) == 0xabcd);
+  CHECK(a.parameters.table.stride[0] == 50);
+  CHECK(a.parameters.table.extent[0] == 4);
+  CHECK(a.parameters.table.extent[1] == 50);
+  CHECK(reinterpret_cast<std::uint64_t>(a.parameters.scalar.data) == 0xef);
+}
+
+TEST_CASE("arguments: without parameters, and with eight axes") {
+  struct None {};
+  ForwardWords words;
+  words.q_axis.resize(8);
+  words.k_axis.resize(8);
+  words.k_axis[7].origin = 5;
+  const auto a = as<ForwardArguments<8, None>>(write_arguments(words, {}));
+  CHECK(a.k_axis[7].origin == 5);
+  CHECK(a.lse.data == nullptr);
+}
+
+}  // namespace vicinal::cuda
