@@ -14,7 +14,10 @@ namespace {
 double ulp(DType dtype, double x) {
   if (!std::isfinite(x)) return 0;
   const int digits = dtype == DType::bf16 ? 8 : dtype == DType::f16 ? 11 : dtype == DType::f32 ? 24 : 53;
-  const int lowest = dtype == DType::f16 ? -24 : dtype == DType::f64 ? -1074 : dtype == DType::bf16 ? -133 : -149;
+  const int lowest = dtype == DType::f16    ? -24
+                     : dtype == DType::f64  ? -1074
+                     : dtype == DType::bf16 ? -133
+                                            : -149;
   int exponent = 0;
   std::frexp(x, &exponent);
   return std::ldexp(1.0, std::max(exponent - digits, lowest));
@@ -34,7 +37,9 @@ struct Statistics {
 
   void add(double got, double want, double plain, DType dtype, const cpu::Row& at, std::int64_t channel) {
     const double e = error_of(got, want), p = error_of(plain, want), allowance = 2 * ulp(dtype, want);
-    if (e > row.max) row.worst = fmt::format("batch {}, head {}, token {}, channel {}: {:.9g}, exactly {:.9g}", at.batch, at.head, at.token, channel, got, want);
+    if (e > row.max)
+      row.worst = fmt::format("batch {}, head {}, token {}, channel {}: {:.9g}, exactly {:.9g}", at.batch,
+                              at.head, at.token, channel, got, want);
     row.max = std::max(row.max, e);
     row.plain_max = std::max(row.plain_max, p);
     row.mean += e;
@@ -63,7 +68,8 @@ std::vector<cpu::Row> choose(const runtime::Problem& p, std::int64_t limit, std:
       picked.push_back(static_cast<std::int64_t>((state >> 16) % static_cast<std::uint64_t>(total)));
     }
     const std::int64_t heads = std::min<std::int64_t>(p.batch * p.heads, limit / 4 + 1);
-    for (std::int64_t h = 0; h < heads; ++h) picked.push_back(h * queries), picked.push_back(h * queries + queries - 1);
+    for (std::int64_t h = 0; h < heads; ++h)
+      picked.push_back(h * queries), picked.push_back(h * queries + queries - 1);
     std::sort(picked.begin(), picked.end());
     picked.erase(std::unique(picked.begin(), picked.end()), picked.end());
   }
@@ -72,7 +78,8 @@ std::vector<cpu::Row> choose(const runtime::Problem& p, std::int64_t limit, std:
   return rows;
 }
 
-std::int64_t offset(const runtime::Strided& t, const std::vector<runtime::GridAxis>& axes, const cpu::Row& row) {
+std::int64_t offset(const runtime::Strided& t, const std::vector<runtime::GridAxis>& axes,
+                    const cpu::Row& row) {
   std::int64_t at = row.batch * t.batch + row.head * t.head, token = row.token;
   for (std::size_t i = axes.size(); i-- > 0; token /= axes[i].local) at += token % axes[i].local * t.axis[i];
   return at;
@@ -84,7 +91,8 @@ bool Comparison::pass() const {
   return std::all_of(rows.begin(), rows.end(), [](const ErrorRow& r) { return r.pass; });
 }
 
-Comparison compare(const cpu::Interpreter& oracle, const runtime::Problem& p, std::int64_t limit, std::uint64_t seed) {
+Comparison compare(const cpu::Interpreter& oracle, const runtime::Problem& p, std::int64_t limit,
+                   std::uint64_t seed) {
   Comparison result;
   result.total = p.rows();
   if (result.total == 0) return result;
@@ -100,8 +108,12 @@ Comparison compare(const cpu::Interpreter& oracle, const runtime::Problem& p, st
     const std::int64_t at = offset(p.out, p.q_axis, row);
     const std::lock_guard lock(mutex);
     for (std::int64_t c = 0; c < p.value_dim; ++c)
-      out.add(cpu::load_element(p.out.data, p.out.dtype, at + c * p.out.dim), exact.out[static_cast<std::size_t>(c)], plain.out[static_cast<std::size_t>(c)], p.out.dtype, row, c);
-    if (p.lse.data != nullptr) lse.add(cpu::load_element(p.lse.data, p.lse.dtype, offset(p.lse, p.q_axis, row)), exact.lse, plain.lse, DType::f32, row, 0);
+      out.add(cpu::load_element(p.out.data, p.out.dtype, at + c * p.out.dim),
+              exact.out[static_cast<std::size_t>(c)], plain.out[static_cast<std::size_t>(c)], p.out.dtype,
+              row, c);
+    if (p.lse.data != nullptr)
+      lse.add(cpu::load_element(p.lse.data, p.lse.dtype, offset(p.lse, p.q_axis, row)), exact.lse, plain.lse,
+              DType::f32, row, 0);
   });
   result.rows.push_back(out.finish());
   if (p.lse.data != nullptr) result.rows.push_back(lse.finish());

@@ -53,8 +53,11 @@ void say(const Globals& globals, const std::string& line) {
 }
 
 void add_spec_options(CLI::App& app, SpecOptions& options, bool with_bindings) {
-  app.add_option("spec", options.spec, "The spec: a file, FILE:NAME for one block of several, or - for standard input")->required();
-  app.add_option("--import-path", options.import_paths, "A folder that imports may lead to, beside the spec's own");
+  app.add_option("spec", options.spec,
+                 "The spec: a file, FILE:NAME for one block of several, or - for standard input")
+      ->required();
+  app.add_option("--import-path", options.import_paths,
+                 "A folder that imports may lead to, beside the spec's own");
   if (!with_bindings) return;
   app.add_option("--param", options.params, "NAME=VALUE: a param's value, baked into the kernel");
   app.add_option("--dynamic", options.dynamic, "NAME: a param that is passed at launch");
@@ -76,7 +79,8 @@ Result<LoadedProgram> load_program(const SpecOptions& options) {
   LoadedProgram loaded;
   const auto [file, block] = split_block(options.spec);
   loaded.block = block;
-  const std::vector<std::filesystem::path> import_paths(options.import_paths.begin(), options.import_paths.end());
+  const std::vector<std::filesystem::path> import_paths(options.import_paths.begin(),
+                                                        options.import_paths.end());
   VICINAL_TRY(loaded.program, driver::load_file(file, import_paths, loaded.sink));
   return loaded;
 }
@@ -85,18 +89,26 @@ Result<std::map<std::string, ParamValue>> parse_params(const std::vector<std::st
   std::map<std::string, ParamValue> result;
   for (const std::string& text : params) {
     const std::size_t equals = text.find('=');
-    const auto malformed = [&] { return unexpected(ErrorKind::usage, fmt::format("`--param {}` is not NAME=VALUE", text), "values are integers, floats, true and false: --param window=128"); };
+    const auto malformed = [&] {
+      return unexpected(ErrorKind::usage, fmt::format("`--param {}` is not NAME=VALUE", text),
+                        "values are integers, floats, true and false: --param window=128");
+    };
     if (equals == std::string::npos || equals == 0) return malformed();
     const std::string name = text.substr(0, equals), value = text.substr(equals + 1);
     const char *first = value.data(), *last = first + value.size();
     std::int64_t integer = 0;
     double real = 0;
     ParamValue parsed;
-    if (value == "true" || value == "false") parsed = value == "true";
-    else if (const auto i = std::from_chars(first, last, integer); i.ec == std::errc() && i.ptr == last) parsed = integer;
-    else if (const auto r = std::from_chars(first, last, real); r.ec == std::errc() && r.ptr == last) parsed = real;
-    else return malformed();
-    if (!result.emplace(name, parsed).second) return unexpected(ErrorKind::usage, fmt::format("param `{}` is given twice", name));
+    if (value == "true" || value == "false")
+      parsed = value == "true";
+    else if (const auto i = std::from_chars(first, last, integer); i.ec == std::errc() && i.ptr == last)
+      parsed = integer;
+    else if (const auto r = std::from_chars(first, last, real); r.ec == std::errc() && r.ptr == last)
+      parsed = real;
+    else
+      return malformed();
+    if (!result.emplace(name, parsed).second)
+      return unexpected(ErrorKind::usage, fmt::format("param `{}` is given twice", name));
   }
   return result;
 }
@@ -104,7 +116,9 @@ Result<std::map<std::string, ParamValue>> parse_params(const std::vector<std::st
 void print_diagnostics(const Globals& globals, const LoadedProgram& loaded, bool remarks) {
   std::vector<diagnostics::Diagnostic> shown;
   for (diagnostics::Diagnostic& d : loaded.sink.sorted())
-    if (d.level() == diagnostics::Level::error || (d.level() == diagnostics::Level::warning && !globals.quiet) || remarks) shown.push_back(std::move(d));
+    if (d.level() == diagnostics::Level::error ||
+        (d.level() == diagnostics::Level::warning && !globals.quiet) || remarks)
+      shown.push_back(std::move(d));
   std::fputs(diagnostics::render_text(shown, loaded.program.sources, use_color(globals)).c_str(), stderr);
 }
 
@@ -126,7 +140,9 @@ Result<void> write_output(const std::string& path, std::string_view bytes, bool 
     return {};
   }
   std::error_code ignored;
-  if (!force && std::filesystem::exists(path, ignored)) return unexpected(ErrorKind::usage, fmt::format("`{}` is there already", path), "pass --force to overwrite it");
+  if (!force && std::filesystem::exists(path, ignored))
+    return unexpected(ErrorKind::usage, fmt::format("`{}` is there already", path),
+                      "pass --force to overwrite it");
   // Made aside and renamed, so that nothing partial is ever seen.
   const std::string aside = path + ".partial";
   std::ofstream out(aside, std::ios::binary);

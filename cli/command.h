@@ -1,8 +1,8 @@
 // What every subcommand shares: global options, where output goes, exit codes.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <vicinal/vicinal.h>
+#include <CLI/CLI.hpp>
 
 #include <functional>
 #include <map>
@@ -14,7 +14,16 @@
 
 namespace vicinal::cli {
 
-enum ExitCode { kOk = 0, kFailed = 1, kUsage = 2, kEnvironment = 3, kMismatch = 4, kLimit = 5, kInternal = 70, kInterrupted = 130 };
+enum ExitCode {
+  kOk = 0,
+  kFailed = 1,
+  kUsage = 2,
+  kEnvironment = 3,
+  kMismatch = 4,
+  kLimit = 5,
+  kInternal = 70,
+  kInterrupted = 130
+};
 int exit_code(ErrorKind kind);
 
 struct Globals {

@@ -5,13 +5,15 @@
 namespace vicinal::cli {
 
 Result<void> DeviceProblem::move(const cuda::DriverApi& api, Tensor& tensor, std::size_t bytes) {
-  VICINAL_TRY(cuda::DeviceBuffer buffer, cuda::DeviceBuffer::copy_of(api, {static_cast<const std::byte*>(tensor.data), bytes}));
+  VICINAL_TRY(cuda::DeviceBuffer buffer,
+              cuda::DeviceBuffer::copy_of(api, {static_cast<const std::byte*>(tensor.data), bytes}));
   tensor.data = reinterpret_cast<void*>(buffer.address());
   buffers_.push_back(std::move(buffer));
   return {};
 }
 
-Result<DeviceProblem> DeviceProblem::upload(const Kernel& kernel, HostProblem& problem, HostTensor& out, HostTensor* lse) {
+Result<DeviceProblem> DeviceProblem::upload(const Kernel& kernel, HostProblem& problem, HostTensor& out,
+                                            HostTensor* lse) {
   const cuda::DriverApi& api = kernel.impl().loaded->context().api();
   DeviceProblem device;
   RunArguments& a = device.arguments_ = problem.arguments(&out, lse);
@@ -24,7 +26,8 @@ Result<DeviceProblem> DeviceProblem::upload(const Kernel& kernel, HostProblem& p
     VICINAL_TRY_VOID(device.move(api, *a.context_k, problem.context_k.bytes.size()));
     VICINAL_TRY_VOID(device.move(api, *a.context_v, problem.context_v.bytes.size()));
   }
-  for (auto& [name, tensor] : a.inputs) VICINAL_TRY_VOID(device.move(api, tensor, problem.inputs.at(name).bytes.size()));
+  for (auto& [name, tensor] : a.inputs)
+    VICINAL_TRY_VOID(device.move(api, tensor, problem.inputs.at(name).bytes.size()));
   return device;
 }
 

@@ -9,7 +9,8 @@ namespace vicinal::cli {
 class DeviceProblem {
  public:
   // Copies every tensor to the kernel's device.
-  static Result<DeviceProblem> upload(const Kernel& kernel, HostProblem& problem, HostTensor& out, HostTensor* lse);
+  static Result<DeviceProblem> upload(const Kernel& kernel, HostProblem& problem, HostTensor& out,
+                                      HostTensor* lse);
 
   const RunArguments& arguments() const { return arguments_; }
   // Waits for the device and copies the results back.

@@ -21,16 +21,21 @@ constexpr const char* kExamples =
     "  vicinal explain mask specs/neighborhood_2d.attn\n";
 
 void add_global_options(CLI::App& app, Globals& globals) {
-  app.add_option("--color", globals.color, "auto, always or never")->check(CLI::IsMember({"auto", "always", "never"}))->capture_default_str();
+  app.add_option("--color", globals.color, "auto, always or never")
+      ->check(CLI::IsMember({"auto", "always", "never"}))
+      ->capture_default_str();
   app.add_flag("-q,--quiet", globals.quiet, "Results and errors only");
   app.add_flag("-v,--verbose", globals.verbose, "Say more; twice for more still");
   const auto setting = [&](const char* option, const char* name, const char* help) {
-    app.add_option_function<std::string>(option, [&globals, name](const std::string& value) { globals.settings[name] = value; }, help);
+    app.add_option_function<std::string>(
+        option, [&globals, name](const std::string& value) { globals.settings[name] = value; }, help);
   };
   setting("--cache-dir", "cache_dir", "Where kernels are cached");
   setting("--cache", "cache", "on, off, memory, refresh or offline");
   setting("--nvrtc", "nvrtc", "The NVRTC library or its folder");
-  app.add_flag_function("--no-cache", [&globals](std::int64_t) { globals.settings["cache"] = "off"; }, "The same as --cache off");
+  app.add_flag_function(
+      "--no-cache", [&globals](std::int64_t) { globals.settings["cache"] = "off"; },
+      "The same as --cache off");
   app.set_version_flag("--version", fmt::format("vicinal {}", version()));
 }
 
@@ -60,7 +65,8 @@ int main(int argc, char** argv) {
     return app.exit(e) == 0 ? kOk : kUsage;
   }
   runtime::Engine::set_options(globals.settings);
-  runtime::Engine::set_warning_sink([&globals](std::string_view warning) { say(globals, fmt::format("warning: {}", warning)); });
+  runtime::Engine::set_warning_sink(
+      [&globals](std::string_view warning) { say(globals, fmt::format("warning: {}", warning)); });
   try {
     return globals.action();
   } catch (const Error& e) {

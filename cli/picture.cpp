@@ -13,7 +13,8 @@
 namespace vicinal::cli {
 
 Picture Picture::shrunk(std::int64_t max_rows, std::int64_t max_columns) const {
-  const std::int64_t down = std::max<std::int64_t>(1, (rows + max_rows - 1) / max_rows), across = std::max<std::int64_t>(1, (columns + max_columns - 1) / max_columns);
+  const std::int64_t down = std::max<std::int64_t>(1, (rows + max_rows - 1) / max_rows),
+                     across = std::max<std::int64_t>(1, (columns + max_columns - 1) / max_columns);
   if (down == 1 && across == 1) return *this;
   Picture small((rows + down - 1) / down, (columns + across - 1) / across);
   std::vector<float> cells(small.share.size());
@@ -56,7 +57,8 @@ Result<void> write_png(const std::string& path, const Picture& picture) {
   std::vector<unsigned char> pixels(std::size_t{3} * image.width * image.height);
   for (std::size_t y = 0; y < image.height; ++y)
     for (std::size_t x = 0; x < image.width; ++x) {
-      const auto share = static_cast<double>(picture.at(static_cast<std::int64_t>(y / scale), static_cast<std::int64_t>(x / scale)));
+      const auto share = static_cast<double>(
+          picture.at(static_cast<std::int64_t>(y / scale), static_cast<std::int64_t>(x / scale)));
       // From white through light blue; a cell's edge is a shade darker where cells are large enough to see.
       const bool edge = scale >= 6 && (x % scale == 0 || y % scale == 0);
       const double target[3] = {24, 78, 168};
@@ -66,13 +68,15 @@ Result<void> write_png(const std::string& path, const Picture& picture) {
         pixels[3 * (y * image.width + x) + c] = static_cast<unsigned char>(std::lround(value));
       }
     }
-  if (image.width == 0 || image.height == 0) return unexpected(ErrorKind::spec, "there is nothing to draw: no queries or no keys");
+  if (image.width == 0 || image.height == 0)
+    return unexpected(ErrorKind::spec, "there is nothing to draw: no queries or no keys");
   if (png_image_write_to_file(&image, path.c_str(), 0, pixels.data(), 0, nullptr) != 0) return {};
   return unexpected(ErrorKind::usage, fmt::format("cannot write `{}`: {}", path, image.message));
 }
 #else
 Result<void> write_png(const std::string&, const Picture&) {
-  return unexpected(ErrorKind::environment, "this program was built without libpng", "install libpng-dev and build again; the terminal picture needs nothing");
+  return unexpected(ErrorKind::environment, "this program was built without libpng",
+                    "install libpng-dev and build again; the terminal picture needs nothing");
 }
 #endif
 

@@ -40,9 +40,17 @@ Result<std::map<std::string, std::int64_t>> parse_pairs(const std::string& optio
     const std::size_t equals = part.find('=');
     std::int64_t value = 0;
     const char* last = part.data() + part.size();
-    const bool good = equals != std::string::npos && std::from_chars(part.data() + equals + 1, last, value).ptr == last && equals + 1 < part.size() && value >= 0;
-    if (!good) return unexpected(ErrorKind::usage, fmt::format("`{} {}`: `{}` is not NAME=NUMBER", option, text, part), fmt::format("write it like {}", option == "--grid" ? "--grid t=8,y=16,x=16" : "--shape batch=1,heads=8,head_dim=64,tokens=4096"));
-    if (!result.emplace(part.substr(0, equals), value).second) return unexpected(ErrorKind::usage, fmt::format("`{} {}`: `{}` is given twice", option, text, part.substr(0, equals)));
+    const bool good = equals != std::string::npos &&
+                      std::from_chars(part.data() + equals + 1, last, value).ptr == last &&
+                      equals + 1 < part.size() && value >= 0;
+    if (!good)
+      return unexpected(ErrorKind::usage, fmt::format("`{} {}`: `{}` is not NAME=NUMBER", option, text, part),
+                        fmt::format("write it like {}",
+                                    option == "--grid" ? "--grid t=8,y=16,x=16"
+                                                       : "--shape batch=1,heads=8,head_dim=64,tokens=4096"));
+    if (!result.emplace(part.substr(0, equals), value).second)
+      return unexpected(ErrorKind::usage,
+                        fmt::format("`{} {}`: `{}` is given twice", option, text, part.substr(0, equals)));
   }
   return result;
 }
@@ -74,7 +82,8 @@ HostTensor allocate(DType dtype, const Shape& shape, const Shape& strides) {
 
 class Builder {
  public:
-  Builder(const Spec& spec, const ProblemOptions& options) : spec_(spec), options_(options), module_(spec.impl().variant.checked.module) {}
+  Builder(const Spec& spec, const ProblemOptions& options)
+      : spec_(spec), options_(options), module_(spec.impl().variant.checked.module) {}
 
   Result<HostProblem> run() {
     for (const auto& row : kDTypes)
@@ -87,7 +96,9 @@ class Builder {
     for (const auto& [name, extent] : given_grid_) {
       bool known = false;
       for (const ir::Axis& axis : module_.axes) known = known || axis.name == name;
-      if (!known) return unexpected(ErrorKind::usage, fmt::format("--grid names `{}`, and the spec has no such axis", name));
+      if (!known)
+        return unexpected(ErrorKind::usage,
+                          fmt::format("--grid names `{}`, and the spec has no such axis", name));
     }
     const bool files = !options_.q.empty() || !options_.k.empty() || !options_.v.empty();
     VICINAL_TRY_VOID(files ? from_files() : from_shape());
@@ -99,9 +110,12 @@ class Builder {
   // Files.
 
   Result<void> from_files() {
-    if (options_.q.empty() || options_.k.empty() || options_.v.empty()) return unexpected(ErrorKind::usage, "--q, --k and --v go together");
-    if (!options_.shape.empty()) return unexpected(ErrorKind::usage, "--shape and --q, --k, --v exclude each other");
-    if (options_.context_k.empty() != options_.context_v.empty()) return unexpected(ErrorKind::usage, "--context-k and --context-v go together");
+    if (options_.q.empty() || options_.k.empty() || options_.v.empty())
+      return unexpected(ErrorKind::usage, "--q, --k and --v go together");
+    if (!options_.shape.empty())
+      return unexpected(ErrorKind::usage, "--shape and --q, --k, --v exclude each other");
+    if (options_.context_k.empty() != options_.context_v.empty())
+      return unexpected(ErrorKind::usage, "--context-k and --context-v go together");
     if (!given_grid_.empty()) VICINAL_TRY_VOID(grid_from_option());
     VICINAL_TRY(p_.q, read(options_.q, true));
     VICINAL_TRY(p_.k, read(options_.k, true));
@@ -115,7 +129,9 @@ class Builder {
     if (p_.grid.empty() && !module_.axes.empty()) {
       const Shape& shape = p_.q.view.shape;
       if (shape.size() != 3 + module_.axes.size())
-        return unexpected(ErrorKind::usage, fmt::format("{} has its tokens in one dimension: give the grid", options_.q), "pass --grid, an extent for each axis");
+        return unexpected(ErrorKind::usage,
+                          fmt::format("{} has its tokens in one dimension: give the grid", options_.q),
+                          "pass --grid, an extent for each axis");
       p_.grid.assign(shape.begin() + 2, shape.end() - 1);
     }
     return {};
@@ -124,7 +140,8 @@ class Builder {
   Result<void> grid_from_option() {
     for (const ir::Axis& axis : module_.axes) {
       const auto extent = given_grid_.find(axis.name);
-      if (extent == given_grid_.end()) return unexpected(ErrorKind::usage, fmt::format("--grid leaves out axis `{}`", axis.name));
+      if (extent == given_grid_.end())
+        return unexpected(ErrorKind::usage, fmt::format("--grid leaves out axis `{}`", axis.name));
       p_.grid.push_back(extent->second);
     }
     return {};
@@ -132,11 +149,17 @@ class Builder {
 
   Result<HostTensor> read(const std::string& path, bool on_grid) {
     VICINAL_TRY(const files::Array array, files::read_npy(path));
-    if (!is_floating(array.dtype)) return unexpected(ErrorKind::usage, fmt::format("{} holds {}: q, k and v are f16, bf16, f32 or f64", path, name_of(array.dtype)));
+    if (!is_floating(array.dtype))
+      return unexpected(ErrorKind::usage, fmt::format("{} holds {}: q, k and v are f16, bf16, f32 or f64",
+                                                      path, name_of(array.dtype)));
     const std::size_t rank = array.shape.size();
     if (rank != 4 && !(on_grid && rank == 3 + module_.axes.size()))
-      return unexpected(ErrorKind::usage, fmt::format("{} has shape [{}]: it must have 4 dimensions{}", path, fmt::join(array.shape, ", "),
-                                                      on_grid && module_.axes.size() > 1 ? fmt::format(", or {} with one for each axis", 3 + module_.axes.size()) : ""));
+      return unexpected(
+          ErrorKind::usage,
+          fmt::format("{} has shape [{}]: it must have 4 dimensions{}", path, fmt::join(array.shape, ", "),
+                      on_grid && module_.axes.size() > 1
+                          ? fmt::format(", or {} with one for each axis", 3 + module_.axes.size())
+                          : ""));
     Shape shape = array.shape;  // logical: heads second
     if (p_.layout == Layout::bnhd) {
       shape.erase(shape.end() - 2);
@@ -144,7 +167,8 @@ class Builder {
     }
     // The file's order is the layout's, so elements go over one by one.
     HostTensor t = allocate(p_.dtype, shape, strides_of(shape, p_.layout, true));
-    for (std::int64_t i = 0; i < t.elements(); ++i) cpu::store_element(t.view.data, p_.dtype, i, cpu::load_element(array.bytes.data(), array.dtype, i));
+    for (std::int64_t i = 0; i < t.elements(); ++i)
+      cpu::store_element(t.view.data, p_.dtype, i, cpu::load_element(array.bytes.data(), array.dtype, i));
     return t;
   }
 
@@ -154,11 +178,14 @@ class Builder {
     VICINAL_TRY(auto sizes, parse_pairs("--shape", options_.shape.empty() ? "_=0" : options_.shape));
     sizes.erase("_");
     p_.is_default = options_.shape.empty();
-    static const char* const known[] = {"batch", "heads", "kv_heads", "head_dim", "tokens", "keys", "context", "value_dim"};
+    static const char* const known[] = {"batch",  "heads", "kv_heads", "head_dim",
+                                        "tokens", "keys",  "context",  "value_dim"};
     for (const auto& [name, size] : sizes) {
       bool found = false;
       for (const char* k : known) found = found || name == k;
-      if (!found) return unexpected(ErrorKind::usage, fmt::format("--shape has no `{}`", name), "it takes batch, heads, kv_heads, head_dim, tokens, keys, context and value_dim");
+      if (!found)
+        return unexpected(ErrorKind::usage, fmt::format("--shape has no `{}`", name),
+                          "it takes batch, heads, kv_heads, head_dim, tokens, keys, context and value_dim");
     }
     const auto size = [&](const char* name, std::int64_t otherwise) {
       const auto it = sizes.find(name);
@@ -168,17 +195,23 @@ class Builder {
     std::int64_t tokens = 1;
     for (std::int64_t extent : p_.grid) tokens *= extent;
     const bool large = tokens > 2048;
-    const std::int64_t batch = size("batch", p_.is_default && !large ? 2 : 1), heads = size("heads", large ? 2 : 4);
-    const std::int64_t kv_heads = size("kv_heads", p_.is_default ? std::max<std::int64_t>(1, heads / 2) : heads);
+    const std::int64_t batch = size("batch", p_.is_default && !large ? 2 : 1),
+                       heads = size("heads", large ? 2 : 4);
+    const std::int64_t kv_heads =
+        size("kv_heads", p_.is_default ? std::max<std::int64_t>(1, heads / 2) : heads);
     p_.head_dim = size("head_dim", 64);
     p_.value_dim = size("value_dim", p_.head_dim);
-    if (!module_.axes.empty() && sizes.contains("keys")) return unexpected(ErrorKind::usage, "with axes, queries and keys share the grid: leave keys out of --shape");
+    if (!module_.axes.empty() && sizes.contains("keys"))
+      return unexpected(ErrorKind::usage,
+                        "with axes, queries and keys share the grid: leave keys out of --shape");
     const Shape key_grid = module_.axes.empty() ? Shape{size("keys", tokens)} : p_.grid;
     p_.q = random(1, batch, heads, p_.grid, p_.head_dim);
     p_.k = random(2, batch, kv_heads, key_grid, p_.head_dim);
     p_.v = random(3, batch, kv_heads, key_grid, p_.value_dim);
     const std::int64_t context = size("context", module_.context ? 16 : 0);
-    if (context != 0 && !module_.context) return unexpected(ErrorKind::spec, "--shape gives context keys, and the spec has none", "add the statement `context` to its block");
+    if (context != 0 && !module_.context)
+      return unexpected(ErrorKind::spec, "--shape gives context keys, and the spec has none",
+                        "add the statement `context` to its block");
     if (module_.context) {
       p_.context_k = random(4, batch, kv_heads, {context}, p_.head_dim);
       p_.context_v = random(5, batch, kv_heads, {context}, p_.value_dim);
@@ -186,25 +219,37 @@ class Builder {
     return {};
   }
 
-  HostTensor random(std::uint64_t stream, std::int64_t batch, std::int64_t heads, const Shape& tokens, std::int64_t dim) {
+  HostTensor random(std::uint64_t stream, std::int64_t batch, std::int64_t heads, const Shape& tokens,
+                    std::int64_t dim) {
     Shape shape = {batch, heads};
     shape.insert(shape.end(), tokens.begin(), tokens.end());
     shape.push_back(dim);
     HostTensor t = allocate(p_.dtype, shape, strides_of(shape, p_.layout, true));
-    Random source(options_.seed * 64 + stream);
-    for (std::int64_t i = 0; i < t.elements(); ++i) cpu::store_element(t.view.data, p_.dtype, i, source.normal());
+    // Chunk by chunk, each with a stream of its own: the numbers do not depend on the threads.
+    constexpr std::int64_t kChunk = 1 << 16;
+    const std::int64_t elements = t.elements();
+    cpu::parallel_for((elements + kChunk - 1) / kChunk, cpu::default_threads(), [&](std::int64_t chunk) {
+      Random source((options_.seed * 64 + stream) * 0x100000001b3u + static_cast<std::uint64_t>(chunk));
+      for (std::int64_t i = chunk * kChunk; i < std::min(elements, (chunk + 1) * kChunk); ++i)
+        cpu::store_element(t.view.data, p_.dtype, i, source.normal());
+    });
     return t;
   }
 
   // --grid, or --shape tokens, or extents into which the windows fit.
   Result<void> grid(const std::map<std::string, std::int64_t>& sizes) {
     if (!given_grid_.empty()) {
-      if (sizes.contains("tokens")) return unexpected(ErrorKind::usage, "--grid and tokens in --shape exclude each other");
+      if (sizes.contains("tokens"))
+        return unexpected(ErrorKind::usage, "--grid and tokens in --shape exclude each other");
       return grid_from_option();
     }
     const auto tokens = sizes.find("tokens");
     if (module_.axes.size() <= 1 && tokens != sizes.end()) return p_.grid = {tokens->second}, Result<void>();
-    if (tokens != sizes.end()) return unexpected(ErrorKind::usage, fmt::format("the spec has {} axes: --shape tokens does not say how they are split", module_.axes.size()), "pass --grid, an extent for each axis");
+    if (tokens != sizes.end())
+      return unexpected(ErrorKind::usage,
+                        fmt::format("the spec has {} axes: --shape tokens does not say how they are split",
+                                    module_.axes.size()),
+                        "pass --grid, an extent for each axis");
     if (!p_.is_default) p_.notes.push_back("the number of tokens was chosen");
     if (module_.axes.empty()) return p_.grid = {256}, Result<void>();
     VICINAL_TRY(const check::Bindings bindings, runtime::make_bindings(module_, p_.params, p_.dynamic));
@@ -230,17 +275,20 @@ class Builder {
   Result<void> inputs(bool files) {
     for (const std::string& text : options_.inputs) {
       const std::size_t equals = text.find('=');
-      if (equals == std::string::npos) return unexpected(ErrorKind::usage, fmt::format("`--input {}` is not NAME=FILE", text));
+      if (equals == std::string::npos)
+        return unexpected(ErrorKind::usage, fmt::format("`--input {}` is not NAME=FILE", text));
       const std::string name = text.substr(0, equals);
       const ir::Input* input = nullptr;
       for (const ir::Input& i : module_.inputs)
         if (i.name == name) input = &i;
-      if (input == nullptr) return unexpected(ErrorKind::usage, fmt::format("the spec has no input `{}`", name));
+      if (input == nullptr)
+        return unexpected(ErrorKind::usage, fmt::format("the spec has no input `{}`", name));
       VICINAL_TRY(files::Array array, files::read_npy(text.substr(equals + 1)));
       VICINAL_TRY_VOID(fits_32_bits(name, array));
       Shape strides(array.shape.size());
       std::int64_t step = 1;
-      for (std::size_t i = strides.size(); i-- > 0; step *= std::max<std::int64_t>(1, array.shape[i])) strides[i] = step;
+      for (std::size_t i = strides.size(); i-- > 0; step *= std::max<std::int64_t>(1, array.shape[i]))
+        strides[i] = step;
       HostTensor t = allocate(array.dtype, array.shape, strides);
       t.bytes = std::move(array.bytes);
       t.view.data = t.bytes.data();
@@ -254,12 +302,16 @@ class Builder {
     if (array.dtype != DType::i64) return {};
     for (std::size_t i = 0; i < array.bytes.size() / 8; ++i) {
       const double x = cpu::load_element(array.bytes.data(), DType::i64, static_cast<std::int64_t>(i));
-      if (x < -2147483648.0 || x > 2147483647.0) return unexpected(ErrorKind::usage, fmt::format("element {} of input `{}` does not fit 32 bits", i, name), "ints are 32-bit");
+      if (x < -2147483648.0 || x > 2147483647.0)
+        return unexpected(ErrorKind::usage,
+                          fmt::format("element {} of input `{}` does not fit 32 bits", i, name),
+                          "ints are 32-bit");
     }
     return {};
   }
 
-  // Extents that only an input declares are a matter of taste; the first that satisfies the launch checks is taken.
+  // Extents that only an input declares are a matter of taste; the first that satisfies the launch checks is
+  // taken.
   Result<void> make_up_inputs() {
     std::vector<const ir::Input*> missing;
     for (const ir::Input& input : module_.inputs)
@@ -281,28 +333,38 @@ class Builder {
     }
     if (!tried) return tried.forward_error();
     for (const ir::Input* input : missing)
-      p_.notes.push_back(fmt::format("input {}: {}[{}] is made up ({})", input->name, ir::name_of(input->type), fmt::join(p_.inputs[input->name].view.shape, ", "),
-                                     input->type == ir::Type::real ? "normal" : input->type == ir::Type::integer ? "ascending, 0 to 7" : "fair coin"));
+      p_.notes.push_back(fmt::format("input {}: {}[{}] is made up ({})", input->name,
+                                     ir::name_of(input->type),
+                                     fmt::join(p_.inputs[input->name].view.shape, ", "),
+                                     input->type == ir::Type::real      ? "normal"
+                                     : input->type == ir::Type::integer ? "ascending, 0 to 7"
+                                                                        : "fair coin"));
     return {};
   }
 
   Result<HostTensor> made_up(const ir::Input& input, std::int64_t extent) {
     Shape shape;
     for (ir::NodeId dim : input.dims) {
-      const auto value = ir::evaluate(module_, dim, [&](const ir::Symbol& s) { return extent_of(s, extent); });
-      if (!value || value->i < 0) return unexpected(ErrorKind::spec, fmt::format("cannot choose the extents of input `{}`", input.name), "pass it with --input");
+      const auto value =
+          ir::evaluate(module_, dim, [&](const ir::Symbol& s) { return extent_of(s, extent); });
+      if (!value || value->i < 0)
+        return unexpected(ErrorKind::spec, fmt::format("cannot choose the extents of input `{}`", input.name),
+                          "pass it with --input");
       shape.push_back(value->i);
     }
     const DType dtype = emit::default_input_dtype(input.type);
     Shape strides(shape.size());
     std::int64_t step = 1;
-    for (std::size_t i = strides.size(); i-- > 0; step *= std::max<std::int64_t>(1, shape[i])) strides[i] = step;
+    for (std::size_t i = strides.size(); i-- > 0; step *= std::max<std::int64_t>(1, shape[i]))
+      strides[i] = step;
     HostTensor t = allocate(dtype, shape, strides);
     Random source(options_.seed * 64 + 16 + static_cast<std::uint64_t>(&input - module_.inputs.data()));
     const std::int64_t row = shape.empty() ? 1 : std::max<std::int64_t>(1, shape.back());
     for (std::int64_t i = 0; i < t.elements(); ++i) {
       // Ascending along the last dimension: as document numbers, offsets and the like are.
-      const double value = input.type == ir::Type::real ? source.normal() : input.type == ir::Type::integer ? static_cast<double>(i % row * 8 / row) : static_cast<double>(source.bits() & 1);
+      const double value = input.type == ir::Type::real      ? source.normal()
+                           : input.type == ir::Type::integer ? static_cast<double>(i % row * 8 / row)
+                                                             : static_cast<double>(source.bits() & 1);
       cpu::store_element(t.view.data, dtype, i, value);
     }
     return t;
@@ -322,7 +384,8 @@ class Builder {
       case SymbolKind::kv_heads: return integer(p_.k.view.shape[1]);
       case SymbolKind::tokens: return integer(count(p_.q.view.shape));
       case SymbolKind::keys: return integer(count(p_.k.view.shape));
-      case SymbolKind::context: return integer(p_.context_k.view.shape.empty() ? 0 : p_.context_k.view.shape[2]);
+      case SymbolKind::context:
+        return integer(p_.context_k.view.shape.empty() ? 0 : p_.context_k.view.shape[2]);
       case SymbolKind::head_dim: return integer(p_.head_dim);
       case SymbolKind::axis_length: return integer(p_.grid[s.index]);
       case SymbolKind::named_extent: return integer(fresh);
@@ -345,7 +408,9 @@ class Builder {
 
 }  // namespace
 
-Result<HostProblem> make_problem(const Spec& spec, const ProblemOptions& options) { return Builder(spec, options).run(); }
+Result<HostProblem> make_problem(const Spec& spec, const ProblemOptions& options) {
+  return Builder(spec, options).run();
+}
 
 std::int64_t HostTensor::elements() const {
   std::int64_t n = 1;
@@ -361,10 +426,17 @@ void add_problem_options(CLI::App& app, ProblemOptions& options) {
   app.add_option("--context-k", options.context_k, "Keys of the context");
   app.add_option("--context-v", options.context_v, "Values of the context");
   app.add_option("--input", options.inputs, "NAME=FILE.npy: a captured input");
-  app.add_option("--shape", options.shape, "Random tensors: batch=1,heads=8,kv_heads=2,head_dim=64,tokens=4096[,keys=N][,context=N][,value_dim=N]");
+  app.add_option("--shape", options.shape,
+                 "Random tensors: "
+                 "batch=1,heads=8,kv_heads=2,head_dim=64,tokens=4096[,keys=N][,context=N][,value_dim=N]");
   app.add_option("--grid", options.grid, "An extent for each axis: t=8,y=16,x=16");
-  app.add_option("--layout", options.layout, "bhnd (heads first) or bnhd (heads last)")->check(CLI::IsMember({"bhnd", "bnhd"}))->capture_default_str();
-  app.add_option("--dtype", options.dtype, "f32, f16 or bf16; tensors are rounded to it (f64 on the interpreter)")->check(CLI::IsMember({"f32", "f16", "bf16", "f64"}))->capture_default_str();
+  app.add_option("--layout", options.layout, "bhnd (heads first) or bnhd (heads last)")
+      ->check(CLI::IsMember({"bhnd", "bnhd"}))
+      ->capture_default_str();
+  app.add_option("--dtype", options.dtype,
+                 "f32, f16 or bf16; tensors are rounded to it (f64 on the interpreter)")
+      ->check(CLI::IsMember({"f32", "f16", "bf16", "f64"}))
+      ->capture_default_str();
   app.add_option("--seed", options.seed, "Of the random tensors")->capture_default_str();
 }
 
@@ -407,7 +479,8 @@ std::string HostProblem::describe() const {
     for (std::size_t i = 2; i + 1 < shape.size(); ++i) n *= shape[i];
     return n;
   };
-  std::string text = fmt::format("batch {}, heads {}, kv_heads {}, tokens {}", q.view.shape[0], q.view.shape[1], k.view.shape[1], count(q.view.shape));
+  std::string text = fmt::format("batch {}, heads {}, kv_heads {}, tokens {}", q.view.shape[0],
+                                 q.view.shape[1], k.view.shape[1], count(q.view.shape));
   if (grid.size() > 1) text += fmt::format(" ({})", fmt::join(grid, " x "));
   if (count(k.view.shape) != count(q.view.shape)) text += fmt::format(", keys {}", count(k.view.shape));
   if (!context_k.view.shape.empty()) text += fmt::format(", context {}", context_k.view.shape[2]);
@@ -425,7 +498,9 @@ Result<void> write_tensor(const std::string& path, const HostTensor& tensor, Lay
     array.shape.insert(array.shape.end() - (has_dim ? 1 : 0), tensor.view.shape[1]);
   }
   array.bytes.resize(static_cast<std::size_t>(tensor.elements()) * 4);
-  for (std::int64_t i = 0; i < tensor.elements(); ++i) cpu::store_element(array.bytes.data(), DType::f32, i, cpu::load_element(tensor.bytes.data(), tensor.view.dtype, i));
+  for (std::int64_t i = 0; i < tensor.elements(); ++i)
+    cpu::store_element(array.bytes.data(), DType::f32, i,
+                       cpu::load_element(tensor.bytes.data(), tensor.view.dtype, i));
   return files::write_npy(path, array);
 }
 

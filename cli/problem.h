@@ -11,7 +11,8 @@
 
 namespace vicinal::cli {
 
-// Host memory with its view. Shapes are logical ([batch, heads, tokens..., dim]); the layout is in the strides.
+// Host memory with its view. Shapes are logical ([batch, heads, tokens..., dim]); the layout is in the
+// strides.
 struct HostTensor {
   HostTensor() = default;
   HostTensor(HostTensor&&) = default;  // the view goes on pointing at the bytes; a copy's would not
@@ -43,8 +44,8 @@ struct HostProblem {
   std::vector<std::int64_t> grid;  // extents per axis
   std::map<std::string, ParamValue> params;
   std::set<std::string> dynamic;
-  bool is_default = false;          // neither tensors nor a shape were given
-  std::vector<std::string> notes;   // what was made up
+  bool is_default = false;         // neither tensors nor a shape were given
+  std::vector<std::string> notes;  // what was made up
 
   // An output of q's rows with `dim` channels (0: none, for lse), in the problem's layout.
   HostTensor like_rows(DType of, std::int64_t dim) const;

@@ -5,7 +5,6 @@
 #include <chrono>
 #include <limits>
 
-#include "compiler/support/hash.h"
 #include "runtime/cuda/arguments_writer.h"
 
 namespace vicinal::runtime {
@@ -21,37 +20,37 @@ std::vector<cuda::GridAxisWords> words(const std::vector<GridAxis>& axes) {
   return result;
 }
 
-std::string headers_digest(const std::vector<cuda::HeaderText>& headers) {
-  std::string all;
-  for (const cuda::HeaderText& h : headers) all += fmt::format("{}:{}{}:{}", h.name.size(), h.name, h.text.size(), h.text);
-  return support::sha256_hex(all);
-}
-
 Result<void> expect_dtype(std::string_view name, const Strided& t, DType want) {
   if (t.data == nullptr || t.dtype == want) return {};
-  return unexpected(ErrorKind::spec, fmt::format("`{}` is {}, and the kernel was compiled for {}", name, name_of(t.dtype), name_of(want)),
-                    "compile for the tensors' dtype, or convert them");
+  return unexpected(
+      ErrorKind::spec,
+      fmt::format("`{}` is {}, and the kernel was compiled for {}", name, name_of(t.dtype), name_of(want)),
+      "compile for the tensors' dtype, or convert them");
 }
 
 }  // namespace
 
-std::string arch_name(int capability) { return fmt::format("sm_{}{}", capability, capability >= 90 ? "a" : ""); }
+std::string arch_name(int capability) {
+  return fmt::format("sm_{}{}", capability, capability >= 90 ? "a" : "");
+}
 
-Result<cache::KernelKey> kernel_key(Engine& engine, const emit::KernelSource& source, const std::string& arch) {
+Result<cache::KernelKey> kernel_key(Engine& engine, const emit::KernelSource& source,
+                                    const std::string& arch) {
   VICINAL_TRY(const cuda::NvrtcCompiler compiler, engine.nvrtc());
   VICINAL_TRY(const std::string digest, compiler.digest());
-  VICINAL_TRY(const std::vector<cuda::HeaderText> headers, engine.headers());
+  VICINAL_TRY(const std::string headers, engine.headers_digest());
   cache::KernelKey key;
   key.source = source.text;
   key.entry = source.entry;
   key.arch = arch;
   key.options = compiler.fixed_options(arch);
   key.compiler = fmt::format("nvrtc {}.{} {}", compiler.major(), compiler.minor(), digest);
-  key.emitter = fmt::format("{} {}", emit::kEmitterVersion, headers_digest(headers));
+  key.emitter = fmt::format("{} {}", emit::kEmitterVersion, headers);
   return key;
 }
 
-Result<CompiledCubin> compile_cubin(Engine& engine, const emit::KernelSource& source, const std::string& arch) {
+Result<CompiledCubin> compile_cubin(Engine& engine, const emit::KernelSource& source,
+                                    const std::string& arch) {
   const auto start = std::chrono::steady_clock::now();
   VICINAL_TRY(const cache::KernelKey key, kernel_key(engine, source, arch));
   Result<cache::CachedKernel> kernel = engine.cache().get_or_compile(key, [&]() -> Result<cache::Payload> {
@@ -64,16 +63,19 @@ Result<CompiledCubin> compile_cubin(Engine& engine, const emit::KernelSource& so
     request.headers = std::move(headers);
     request.time_limit = engine.settings().compile_timeout.value;
     VICINAL_TRY(const cuda::Compiled compiled, compiler.compile(request));
-    return cache::Payload{std::string(reinterpret_cast<const char*>(compiled.cubin.data()), compiled.cubin.size()), compiled.log,
-                          fmt::format("compiled in {:.1f} ms", compiled.milliseconds)};
+    return cache::Payload{
+        std::string(reinterpret_cast<const char*>(compiled.cubin.data()), compiled.cubin.size()),
+        compiled.log, fmt::format("compiled in {:.1f} ms", compiled.milliseconds)};
   });
   if (!kernel) return kernel.forward_error();
   const std::chrono::duration<double, std::milli> time = std::chrono::steady_clock::now() - start;
   return CompiledCubin{*std::move(kernel), cache::digest(key), time.count()};
 }
 
-Result<Launch> prepare_launch(const emit::KernelSource& source, const emit::KernelOptions& options, const ir::Module& module, const Problem& p) {
-  for (const auto& [name, tensor] : {std::pair("q", &p.q), std::pair("out", &p.out)}) VICINAL_TRY_VOID(expect_dtype(name, *tensor, options.dtype));
+Result<Launch> prepare_launch(const emit::KernelSource& source, const emit::KernelOptions& options,
+                              const ir::Module& module, const Problem& p) {
+  for (const auto& [name, tensor] : {std::pair("q", &p.q), std::pair("out", &p.out)})
+    VICINAL_TRY_VOID(expect_dtype(name, *tensor, options.dtype));
   cuda::ForwardWords forward;
   forward.batch = p.batch;
   forward.heads = p.heads;
@@ -106,9 +108,13 @@ Result<Launch> prepare_launch(const emit::KernelSource& source, const emit::Kern
       case emit::ParameterSlot::Kind::extent: parameters.add_int(p.extents[slot.index]); break;
       case emit::ParameterSlot::Kind::input: {
         const CapturedInput& input = p.inputs[slot.index];
-        const DType want = slot.index < options.input_dtypes.size() ? options.input_dtypes[slot.index] : emit::default_input_dtype(module.inputs[slot.index].type);
+        const DType want = slot.index < options.input_dtypes.size()
+                               ? options.input_dtypes[slot.index]
+                               : emit::default_input_dtype(module.inputs[slot.index].type);
         if (input.dtype != want)
-          return unexpected(ErrorKind::spec, fmt::format("input `{}` is {}, and the kernel was compiled for {}", module.inputs[slot.index].name, name_of(input.dtype), name_of(want)),
+          return unexpected(ErrorKind::spec,
+                            fmt::format("input `{}` is {}, and the kernel was compiled for {}",
+                                        module.inputs[slot.index].name, name_of(input.dtype), name_of(want)),
                             "name its dtype in CompileOptions::input_dtypes, or convert it");
         parameters.add_input(reinterpret_cast<std::uint64_t>(input.data), input.strides, input.extents);
         break;
@@ -118,10 +124,13 @@ Result<Launch> prepare_launch(const emit::KernelSource& source, const emit::Kern
 
   Launch launch;
   launch.arguments = cuda::write_arguments(forward, parameters);
-  // Kernels stride over what a grid of this size cannot hold.
-  const std::int64_t blocks = options.kind == emit::KernelKind::reference ? (p.rows() + source.rows - 1) / source.rows
-                                                                          : (p.local_queries() + source.rows - 1) / source.rows * p.heads * p.batch;
-  launch.shape.grid.x = static_cast<unsigned>(std::min<std::int64_t>(blocks, std::numeric_limits<std::int32_t>::max()));
+  const std::int64_t blocks = options.kind == emit::KernelKind::reference
+                                  ? (p.rows() + source.rows - 1) / source.rows
+                                  : (p.local_queries() + source.rows - 1) / source.rows * p.heads * p.batch;
+  if (blocks > std::numeric_limits<std::int32_t>::max())
+    return unexpected(ErrorKind::limit, fmt::format("{} query tiles are more than one launch takes", blocks),
+                      "split the batch or the heads");
+  launch.shape.grid.x = static_cast<unsigned>(blocks);
   launch.shape.block.x = static_cast<unsigned>(source.threads);
   return launch;
 }

@@ -8,26 +8,29 @@
 
 namespace vicinal::runtime {
 
-// "sm_90a" for 90: architecture-specific instructions belong to one capability, and cubins are made for the device
-// at hand anyway.
+// "sm_90a" for 90: architecture-specific instructions belong to one capability, and cubins are made for the
+// device at hand anyway.
 std::string arch_name(int capability);
 
 // What the cubin depends on.
-Result<cache::KernelKey> kernel_key(Engine& engine, const emit::KernelSource& source, const std::string& arch);
+Result<cache::KernelKey> kernel_key(Engine& engine, const emit::KernelSource& source,
+                                    const std::string& arch);
 
 struct CompiledCubin {
   cache::CachedKernel kernel;
   std::string digest;
   double milliseconds = 0;  // of the compile or of the cache's answer
 };
-Result<CompiledCubin> compile_cubin(Engine& engine, const emit::KernelSource& source, const std::string& arch);
+Result<CompiledCubin> compile_cubin(Engine& engine, const emit::KernelSource& source,
+                                    const std::string& arch);
 
-// Blocks, threads and argument bytes of one run. Errors (spec) when a tensor's dtype is not what was compiled.
+// Blocks, threads and argument bytes of one run. Errors (spec) when a tensor's dtype is not what was
+// compiled.
 struct Launch {
   cuda::LaunchShape shape;
   std::vector<std::byte> arguments;
 };
-Result<Launch> prepare_launch(const emit::KernelSource& source, const emit::KernelOptions& options, const ir::Module& module,
-                              const Problem& problem);
+Result<Launch> prepare_launch(const emit::KernelSource& source, const emit::KernelOptions& options,
+                              const ir::Module& module, const Problem& problem);
 
 }  // namespace vicinal::runtime

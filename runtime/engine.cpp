@@ -4,6 +4,7 @@
 
 #include <mutex>
 
+#include "compiler/support/hash.h"
 #include "compiler/support/text.h"
 #include "templates/embed/bundle.h"
 
@@ -48,7 +49,8 @@ void Engine::set_warning_sink(std::function<void(std::string_view)> sink) {
 }
 
 Engine::Engine(Settings settings)
-    : settings_(std::move(settings)), cache_(cache_options(settings_, [](std::string_view warning) { the_process().warn(warning); })) {}
+    : settings_(std::move(settings)),
+      cache_(cache_options(settings_, [](std::string_view warning) { the_process().warn(warning); })) {}
 
 Result<cuda::NvrtcCompiler> Engine::nvrtc() const {
   return cuda::NvrtcCompiler::open(settings_.nvrtc_path.value.value_or(std::filesystem::path()));
@@ -61,12 +63,24 @@ Result<std::vector<cuda::HeaderText>> Engine::headers() const {
     if (const auto& folder = settings_.template_dir.value) {
       const auto path = *folder / header.name;
       auto live = support::read_file(path.string());
-      if (!live) return unexpected(ErrorKind::usage, fmt::format("cannot read the template `{}`", path.string()), "VICINAL_TEMPLATE_DIR names a folder like the project's templates/");
+      if (!live)
+        return unexpected(ErrorKind::usage, fmt::format("cannot read the template `{}`", path.string()),
+                          "VICINAL_TEMPLATE_DIR names a folder like the project's templates/");
       text = *std::move(live);
     }
     headers.push_back({std::string(header.name), std::move(text)});
   }
   return headers;
+}
+
+Result<std::string> Engine::headers_digest() const {
+  // The embedded bundle was hashed when it was built.
+  if (!settings_.template_dir.value) return std::string(templates::bundle_hash());
+  VICINAL_TRY(const std::vector<cuda::HeaderText> live, headers());
+  std::string all;
+  for (const cuda::HeaderText& h : live)
+    all += fmt::format("{}:{}{}:{}", h.name.size(), h.name, h.text.size(), h.text);
+  return support::sha256_hex(all);
 }
 
 }  // namespace vicinal::runtime

@@ -23,8 +23,9 @@ class Engine {
   const Settings& settings() const { return settings_; }
   cache::KernelCache& cache() { return cache_; }
   Result<cuda::NvrtcCompiler> nvrtc() const;
-  // The headers that emitted code includes: embedded, or from VICINAL_TEMPLATE_DIR.
+  // The headers that emitted code includes: embedded, or from VICINAL_TEMPLATE_DIR, and their digest.
   Result<std::vector<cuda::HeaderText>> headers() const;
+  Result<std::string> headers_digest() const;
 
  private:
   Settings settings_;

@@ -28,19 +28,26 @@ class Stopwatch {
 Result<void> check_options(const CompileOptions& options, Backend backend) {
   const auto dim = [&](std::string_view name, std::int64_t value) -> Result<void> {
     if (value >= 8 && value <= 256 && value % 8 == 0) return {};
-    return unexpected(ErrorKind::spec, fmt::format("{} is {}: it must be a multiple of 8 from 8 to 256", name, value), "pad the channels with zeros");
+    return unexpected(ErrorKind::spec,
+                      fmt::format("{} is {}: it must be a multiple of 8 from 8 to 256", name, value),
+                      "pad the channels with zeros");
   };
   VICINAL_TRY_VOID(dim("head_dim", options.head_dim));
   if (options.value_dim != 0) VICINAL_TRY_VOID(dim("value_dim", options.value_dim));
-  const bool known = options.dtype == DType::f32 || options.dtype == DType::f16 || options.dtype == DType::bf16;
+  const bool known =
+      options.dtype == DType::f32 || options.dtype == DType::f16 || options.dtype == DType::bf16;
   if (!known && !(options.dtype == DType::f64 && backend != Backend::cuda))
-    return unexpected(ErrorKind::spec, fmt::format("dtype {} is not supported on {}", name_of(options.dtype), name_of(backend)), "use f32, f16 or bf16");
+    return unexpected(
+        ErrorKind::spec,
+        fmt::format("dtype {} is not supported on {}", name_of(options.dtype), name_of(backend)),
+        "use f32, f16 or bf16");
   return {};
 }
 
 // Whether kernels can be compiled and run on the device: its driver, its context, NVRTC.
 Result<cuda::Context> open_cuda(Engine& engine, int device) {
-  VICINAL_TRY(const cuda::DriverApi* api, cuda::driver(engine.settings().libcuda_path.value.value_or(std::filesystem::path())));
+  VICINAL_TRY(const cuda::DriverApi* api,
+              cuda::driver(engine.settings().libcuda_path.value.value_or(std::filesystem::path())));
   VICINAL_TRY(cuda::Context context, cuda::Context::primary(*api, device));
   VICINAL_TRY_VOID(engine.nvrtc());
   return context;
@@ -48,21 +55,26 @@ Result<cuda::Context> open_cuda(Engine& engine, int device) {
 
 Result<emit::KernelOptions> kernel_options(const CompileOptions& options, const ir::Module& module) {
   emit::KernelOptions result;
-  if (options.kernel == "reference") result.kind = emit::KernelKind::reference;
+  if (options.kernel == "reference")
+    result.kind = emit::KernelKind::reference;
   else if (!options.kernel.empty() && options.kernel != "portable")
-    return unexpected(ErrorKind::usage, fmt::format("there is no kernel `{}`", options.kernel), "there are `portable` and `reference`");
+    return unexpected(ErrorKind::usage, fmt::format("there is no kernel `{}`", options.kernel),
+                      "there are `portable` and `reference`");
   result.dtype = options.dtype;
   result.head_dim = static_cast<int>(options.head_dim);
   result.value_dim = static_cast<int>(options.value_dim);
-  for (const auto& [name, wanted, target] : {std::tuple("query", options.tile_q, &result.tile_q), std::tuple("key", options.tile_k, &result.tile_k)}) {
+  for (const auto& [name, wanted, target] : {std::tuple("query", options.tile_q, &result.tile_q),
+                                             std::tuple("key", options.tile_k, &result.tile_k)}) {
     if (wanted == 0) continue;
     if (wanted != 16 && wanted != 32 && wanted != 64)
-      return unexpected(ErrorKind::spec, fmt::format("a {} tile of {} is not supported", name, wanted), "the portable kernel has tiles of 16, 32 and 64");
+      return unexpected(ErrorKind::spec, fmt::format("a {} tile of {} is not supported", name, wanted),
+                        "the portable kernel has tiles of 16, 32 and 64");
     *target = wanted;
   }
   for (const ir::Input& input : module.inputs) {
     const auto named = options.input_dtypes.find(input.name);
-    result.input_dtypes.push_back(named == options.input_dtypes.end() ? emit::default_input_dtype(input.type) : named->second);
+    result.input_dtypes.push_back(named == options.input_dtypes.end() ? emit::default_input_dtype(input.type)
+                                                                      : named->second);
   }
   return result;
 }
@@ -75,14 +87,18 @@ Result<void> compile_for_cuda(Engine& engine, const cuda::Context& context, Kern
   impl.info.emit_ms = watch.lap();
   impl.info.arch = runtime::arch_name(device.capability());
   impl.info.path = fmt::format("cuda/{}", emit::name_of(impl.kernel_options.kind));
-  VICINAL_TRY(const runtime::CompiledCubin cubin, runtime::compile_cubin(engine, impl.source, impl.info.arch));
+  VICINAL_TRY(const runtime::CompiledCubin cubin,
+              runtime::compile_cubin(engine, impl.source, impl.info.arch));
   impl.info.compile_ms = watch.lap();
   impl.info.key = cubin.digest;
   constexpr std::string_view origins[] = {"memory", "disk", "compiled"};
   impl.info.origin = origins[static_cast<int>(cubin.kernel.outcome.source)];
-  if (cubin.kernel.outcome.miss != cache::Miss::none) impl.info.miss_reason = cache::name_of(cubin.kernel.outcome.miss);
+  if (cubin.kernel.outcome.miss != cache::Miss::none)
+    impl.info.miss_reason = cache::name_of(cubin.kernel.outcome.miss);
   const std::string& binary = cubin.kernel.payload->binary;
-  VICINAL_TRY(cuda::LoadedKernel loaded, cuda::LoadedKernel::load(context, std::as_bytes(std::span(binary.data(), binary.size())), impl.source.entry));
+  VICINAL_TRY(cuda::LoadedKernel loaded,
+              cuda::LoadedKernel::load(context, std::as_bytes(std::span(binary.data(), binary.size())),
+                                       impl.source.entry));
   impl.info.load_ms = watch.lap();
   impl.info.registers = loaded.attributes().registers;
   impl.info.local_bytes = loaded.attributes().local_bytes;
@@ -93,7 +109,9 @@ Result<void> compile_for_cuda(Engine& engine, const cuda::Context& context, Kern
 
 }  // namespace
 
-std::string_view version() { return VICINAL_VERSION; }
+std::string_view version() {
+  return VICINAL_VERSION;
+}
 
 std::string_view name_of(Backend backend) {
   constexpr std::string_view names[] = {"auto", "interpreter", "cpu", "cuda"};
@@ -111,22 +129,29 @@ Result<Kernel> compile(const Spec& spec, const CompileOptions& wanted) {
   std::optional<cuda::Context> context;
   if (backend == Backend::automatic || backend == Backend::cuda) {
     Result<cuda::Context> opened = open_cuda(*engine, wanted.device);
-    if (opened) context = *std::move(opened);
-    else if (backend == Backend::cuda) return opened.forward_error();
-    else impl->info.miss_reason = opened.error().message;
+    if (opened)
+      context = *std::move(opened);
+    else if (backend == Backend::cuda)
+      return opened.forward_error();
+    else
+      impl->info.miss_reason = opened.error().message;
     backend = context && wanted.dtype != DType::f64 ? Backend::cuda : Backend::cpu;
   }
   VICINAL_TRY_VOID(check_options(impl->options, backend));
 
   Stopwatch watch;
   const Spec::Impl& source = spec.impl();
-  VICINAL_TRY(const check::Bindings bindings, runtime::make_bindings(source.variant.checked.module, wanted.params, wanted.dynamic));
+  VICINAL_TRY(const check::Bindings bindings,
+              runtime::make_bindings(source.variant.checked.module, wanted.params, wanted.dynamic));
   diagnostics::Sink sink;
-  std::optional<driver::Variant> variant = driver::compile_variant(source.program, source.attention(), bindings, sink);
-  if (!variant) return unexpected(ErrorKind::spec, diagnostics::render_text(sink.sorted(), source.program.sources, false));
+  std::optional<driver::Variant> variant =
+      driver::compile_variant(source.program, source.attention(), bindings, sink);
+  if (!variant)
+    return unexpected(ErrorKind::spec,
+                      diagnostics::render_text(sink.sorted(), source.program.sources, false));
   impl->variant = *std::move(variant);
   impl->info.front_end_ms = watch.lap();
-  impl->used_inputs = emit::uses(impl->variant.specialized).inputs;
+  impl->used = emit::uses(impl->variant.specialized);
   for (const auto& [name, dtype] : wanted.input_dtypes) {
     bool known = false;
     for (const ir::Input& input : impl->variant.checked.module.inputs) known = known || input.name == name;
@@ -145,7 +170,9 @@ Result<Kernel> compile(const Spec& spec, const CompileOptions& wanted) {
 }
 
 Result<runtime::Problem> Kernel::Impl::bind(const RunArguments& arguments) const {
-  return runtime::bind({variant.checked.module, variant.launch_checks, used_inputs, options.head_dim, options.value_dim}, arguments);
+  return runtime::bind({variant.checked.module, variant.launch_checks, used.inputs, used.extents,
+                        options.dtype, options.head_dim, options.value_dim},
+                       arguments);
 }
 
 Result<Support> Kernel::supports(const RunArguments& arguments) const {
@@ -155,11 +182,14 @@ Result<Support> Kernel::supports(const RunArguments& arguments) const {
   support.backend = impl_->info.backend;
   support.path = impl_->info.path;
   if (impl_->loaded) {
-    VICINAL_TRY_VOID(runtime::prepare_launch(impl_->source, impl_->kernel_options, impl_->variant.specialized.declarations(), problem));
+    VICINAL_TRY_VOID(runtime::prepare_launch(impl_->source, impl_->kernel_options,
+                                             impl_->variant.specialized.declarations(), problem));
     support.reason = "the portable kernel takes every variant";
-    if (impl_->kernel_options.kind == emit::KernelKind::reference) support.reason = "the reference kernel was asked for";
+    if (impl_->kernel_options.kind == emit::KernelKind::reference)
+      support.reason = "the reference kernel was asked for";
   } else {
-    support.reason = impl_->info.backend == Backend::interpreter ? "the interpreter was asked for" : "the CPU backend is the interpreter";
+    support.reason = impl_->info.backend == Backend::interpreter ? "the interpreter was asked for"
+                                                                 : "the CPU backend is the interpreter";
   }
   return support;
 }
@@ -171,17 +201,25 @@ Result<void> Kernel::run(const RunArguments& arguments, Stream stream) const {
     cpu::Interpreter(impl_->variant.checked.module, problem).run(cpu::default_threads());
     return {};
   }
-  VICINAL_TRY(const runtime::Launch launch, runtime::prepare_launch(impl_->source, impl_->kernel_options, impl_->variant.specialized.declarations(), problem));
+  VICINAL_TRY(const runtime::Launch launch,
+              runtime::prepare_launch(impl_->source, impl_->kernel_options,
+                                      impl_->variant.specialized.declarations(), problem));
   const cuda::ContextScope scope(impl_->loaded->context());
-  return cuda::launch(*impl_->loaded, static_cast<cuda::StreamHandle>(stream), launch.shape, launch.arguments);
+  return cuda::launch(*impl_->loaded, static_cast<cuda::StreamHandle>(stream), launch.shape,
+                      launch.arguments);
 }
 
-const CompileInfo& Kernel::info() const { return impl_->info; }
-const std::string& Kernel::source() const { return impl_->source.text; }
+const CompileInfo& Kernel::info() const {
+  return impl_->info;
+}
+const std::string& Kernel::source() const {
+  return impl_->source.text;
+}
 
 std::vector<std::pair<std::string, std::uint64_t>> cache_counters() {
   const Result<Engine*> engine = Engine::process();
-  return engine ? cache::rows((*engine)->cache().counters()) : std::vector<std::pair<std::string, std::uint64_t>>();
+  return engine ? cache::rows((*engine)->cache().counters())
+                : std::vector<std::pair<std::string, std::uint64_t>>();
 }
 
 }  // namespace vicinal

@@ -1,4 +1,5 @@
-// What a Spec and a Kernel hold. Not installed; the command line reads it for what the public header does not say.
+// What a Spec and a Kernel hold. Not installed; the command line reads it for what the public header does not
+// say.
 #pragma once
 
 #include <vicinal/vicinal.h>
@@ -21,7 +22,7 @@ struct Kernel::Impl {
   std::shared_ptr<const Spec::Impl> spec;
   CompileOptions options;
   driver::Variant variant;  // with the options' params
-  std::vector<bool> used_inputs;
+  emit::Uses used;
   CompileInfo info;
   emit::KernelOptions kernel_options;
   emit::KernelSource source;
@@ -36,7 +37,9 @@ namespace runtime {
 Result<Spec> make_spec(syntax::Program program, const std::string& block, diagnostics::Sink& sink);
 
 // Bindings of the block's params; unknown names and wrong kinds are errors (usage).
-Result<check::Bindings> make_bindings(const ir::Module& module, const std::map<std::string, ParamValue>& params, const std::set<std::string>& dynamic);
+Result<check::Bindings> make_bindings(const ir::Module& module,
+                                      const std::map<std::string, ParamValue>& params,
+                                      const std::set<std::string>& dynamic);
 
 }  // namespace runtime
 }  // namespace vicinal

@@ -19,9 +19,19 @@ std::vector<std::int64_t> strides_of(const Tensor& t) {
 }
 
 Result<void> expect(const std::string& name, const Tensor& t, const std::vector<std::int64_t>& shape) {
-  if (t.shape != shape) return unexpected(ErrorKind::spec, fmt::format("`{}` has another shape than the first part", name), "all parts and the result have one shape; an lse has it without the last dimension");
-  if (!is_floating(t.dtype)) return unexpected(ErrorKind::spec, fmt::format("`{}` is {}, and must be a float type", name, name_of(t.dtype)));
-  if (!t.strides.empty() && t.strides.size() != t.shape.size()) return unexpected(ErrorKind::spec, fmt::format("`{}` has {} strides for {} dimensions", name, t.strides.size(), t.shape.size()));
+  if (t.shape != shape)
+    return unexpected(ErrorKind::spec, fmt::format("`{}` has another shape than the first part", name),
+                      "all parts and the result have one shape; an lse has it without the last dimension");
+  if (!is_floating(t.dtype))
+    return unexpected(ErrorKind::spec,
+                      fmt::format("`{}` is {}, and must be a float type", name, name_of(t.dtype)));
+  if (!t.strides.empty() && t.strides.size() != t.shape.size())
+    return unexpected(ErrorKind::spec, fmt::format("`{}` has {} strides for {} dimensions", name,
+                                                   t.strides.size(), t.shape.size()));
+  for (std::int64_t extent : t.shape)
+    if (extent < 0)
+      return unexpected(ErrorKind::spec,
+                        fmt::format("`{}` has an extent of {}, and must have none below 0", name, extent));
   for (std::int64_t extent : t.shape)
     if (extent == 0) return {};
   if (t.data == nullptr) return unexpected(ErrorKind::spec, fmt::format("`{}` has no data", name));
@@ -30,8 +40,11 @@ Result<void> expect(const std::string& name, const Tensor& t, const std::vector<
 
 }  // namespace
 
-Result<void> merge(const std::vector<Tensor>& outs, const std::vector<Tensor>& lses, const Tensor& out, const std::optional<Tensor>& lse) {
-  if (outs.empty() || outs.size() != lses.size()) return unexpected(ErrorKind::usage, fmt::format("merge takes an lse for each output: {} outputs, {} lses", outs.size(), lses.size()));
+Result<void> merge(const std::vector<Tensor>& outs, const std::vector<Tensor>& lses, const Tensor& out,
+                   const std::optional<Tensor>& lse) {
+  if (outs.empty() || outs.size() != lses.size())
+    return unexpected(ErrorKind::usage, fmt::format("merge takes an lse for each output: {} outputs, {} lses",
+                                                    outs.size(), lses.size()));
   const std::vector<std::int64_t> shape = outs[0].shape;
   if (shape.empty()) return unexpected(ErrorKind::spec, "an output has at least one dimension");
   const std::vector<std::int64_t> row_shape(shape.begin(), shape.end() - 1);
@@ -47,7 +60,8 @@ Result<void> merge(const std::vector<Tensor>& outs, const std::vector<Tensor>& l
     out_strides.push_back(strides_of(outs[i]));
     lse_strides.push_back(strides_of(lses[i]));
   }
-  const std::vector<std::int64_t> result_strides = strides_of(out), result_lse_strides = lse ? strides_of(*lse) : std::vector<std::int64_t>();
+  const std::vector<std::int64_t> result_strides = strides_of(out),
+                                  result_lse_strides = lse ? strides_of(*lse) : std::vector<std::int64_t>();
   std::int64_t rows = 1;
   for (std::int64_t extent : row_shape) rows *= extent;
   const std::int64_t dim = shape.back();
@@ -62,12 +76,14 @@ Result<void> merge(const std::vector<Tensor>& outs, const std::vector<Tensor>& l
   for (std::int64_t row = 0; row < rows; ++row) {
     std::int64_t rest = row;
     for (std::size_t i = index.size(); i-- > 0; rest /= row_shape[i]) index[i] = rest % row_shape[i];
-    double largest = -std::numeric_limits<double>::infinity();
+    constexpr double nothing = -std::numeric_limits<double>::infinity();
+    double largest = nothing;
+    bool empty = true;  // NaN is not nothing
     for (std::size_t i = 0; i < outs.size(); ++i) {
       parts[i] = cpu::load_element(lses[i].data, lses[i].dtype, at(lse_strides[i]));
       largest = parts[i] > largest ? parts[i] : largest;
+      empty = empty && parts[i] == nothing;
     }
-    const bool empty = largest == -std::numeric_limits<double>::infinity();
     double sum = 0;
     for (double part : parts) sum += empty ? 0 : std::exp(part - largest);
     const double total = empty ? largest : largest + std::log(sum);
@@ -76,7 +92,8 @@ Result<void> merge(const std::vector<Tensor>& outs, const std::vector<Tensor>& l
       // A part that saw no key weighs nothing, whatever stands in it.
       for (std::size_t i = 0; i < outs.size(); ++i)
         if (const double weight = empty ? 0 : std::exp(parts[i] - total); weight != 0)
-          value += weight * cpu::load_element(outs[i].data, outs[i].dtype, at(out_strides[i]) + c * out_strides[i].back());
+          value += weight * cpu::load_element(outs[i].data, outs[i].dtype,
+                                              at(out_strides[i]) + c * out_strides[i].back());
       cpu::store_element(out.data, out.dtype, at(result_strides) + c * result_strides.back(), value);
     }
     if (lse) cpu::store_element(lse->data, lse->dtype, at(result_lse_strides), total);

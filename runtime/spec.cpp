@@ -13,7 +13,8 @@ std::vector<Message> messages_of(const diagnostics::Sink& sink, const source::So
   for (const diagnostics::Diagnostic& d : sink.sorted()) {
     const source::Position at = sources.position(d.range.file, d.range.begin);
     constexpr std::string_view levels[] = {"error", "warning", "remark"};
-    result.push_back({std::string(levels[static_cast<int>(d.level())]), std::string(d.name()), d.message, std::string(sources.name(d.range.file)), at.line, at.column});
+    result.push_back({std::string(levels[static_cast<int>(d.level())]), std::string(d.name()), d.message,
+                      std::string(sources.name(d.range.file)), at.line, at.column});
   }
   return result;
 }
@@ -30,7 +31,9 @@ std::vector<std::string> names(const List& list) {
 namespace runtime {
 
 Result<Spec> make_spec(syntax::Program program, const std::string& block, diagnostics::Sink& sink) {
-  const auto failed = [&] { return unexpected(ErrorKind::spec, diagnostics::render_text(sink.sorted(), program.sources, false)); };
+  const auto failed = [&] {
+    return unexpected(ErrorKind::spec, diagnostics::render_text(sink.sorted(), program.sources, false));
+  };
   if (sink.has_errors()) return failed();
   VICINAL_TRY(const ast::Attention* attention, driver::find_block(program, block));
   std::optional<driver::Variant> variant = driver::compile_variant(program, *attention, {}, sink);
@@ -43,7 +46,9 @@ Result<Spec> make_spec(syntax::Program program, const std::string& block, diagno
   return Spec(std::move(impl));
 }
 
-Result<check::Bindings> make_bindings(const ir::Module& module, const std::map<std::string, ParamValue>& params, const std::set<std::string>& dynamic) {
+Result<check::Bindings> make_bindings(const ir::Module& module,
+                                      const std::map<std::string, ParamValue>& params,
+                                      const std::set<std::string>& dynamic) {
   const auto find = [&](const std::string& name) -> Result<const ir::Param*> {
     std::vector<std::string_view> known;
     for (const ir::Param& param : module.params) {
@@ -54,7 +59,9 @@ Result<check::Bindings> make_bindings(const ir::Module& module, const std::map<s
     for (std::string_view k : known) list += fmt::format("{}`{}`", list.empty() ? "" : ", ", k);
     const std::string_view near = support::nearest(name, known);
     return unexpected(ErrorKind::usage, fmt::format("`{}` has no param `{}`", module.name, name),
-                      !near.empty() ? fmt::format("did you mean `{}`?", near) : list.empty() ? "it has no params" : fmt::format("its params are {}", list));
+                      !near.empty()  ? fmt::format("did you mean `{}`?", near)
+                      : list.empty() ? "it has no params"
+                                     : fmt::format("its params are {}", list));
   };
   check::Bindings bindings;
   for (const auto& [name, value] : params) {
@@ -90,11 +97,23 @@ Result<Spec> Spec::from_string(std::string_view text, const Options& options) {
   return runtime::make_spec(std::move(program), options.block, sink);
 }
 
-const std::string& Spec::name() const { return impl_->variant.checked.module.name; }
-const std::vector<Message>& Spec::messages() const { return impl_->messages; }
-std::vector<std::string> Spec::axes() const { return names(impl_->variant.checked.module.axes); }
-std::vector<std::string> Spec::params() const { return names(impl_->variant.checked.module.params); }
-std::vector<std::string> Spec::inputs() const { return names(impl_->variant.checked.module.inputs); }
-bool Spec::has_context() const { return impl_->variant.checked.module.context; }
+const std::string& Spec::name() const {
+  return impl_->variant.checked.module.name;
+}
+const std::vector<Message>& Spec::messages() const {
+  return impl_->messages;
+}
+std::vector<std::string> Spec::axes() const {
+  return names(impl_->variant.checked.module.axes);
+}
+std::vector<std::string> Spec::params() const {
+  return names(impl_->variant.checked.module.params);
+}
+std::vector<std::string> Spec::inputs() const {
+  return names(impl_->variant.checked.module.inputs);
+}
+bool Spec::has_context() const {
+  return impl_->variant.checked.module.context;
+}
 
 }  // namespace vicinal

@@ -54,7 +54,10 @@ class Bench {
     for (Backend b : {Backend::automatic, Backend::interpreter, Backend::cpu, Backend::cuda})
       if (name_of(b) == options_.backend) compile_options.backend = b;
     VICINAL_TRY(const Kernel kernel, compile(spec, compile_options));
-    json_ = {{"schema", "vicinal.bench.v1"}, {"spec", spec.name()}, {"problem", problem.describe()}, {"path", kernel.info().path}};
+    json_ = {{"schema", "vicinal.bench.v1"},
+             {"spec", spec.name()},
+             {"problem", problem.describe()},
+             {"path", kernel.info().path}};
     print("{}: {}\n", spec.name(), problem.describe());
     VICINAL_TRY_VOID(compile_times(kernel));
     VICINAL_TRY_VOID(run_times(kernel, problem));
@@ -69,8 +72,13 @@ class Bench {
   }
 
   void row(const std::string& name, const Spread& s, const char* unit = "ms") {
-    json_[name] = {{"median", s.median}, {"quartile_low", s.low}, {"quartile_high", s.high}, {"count", s.count}, {"unit", unit}};
-    print("  {:<22} {:>10.4g} {}  [{:.4g}, {:.4g}], {} times\n", name, s.median, unit, s.low, s.high, s.count);
+    json_[name] = {{"median", s.median},
+                   {"quartile_low", s.low},
+                   {"quartile_high", s.high},
+                   {"count", s.count},
+                   {"unit", unit}};
+    print("  {:<22} {:>10.4g} {}  [{:.4g}, {:.4g}], {} times\n", name, s.median, unit, s.low, s.high,
+          s.count);
   }
 
   // The front end, a cold NVRTC compile, and hits in memory and on disk, each through a cache of its own.
@@ -148,7 +156,8 @@ class Bench {
     if (kernel.info().backend == Backend::cuda) {
       VICINAL_TRY(times, cuda_times(kernel, problem, out));
     } else {
-      VICINAL_TRY(const double ms, milliseconds([&] { return kernel.run(problem.arguments(&out, nullptr)); }));
+      VICINAL_TRY(const double ms,
+                  milliseconds([&] { return kernel.run(problem.arguments(&out, nullptr)); }));
       times.push_back(ms);
     }
     const Spread s = spread(times);
@@ -164,12 +173,15 @@ class Bench {
   static double kept_pairs(const Kernel& kernel, const runtime::Problem& p) {
     if (p.rows() == 0) return 0;
     const cpu::Interpreter interpreter(kernel.impl().variant.checked.module, p);
-    const std::int64_t sample = std::min<std::int64_t>(p.rows(), std::max<std::int64_t>(16, (1 << 22) / std::max<std::int64_t>(1, p.local_keys())));
+    const std::int64_t sample = std::min<std::int64_t>(
+        p.rows(), std::max<std::int64_t>(16, (1 << 22) / std::max<std::int64_t>(1, p.local_keys())));
     std::vector<double> kept(static_cast<std::size_t>(sample));
     cpu::parallel_for(sample, cpu::default_threads(), [&](std::int64_t i) {
       const std::int64_t n = (2 * i + 1) * p.rows() / (2 * sample), queries = p.local_queries();
-      const std::vector<bool> row = interpreter.kept({n / queries / p.heads, n / queries % p.heads, n % queries});
-      kept[static_cast<std::size_t>(i)] = static_cast<double>(std::count(row.begin(), row.end(), true) + p.context);
+      const std::vector<bool> row =
+          interpreter.kept({n / queries / p.heads, n / queries % p.heads, n % queries});
+      kept[static_cast<std::size_t>(i)] =
+          static_cast<double>(std::count(row.begin(), row.end(), true) + p.context);
     });
     double sum = 0;
     for (double k : kept) sum += k;
@@ -182,7 +194,8 @@ class Bench {
     const cuda::ContextScope scope(context);
     VICINAL_TRY(const DeviceProblem device, DeviceProblem::upload(kernel, problem, out, nullptr));
     VICINAL_TRY(const cuda::DeviceInfo info, cuda::device_info(context.api(), context.device()));
-    VICINAL_TRY(cuda::DeviceBuffer flush, cuda::DeviceBuffer::allocate(context.api(), 2 * static_cast<std::size_t>(info.l2_bytes) + 1));
+    VICINAL_TRY(cuda::DeviceBuffer flush,
+                cuda::DeviceBuffer::allocate(context.api(), 2 * static_cast<std::size_t>(info.l2_bytes) + 1));
     VICINAL_TRY(cuda::Event begin, cuda::Event::create(context.api()));
     VICINAL_TRY(cuda::Event end, cuda::Event::create(context.api()));
     std::vector<double> times;
@@ -210,11 +223,18 @@ void add_bench(CLI::App& app, Globals& globals) {
   auto* command = app.add_subcommand("bench", "Time compiling (cold, cached) and running");
   auto options = std::make_shared<Options>();
   add_problem_options(*command, options->problem);
-  command->add_option("--backend", options->backend, "auto, interpreter, cpu or cuda")->check(CLI::IsMember({"auto", "interpreter", "cpu", "cuda"}))->capture_default_str();
-  command->add_option("--arch", options->arch, "Architecture to compile for where there is no GPU")->capture_default_str();
+  command->add_option("--backend", options->backend, "auto, interpreter, cpu or cuda")
+      ->check(CLI::IsMember({"auto", "interpreter", "cpu", "cuda"}))
+      ->capture_default_str();
+  command->add_option("--arch", options->arch, "Architecture to compile for where there is no GPU")
+      ->capture_default_str();
   command->add_option("--kernel", options->kernel, "portable or reference");
-  command->add_option("--repeat", options->repeat, "Timed launches")->check(CLI::Range(1, 100000))->capture_default_str();
-  command->add_option("--compile-repeat", options->compile_repeat, "Timed compiles")->check(CLI::Range(1, 1000))->capture_default_str();
+  command->add_option("--repeat", options->repeat, "Timed launches")
+      ->check(CLI::Range(1, 100000))
+      ->capture_default_str();
+  command->add_option("--compile-repeat", options->compile_repeat, "Timed compiles")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
   command->add_flag("--json", options->json, "As JSON");
   command->callback([options, &globals] {
     globals.action = [options, &globals] {

@@ -32,17 +32,22 @@ int check_file(const Globals& globals, const Options& options, const std::string
   }
   check::check_functions(loaded->program, loaded->sink);
   for (const ast::Attention* block : blocks) {
-    std::optional<driver::Variant> variant = driver::compile_variant(loaded->program, *block, {}, loaded->sink);
+    std::optional<driver::Variant> variant =
+        driver::compile_variant(loaded->program, *block, {}, loaded->sink);
     if (!variant || (params->empty() && options.dynamic.empty())) continue;
-    Result<check::Bindings> bindings = runtime::make_bindings(variant->checked.module, *params, {options.dynamic.begin(), options.dynamic.end()});
+    Result<check::Bindings> bindings = runtime::make_bindings(
+        variant->checked.module, *params, {options.dynamic.begin(), options.dynamic.end()});
     if (!bindings) return fail(globals, bindings.error());
     driver::compile_variant(loaded->program, *block, *bindings, loaded->sink);
   }
   const auto found = loaded->sink.sorted();
-  if (options.json) json = diagnostics::render_json(found, loaded->program.sources);
-  else print_diagnostics(globals, *loaded, options.explain);
+  if (options.json)
+    json = diagnostics::render_json(found, loaded->program.sources);
+  else
+    print_diagnostics(globals, *loaded, options.explain);
   if (loaded->sink.has_errors()) return kFailed;
-  if (!options.json && !globals.quiet) fmt::print("{}: {} attention block{}, no errors\n", spec, blocks.size(), blocks.size() == 1 ? "" : "s");
+  if (!options.json && !globals.quiet)
+    fmt::print("{}: {} attention block{}, no errors\n", spec, blocks.size(), blocks.size() == 1 ? "" : "s");
   return kOk;
 }
 
@@ -55,7 +60,8 @@ void add_check(CLI::App& app, Globals& globals) {
   command->add_option("--import-path", options->import_paths, "A folder that imports may lead to");
   command->add_option("--param", options->params, "NAME=VALUE");
   command->add_option("--dynamic", options->dynamic, "NAME of a param that is passed at launch");
-  command->add_flag("--json", options->json, "Diagnostics as JSON on standard output, a document for each spec");
+  command->add_flag("--json", options->json,
+                    "Diagnostics as JSON on standard output, a document for each spec");
   command->add_flag("--explain", options->explain, "Also what the compiler understood");
   command->callback([options, &globals] {
     globals.action = [options, &globals] {

@@ -57,14 +57,17 @@ class Emission {
       const auto pass = after_.find(kind.substr(9));
       if (pass != after_.end()) return pass->second;
       std::string names;
-      for (const passes::Pass& p : passes::pipeline()) names += fmt::format("{}{}", names.empty() ? "" : ", ", p.name);
-      return unexpected(ErrorKind::usage, fmt::format("there is no pass `{}`", kind.substr(9)), "the passes are " + names);
+      for (const passes::Pass& p : passes::pipeline())
+        names += fmt::format("{}{}", names.empty() ? "" : ", ", p.name);
+      return unexpected(ErrorKind::usage, fmt::format("there is no pass `{}`", kind.substr(9)),
+                        "the passes are " + names);
     }
     if (kind == "cuda") return source().text;
     if (kind == "key") return key();
     if (kind == "ptx" || kind == "cubin") return binary(kind == "ptx");
-    return unexpected(ErrorKind::usage, fmt::format("`{}` cannot be emitted", kind),
-                      "the kinds are tokens, ast, ir, ir-after=PASS, ir-optimized, passes, cuda, ptx, cubin and key");
+    return unexpected(
+        ErrorKind::usage, fmt::format("`{}` cannot be emitted", kind),
+        "the kinds are tokens, ast, ir, ir-after=PASS, ir-optimized, passes, cuda, ptx, cubin and key");
   }
 
   Result<void> compile() {
@@ -73,19 +76,26 @@ class Emission {
     const auto stop = [] { return unexpected(ErrorKind::spec, "the spec has errors"); };
     if (loaded_->sink.has_errors()) return stop();
     VICINAL_TRY(const ast::Attention* block, driver::find_block(loaded_->program, loaded_->block));
-    const std::optional<driver::Variant> defaults = driver::compile_variant(loaded_->program, *block, {}, loaded_->sink);
+    const std::optional<driver::Variant> defaults =
+        driver::compile_variant(loaded_->program, *block, {}, loaded_->sink);
     if (!defaults) return stop();
     VICINAL_TRY(const auto params, parse_params(options_.spec.params));
     VICINAL_TRY(const check::Bindings bindings,
-                runtime::make_bindings(defaults->checked.module, params, {options_.spec.dynamic.begin(), options_.spec.dynamic.end()}));
-    variant_ = driver::compile_variant(loaded_->program, *block, bindings, loaded_->sink, [&](const passes::PassReport& report, const ir::Module& module) {
-      after_[std::string(report.name)] = ir::print(module);
-      passes_ += fmt::format("{:<24} {:>5} -> {:<5} nodes {:8.3f} ms\n", report.name, report.nodes_before, report.nodes_after, report.milliseconds);
-    });
+                runtime::make_bindings(defaults->checked.module, params,
+                                       {options_.spec.dynamic.begin(), options_.spec.dynamic.end()}));
+    variant_ = driver::compile_variant(loaded_->program, *block, bindings, loaded_->sink,
+                                       [&](const passes::PassReport& report, const ir::Module& module) {
+                                         after_[std::string(report.name)] = ir::print(module);
+                                         passes_ += fmt::format("{:<24} {:>5} -> {:<5} nodes {:8.3f} ms\n",
+                                                                report.name, report.nodes_before,
+                                                                report.nodes_after, report.milliseconds);
+                                       });
     if (!variant_) return stop();
-    for (const auto& [name, dim] : {std::pair("head dim", options_.head_dim), std::pair("value dim", options_.value_dim)})
+    for (const auto& [name, dim] :
+         {std::pair("head dim", options_.head_dim), std::pair("value dim", options_.value_dim)})
       if (dim != 0 && (dim < 8 || dim > 256 || dim % 8 != 0))
-        return unexpected(ErrorKind::spec, fmt::format("{} is {}: it must be a multiple of 8 from 8 to 256", name, dim));
+        return unexpected(ErrorKind::spec,
+                          fmt::format("{} is {}: it must be a multiple of 8 from 8 to 256", name, dim));
     return {};
   }
 
@@ -138,18 +148,25 @@ class Emission {
 }  // namespace
 
 void add_emit(CLI::App& app, Globals& globals) {
-  auto* command = app.add_subcommand("emit", "Write any stage: tokens, ast, ir, ir-after=PASS, ir-optimized, passes, cuda, ptx, cubin, key");
+  auto* command = app.add_subcommand(
+      "emit", "Write any stage: tokens, ast, ir, ir-after=PASS, ir-optimized, passes, cuda, ptx, cubin, key");
   auto options = std::make_shared<Options>();
   command->add_option("kinds", options->kinds, "One kind, or several with commas between")->required();
   add_spec_options(*command, options->spec);
   command->add_option("--arch", options->arch, "GPU architecture")->capture_default_str();
-  command->add_option("--dtype", options->dtype, "f32, f16 or bf16")->check(CLI::IsMember({"f32", "f16", "bf16"}))->capture_default_str();
+  command->add_option("--dtype", options->dtype, "f32, f16 or bf16")
+      ->check(CLI::IsMember({"f32", "f16", "bf16"}))
+      ->capture_default_str();
   command->add_option("--head-dim", options->head_dim, "Channels of queries and keys")->capture_default_str();
   command->add_option("--value-dim", options->value_dim, "Channels of values; default: the head dim");
-  command->add_option("--kernel", options->kernel, "portable or reference")->check(CLI::IsMember({"portable", "reference"}))->capture_default_str();
+  command->add_option("--kernel", options->kernel, "portable or reference")
+      ->check(CLI::IsMember({"portable", "reference"}))
+      ->capture_default_str();
   command->add_option("-o,--output", options->output, "Write here instead of standard output");
   command->add_flag("--force", options->force, "Overwrite the output file");
-  command->callback([options, &globals] { globals.action = [options, &globals] { return Emission(globals, *options).run(); }; });
+  command->callback([options, &globals] {
+    globals.action = [options, &globals] { return Emission(globals, *options).run(); };
+  });
 }
 
 }  // namespace vicinal::cli

@@ -31,8 +31,10 @@ int explain_diagnostic(const Globals& globals, const std::string& name) {
   const diagnostics::CatalogEntry* entry = diagnostics::find_entry(name);
   if (entry == nullptr) {
     std::string names;
-    for (const diagnostics::CatalogEntry& e : diagnostics::catalog()) names += fmt::format("{}{}", names.empty() ? "" : ", ", e.name);
-    return fail(globals, Error(ErrorKind::usage, fmt::format("there is nothing to explain about `{}`", name), "`explain mask SPEC`, `explain score SPEC`, or one of " + names));
+    for (const diagnostics::CatalogEntry& e : diagnostics::catalog())
+      names += fmt::format("{}{}", names.empty() ? "" : ", ", e.name);
+    return fail(globals, Error(ErrorKind::usage, fmt::format("there is nothing to explain about `{}`", name),
+                               "`explain mask SPEC`, `explain score SPEC`, or one of " + names));
   }
   fmt::print("{}: {}\n", entry->name, entry->explanation);
   return kOk;
@@ -41,7 +43,9 @@ int explain_diagnostic(const Globals& globals, const std::string& name) {
 std::string what_varies(int bits) {
   if (bits == ir::kLaunch) return "the launch";
   std::string text;
-  for (const auto& [bit, name] : {std::pair(ir::kBatch, "batch"), std::pair(ir::kHead, "head"), std::pair(ir::kQuery, "query"), std::pair(ir::kKey, "key"), std::pair(ir::kScore, "score"), std::pair(ir::kOutput, "output")})
+  for (const auto& [bit, name] :
+       {std::pair(ir::kBatch, "batch"), std::pair(ir::kHead, "head"), std::pair(ir::kQuery, "query"),
+        std::pair(ir::kKey, "key"), std::pair(ir::kScore, "score"), std::pair(ir::kOutput, "output")})
     if ((bits & bit) != 0) text += fmt::format("{}{}", text.empty() ? "" : ", ", name);
   return text;
 }
@@ -72,8 +76,11 @@ class MaskExplainer {
     VICINAL_TRY(const Kernel kernel, compile(spec, compile_options));
     HostTensor out = problem.like_rows(problem.dtype, problem.value_dim);
     VICINAL_TRY(const runtime::Problem bound, kernel.impl().bind(problem.arguments(&out, nullptr)));
-    if (options_.batch < 0 || options_.batch >= bound.batch || options_.head < 0 || options_.head >= bound.heads)
-      return unexpected(ErrorKind::usage, fmt::format("there are {} batches and {} heads", bound.batch, bound.heads), "--batch and --head count from 0");
+    if (options_.batch < 0 || options_.batch >= bound.batch || options_.head < 0 ||
+        options_.head >= bound.heads)
+      return unexpected(ErrorKind::usage,
+                        fmt::format("there are {} batches and {} heads", bound.batch, bound.heads),
+                        "--batch and --head count from 0");
     const cpu::Interpreter interpreter(kernel.impl().variant.checked.module, bound);
     fmt::print("{}: {}\n", spec.name(), problem.describe());
     for (const std::string& note : problem.notes) fmt::print("  {}\n", note);
@@ -85,23 +92,40 @@ class MaskExplainer {
   Result<int> whole(const cpu::Interpreter& interpreter, const runtime::Problem& p) const {
     const std::int64_t queries = p.local_queries(), keys = p.local_keys();
     if (queries != 0 && keys > kMaxPairs / queries)
-      return unexpected(ErrorKind::limit, fmt::format("{} x {} pairs are too many to decide one by one", queries, keys), "explain a smaller --grid or --shape, or one --query");
+      return unexpected(ErrorKind::limit,
+                        fmt::format("{} x {} pairs are too many to decide one by one", queries, keys),
+                        "explain a smaller --grid or --shape, or one --query");
     Picture picture(queries, keys);
     std::vector<std::int64_t> kept(static_cast<std::size_t>(queries));
     cpu::parallel_for(queries, cpu::default_threads(), [&](std::int64_t q) {
       const std::vector<bool> row = interpreter.kept({options_.batch, options_.head, q});
-      for (std::int64_t k = 0; k < keys; ++k) picture.at(q, k) = row[static_cast<std::size_t>(k)] ? 1.0f : 0.0f;
+      for (std::int64_t k = 0; k < keys; ++k)
+        picture.at(q, k) = row[static_cast<std::size_t>(k)] ? 1.0f : 0.0f;
       kept[static_cast<std::size_t>(q)] = std::count(row.begin(), row.end(), true);
     });
     std::int64_t pairs = 0, fewest = keys, most = 0, empty = 0;
-    for (std::int64_t n : kept) pairs += n, fewest = std::min(fewest, n), most = std::max(most, n), empty += n == 0;
+    for (std::int64_t n : kept)
+      pairs += n, fewest = std::min(fewest, n), most = std::max(most, n), empty += n == 0;
     const std::int64_t total = queries * keys;
     const double density = total == 0 ? 0 : static_cast<double>(pairs) / static_cast<double>(total);
     if (options_.json) {
-      fmt::print("{}\n", ordered_json{{"schema", "vicinal.explain.mask.v1"}, {"batch", options_.batch}, {"head", options_.head}, {"queries", queries}, {"keys", keys}, {"kept_pairs", pairs}, {"density", density}, {"fewest_keys", queries == 0 ? 0 : fewest}, {"most_keys", most}, {"empty_rows", empty}}.dump(2));
+      fmt::print("{}\n", ordered_json{{"schema", "vicinal.explain.mask.v1"},
+                                      {"batch", options_.batch},
+                                      {"head", options_.head},
+                                      {"queries", queries},
+                                      {"keys", keys},
+                                      {"kept_pairs", pairs},
+                                      {"density", density},
+                                      {"fewest_keys", queries == 0 ? 0 : fewest},
+                                      {"most_keys", most},
+                                      {"empty_rows", empty}}
+                             .dump(2));
     } else {
-      fmt::print("batch {}, head {}: queries down, keys across\n{}", options_.batch, options_.head, terminal_text(picture.shrunk(48, 48)));
-      fmt::print("{} of {} pairs kept ({:.2f}%); {} to {} keys a query{}\n", pairs, total, 100 * density, queries == 0 ? 0 : fewest, most, empty == 0 ? "" : fmt::format("; {} queries keep none", empty));
+      fmt::print("batch {}, head {}: queries down, keys across\n{}", options_.batch, options_.head,
+                 terminal_text(picture.shrunk(48, 48)));
+      fmt::print("{} of {} pairs kept ({:.2f}%); {} to {} keys a query{}\n", pairs, total, 100 * density,
+                 queries == 0 ? 0 : fewest, most,
+                 empty == 0 ? "" : fmt::format("; {} queries keep none", empty));
     }
     return save(picture.shrunk(2048, 2048));
   }
@@ -113,10 +137,16 @@ class MaskExplainer {
     for (const std::string& part : CLI::detail::split(options_.query, ',')) {
       std::int64_t at = -1;
       std::from_chars(part.data(), part.data() + part.size(), at);
-      if (i >= p.q_axis.size() || at < 0 || at >= p.q_axis[i].extent) return unexpected(ErrorKind::usage, fmt::format("`--query {}` is not a place on the grid", options_.query), fmt::format("give {} coordinate{} within the grid", p.q_axis.size(), p.q_axis.size() == 1 ? "" : "s, slowest first,"));
+      if (i >= p.q_axis.size() || at < 0 || at >= p.q_axis[i].extent)
+        return unexpected(ErrorKind::usage,
+                          fmt::format("`--query {}` is not a place on the grid", options_.query),
+                          fmt::format("give {} coordinate{} within the grid", p.q_axis.size(),
+                                      p.q_axis.size() == 1 ? "" : "s, slowest first,"));
       token = token * p.q_axis[i++].extent + at;
     }
-    if (i != p.q_axis.size()) return unexpected(ErrorKind::usage, fmt::format("`--query {}` has {} coordinates for {} axes", options_.query, i, p.q_axis.size()));
+    if (i != p.q_axis.size())
+      return unexpected(ErrorKind::usage, fmt::format("`--query {}` has {} coordinates for {} axes",
+                                                      options_.query, i, p.q_axis.size()));
     const std::vector<bool> row = interpreter.kept({options_.batch, options_.head, token});
     const std::size_t rank = p.k_axis.size();
     const std::int64_t columns = p.k_axis[rank - 1].local, rows = rank > 1 ? p.k_axis[rank - 2].local : 1;
@@ -125,14 +155,24 @@ class MaskExplainer {
     for (std::int64_t s = 0; s < slices; ++s) {
       Picture slice(rows, columns);
       for (std::int64_t r = 0; r < rows; ++r)
-        for (std::int64_t c = 0; c < columns; ++c) slice.at(r, c) = all.at(s * (rows + 1) + r, c) = row[static_cast<std::size_t>((s * rows + r) * columns + c)] ? 1.0f : 0.0f;
-      if (options_.json || std::all_of(slice.share.begin(), slice.share.end(), [](float x) { return x == 0; })) continue;
+        for (std::int64_t c = 0; c < columns; ++c)
+          slice.at(r, c) = all.at(s * (rows + 1) + r, c) =
+              row[static_cast<std::size_t>((s * rows + r) * columns + c)] ? 1.0f : 0.0f;
+      if (options_.json ||
+          std::all_of(slice.share.begin(), slice.share.end(), [](float x) { return x == 0; }))
+        continue;
       if (slices > 1) fmt::print("slice {}\n", s);
       fmt::print("{}", terminal_text(slice.shrunk(64, 64)));
     }
     const auto kept = std::count(row.begin(), row.end(), true);
-    if (options_.json) fmt::print("{}\n", ordered_json{{"schema", "vicinal.explain.query.v1"}, {"query", options_.query}, {"keys", row.size()}, {"kept", kept}}.dump(2));
-    else fmt::print("query {} keeps {} of {} keys\n", options_.query, kept, row.size());
+    if (options_.json)
+      fmt::print("{}\n", ordered_json{{"schema", "vicinal.explain.query.v1"},
+                                      {"query", options_.query},
+                                      {"keys", row.size()},
+                                      {"kept", kept}}
+                             .dump(2));
+    else
+      fmt::print("query {} keeps {} of {} keys\n", options_.query, kept, row.size());
     return save(all);
   }
 
@@ -147,7 +187,8 @@ class MaskExplainer {
 
 int explain(const Globals& globals, const Options& options) {
   if (options.topic != "mask" && options.topic != "score") return explain_diagnostic(globals, options.topic);
-  if (options.problem.spec.spec.empty()) return fail(globals, Error(ErrorKind::usage, fmt::format("`explain {}` needs a spec", options.topic)));
+  if (options.problem.spec.spec.empty())
+    return fail(globals, Error(ErrorKind::usage, fmt::format("`explain {}` needs a spec", options.topic)));
   int exit = kOk;
   const std::optional<Spec> spec = load_spec(globals, options.problem.spec, exit);
   if (!spec) return exit;
@@ -159,7 +200,9 @@ int explain(const Globals& globals, const Options& options) {
 }  // namespace
 
 void add_explain(CLI::App& app, Globals& globals) {
-  auto* command = app.add_subcommand("explain", "Draw a mask with its exact pair counts, show what a score varies with, or explain a diagnostic");
+  auto* command = app.add_subcommand(
+      "explain",
+      "Draw a mask with its exact pair counts, show what a score varies with, or explain a diagnostic");
   auto options = std::make_shared<Options>();
   command->add_option("topic", options->topic, "mask, score, or a diagnostic's name")->required();
   add_problem_options(*command, options->problem);
@@ -169,7 +212,8 @@ void add_explain(CLI::App& app, Globals& globals) {
   command->add_option("--head", options->head, "Which head")->capture_default_str();
   command->add_option("--png", options->png, "Also write the picture here");
   command->add_flag("--json", options->json, "Counts as JSON instead of a picture");
-  command->callback([options, &globals] { globals.action = [options, &globals] { return explain(globals, *options); }; });
+  command->callback(
+      [options, &globals] { globals.action = [options, &globals] { return explain(globals, *options); }; });
 }
 
 }  // namespace vicinal::cli

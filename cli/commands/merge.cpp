@@ -12,10 +12,15 @@ struct Options {
   std::string out, lse;
 };
 
-Tensor view(files::Array& array) { return {array.bytes.data(), array.dtype, array.shape, {}}; }
+Tensor view(files::Array& array) {
+  return {array.bytes.data(), array.dtype, array.shape, {}};
+}
 
 Result<void> merge_files(const Options& options) {
-  if (options.outs.size() != options.lses.size()) return unexpected(ErrorKind::usage, fmt::format("{} outputs and {} lses", options.outs.size(), options.lses.size()), "give --parts and --lses in the same order, one lse for each output");
+  if (options.outs.size() != options.lses.size())
+    return unexpected(ErrorKind::usage,
+                      fmt::format("{} outputs and {} lses", options.outs.size(), options.lses.size()),
+                      "give --parts and --lses in the same order, one lse for each output");
   for (const std::string& path : {options.out, options.lse})
     if (!path.empty()) VICINAL_TRY_VOID(files::check_writable(path));
   std::vector<files::Array> arrays;
@@ -47,8 +52,10 @@ Result<void> merge_files(const Options& options) {
 void add_merge(CLI::App& app, Globals& globals) {
   auto* command = app.add_subcommand("merge", "Join outputs over disjoint sets of keys by their log-sum-exp");
   auto options = std::make_shared<Options>();
-  command->add_option("--parts", options->outs, "Partial outputs [batch, heads, tokens, dim], .npy")->required();
-  command->add_option("--lses", options->lses, "Their lse [batch, heads, tokens], in the same order")->required();
+  command->add_option("--parts", options->outs, "Partial outputs [batch, heads, tokens, dim], .npy")
+      ->required();
+  command->add_option("--lses", options->lses, "Their lse [batch, heads, tokens], in the same order")
+      ->required();
   command->add_option("--out", options->out, "Write the whole output here, f32")->required();
   command->add_option("--lse", options->lse, "Write the whole lse here, f32");
   command->callback([options, &globals] {

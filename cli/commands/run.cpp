@@ -1,4 +1,5 @@
-// vicinal run SPEC: compiles a variant and runs it, on a GPU where there is one and on the CPU where there is none.
+// vicinal run SPEC: compiles a variant and runs it, on a GPU where there is one and on the CPU where there is
+// none.
 #include <fmt/format.h>
 
 #include <chrono>
@@ -30,8 +31,11 @@ constexpr std::int64_t kMaxScores = std::int64_t{1} << 28;
 Result<void> parse_tile(const std::string& text, CompileOptions& options) {
   if (text.empty()) return {};
   char tail = 0;
-  if (std::sscanf(text.c_str(), "%d,%d%c", &options.tile_q, &options.tile_k, &tail) == 2 && options.tile_q > 0 && options.tile_k > 0) return {};
-  return unexpected(ErrorKind::usage, fmt::format("`--tile {}` is not Q,K", text), "write it like --tile 64,64");
+  if (std::sscanf(text.c_str(), "%d,%d%c", &options.tile_q, &options.tile_k, &tail) == 2 &&
+      options.tile_q > 0 && options.tile_k > 0)
+    return {};
+  return unexpected(ErrorKind::usage, fmt::format("`--tile {}` is not Q,K", text),
+                    "write it like --tile 64,64");
 }
 
 class Runner {
@@ -62,9 +66,11 @@ class Runner {
     VICINAL_TRY(const Kernel kernel, compile(spec, compile_options));
     kernel_ = &kernel;
     softmax_ = kernel.impl().variant.checked.module.normalize == ir::Normalize::softmax;
-    if (!options_.lse.empty() && !softmax_) return unexpected(ErrorKind::spec, "the variant has no lse", "leave --lse out");
+    if (!options_.lse.empty() && !softmax_)
+      return unexpected(ErrorKind::spec, "the variant has no lse", "leave --lse out");
 
-    HostTensor out = problem.like_rows(problem.dtype, problem.value_dim), lse = problem.like_rows(DType::f32, 0);
+    HostTensor out = problem.like_rows(problem.dtype, problem.value_dim),
+               lse = problem.like_rows(DType::f32, 0);
     HostTensor* const wanted_lse = softmax_ ? &lse : nullptr;
     VICINAL_TRY(const double milliseconds, compute(out, wanted_lse));
     VICINAL_TRY(const runtime::Problem bound, kernel.impl().bind(problem.arguments(&out, wanted_lse)));
@@ -73,18 +79,23 @@ class Runner {
     const cpu::Interpreter oracle(kernel.impl().variant.checked.module, bound);
     if (options_.check || problem.is_default) {
       const std::int64_t pairs = std::max<std::int64_t>(1, bound.local_keys() + bound.context);
-      comparison = compare(oracle, bound, std::max<std::int64_t>(64, kCheckedPairs / pairs), options_.problem.seed);
+      comparison =
+          compare(oracle, bound, std::max<std::int64_t>(64, kCheckedPairs / pairs), options_.problem.seed);
     }
     if (!options_.out.empty()) VICINAL_TRY_VOID(write_tensor(options_.out, out, problem.layout, true));
     if (!options_.lse.empty()) VICINAL_TRY_VOID(write_tensor(options_.lse, lse, problem.layout, false));
     if (!options_.scores.empty()) VICINAL_TRY_VOID(write_scores(oracle, bound));
-    if (options_.json) report_json(spec, milliseconds, comparison);
-    else report(spec, milliseconds, comparison);
+    if (options_.json)
+      report_json(spec, milliseconds, comparison);
+    else
+      report(spec, milliseconds, comparison);
     return comparison && !comparison->pass() ? kMismatch : kOk;
   }
 
   Result<double> compute(HostTensor& out, HostTensor* lse) {
-    const auto since = [](std::chrono::steady_clock::time_point start) { return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count(); };
+    const auto since = [](std::chrono::steady_clock::time_point start) {
+      return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+    };
     if (kernel_->info().backend != Backend::cuda) {
       const auto start = std::chrono::steady_clock::now();
       VICINAL_TRY_VOID(kernel_->run(problem_->arguments(&out, lse)));
@@ -106,14 +117,17 @@ class Runner {
   // [batch, heads, tokens, keys + context], -inf where a key is not kept.
   Result<void> write_scores(const cpu::Interpreter& oracle, const runtime::Problem& p) const {
     const std::int64_t queries = p.local_queries(), keys = p.local_keys() + p.context;
-    if (p.rows() * std::max<std::int64_t>(keys, 1) > kMaxScores) return unexpected(ErrorKind::limit, "too many scores to write", "--scores is for small problems");
+    if (p.rows() * std::max<std::int64_t>(keys, 1) > kMaxScores)
+      return unexpected(ErrorKind::limit, "too many scores to write", "--scores is for small problems");
     files::Array array;
     array.dtype = DType::f32;
     array.shape = {p.batch, p.heads, queries, keys};
     array.bytes.resize(static_cast<std::size_t>(p.rows() * keys) * 4);
     cpu::parallel_for(p.rows(), cpu::default_threads(), [&](std::int64_t n) {
-      const std::vector<double> row = oracle.scores({n / queries / p.heads, n / queries % p.heads, n % queries});
-      for (std::size_t j = 0; j < row.size(); ++j) cpu::store_element(array.bytes.data(), DType::f32, n * keys + static_cast<std::int64_t>(j), row[j]);
+      const std::vector<double> row =
+          oracle.scores({n / queries / p.heads, n / queries % p.heads, n % queries});
+      for (std::size_t j = 0; j < row.size(); ++j)
+        cpu::store_element(array.bytes.data(), DType::f32, n * keys + static_cast<std::int64_t>(j), row[j]);
     });
     return files::write_npy(options_.scores, array);
   }
@@ -123,22 +137,34 @@ class Runner {
     fmt::print("{}: {}\n", spec.name(), problem_->describe());
     for (const std::string& note : problem_->notes) fmt::print("  {}\n", note);
     if (info.backend == Backend::cuda)
-      fmt::print("ran on {} for {} in {:.3f} ms; kernel {} in {:.1f} ms ({} registers, {} bytes of shared memory)\n", info.path, info.arch, milliseconds,
-                 info.origin == "compiled" ? "compiled" : "from " + info.origin, info.compile_ms, info.registers, info.shared_bytes);
+      fmt::print(
+          "ran on {} for {} in {:.3f} ms; kernel {} in {:.1f} ms ({} registers, {} bytes of shared memory)\n",
+          info.path, info.arch, milliseconds, info.origin == "compiled" ? "compiled" : "from " + info.origin,
+          info.compile_ms, info.registers, info.shared_bytes);
     else
-      fmt::print("ran on the {} in {:.1f} ms{}\n", info.backend == Backend::interpreter ? "interpreter" : "CPU, which is the interpreter,", milliseconds,
-                 info.miss_reason.empty() ? "" : fmt::format("; no GPU: {}", info.miss_reason));
+      fmt::print("ran on the {} in {:.1f} ms{}\n",
+                 info.backend == Backend::interpreter ? "interpreter" : "CPU, which is the interpreter,",
+                 milliseconds,
+                 info.miss_reason.empty()
+                     ? ""
+                     : fmt::format("; no GPU: {}",
+                                   info.miss_reason.substr(0, info.miss_reason.find_first_of(";:\n"))));
     if (!comparison) return;
-    fmt::print("checked {} of {} rows against the interpreter in double precision\n", comparison->compared, comparison->total);
+    if (info.backend != Backend::cuda) fmt::print("(the same interpreter: only rounding differs)\n");
+    fmt::print("checked {} of {} rows against the interpreter in double precision\n", comparison->compared,
+               comparison->total);
     fmt::print("        {:>12} {:>12} {:>12} {:>12}\n", "max error", "mean error", "plain max", "2 ulp");
     for (const ErrorRow& r : comparison->rows) {
-      fmt::print("  {:<5} {:>12.3g} {:>12.3g} {:>12.3g} {:>12.3g}  {}\n", r.what, r.max, r.mean, r.plain_max, r.allowance, r.pass ? "pass" : "FAIL");
+      fmt::print("  {:<5} {:>12.3g} {:>12.3g} {:>12.3g} {:>12.3g}  {}\n", r.what, r.max, r.mean, r.plain_max,
+                 r.allowance, r.pass ? "pass" : "FAIL");
       if (!r.pass) fmt::print("        worst at {}\n", r.worst);
     }
   }
 
   // JSON has no infinity; a string says it.
-  static ordered_json number(double x) { return std::isfinite(x) ? ordered_json(x) : ordered_json(fmt::format("{}", x)); }
+  static ordered_json number(double x) {
+    return std::isfinite(x) ? ordered_json(x) : ordered_json(fmt::format("{}", x));
+  }
 
   void report_json(const Spec& spec, double milliseconds, const std::optional<Comparison>& comparison) const {
     const CompileInfo& info = kernel_->info();
@@ -149,12 +175,30 @@ class Runner {
                          {"backend", name_of(info.backend)},
                          {"path", info.path},
                          {"milliseconds", milliseconds},
-                         {"kernel", {{"origin", info.origin}, {"miss", info.miss_reason}, {"key", info.key}, {"arch", info.arch}, {"front_end_ms", info.front_end_ms}, {"compile_ms", info.compile_ms}, {"registers", info.registers}, {"local_bytes", info.local_bytes}, {"shared_bytes", info.shared_bytes}}}};
+                         {"kernel",
+                          {{"origin", info.origin},
+                           {"miss", info.miss_reason},
+                           {"key", info.key},
+                           {"arch", info.arch},
+                           {"front_end_ms", info.front_end_ms},
+                           {"compile_ms", info.compile_ms},
+                           {"registers", info.registers},
+                           {"local_bytes", info.local_bytes},
+                           {"shared_bytes", info.shared_bytes}}}};
     if (comparison) {
       ordered_json errors = ordered_json::array();
       for (const ErrorRow& r : comparison->rows)
-        errors.push_back({{"what", r.what}, {"max", number(r.max)}, {"mean", number(r.mean)}, {"plain_max", number(r.plain_max)}, {"plain_mean", number(r.plain_mean)}, {"two_ulp", number(r.allowance)}, {"pass", r.pass}});
-      json["check"] = {{"rows", comparison->compared}, {"of", comparison->total}, {"pass", comparison->pass()}, {"errors", errors}};
+        errors.push_back({{"what", r.what},
+                          {"max", number(r.max)},
+                          {"mean", number(r.mean)},
+                          {"plain_max", number(r.plain_max)},
+                          {"plain_mean", number(r.plain_mean)},
+                          {"two_ulp", number(r.allowance)},
+                          {"pass", r.pass}});
+      json["check"] = {{"rows", comparison->compared},
+                       {"of", comparison->total},
+                       {"pass", comparison->pass()},
+                       {"errors", errors}};
     }
     fmt::print("{}\n", json.dump(2));
   }
@@ -169,19 +213,25 @@ class Runner {
 }  // namespace
 
 void add_run(CLI::App& app, Globals& globals) {
-  auto* command = app.add_subcommand("run", "Compile a spec and run it; with nothing else, on a default problem that is checked");
+  auto* command = app.add_subcommand(
+      "run", "Compile a spec and run it; with nothing else, on a default problem that is checked");
   auto options = std::make_shared<Options>();
   add_problem_options(*command, options->problem);
-  command->add_option("--backend", options->backend, "auto, interpreter, cpu or cuda")->check(CLI::IsMember({"auto", "interpreter", "cpu", "cuda"}))->capture_default_str();
+  command->add_option("--backend", options->backend, "auto, interpreter, cpu or cuda")
+      ->check(CLI::IsMember({"auto", "interpreter", "cpu", "cuda"}))
+      ->capture_default_str();
   command->add_option("--tile", options->tile, "Q,K: the tile of the portable kernel, 16, 32 or 64 each");
   command->add_option("--kernel", options->kernel, "portable or reference");
   command->add_option("--device", options->device, "Which GPU")->capture_default_str();
   command->add_option("--out", options->out, "Write the output here, f32 .npy");
   command->add_option("--lse", options->lse, "Write the log-sum-exp here, f32 .npy");
-  command->add_option("--scores", options->scores, "Write every score here (the interpreter's), f32 .npy, -inf where a key is not kept");
+  command->add_option("--scores", options->scores,
+                      "Write every score here (the interpreter's), f32 .npy, -inf where a key is not kept");
   command->add_flag("--check", options->check, "Compare with the interpreter; a mismatch exits with 4");
   command->add_flag("--json", options->json, "The report as JSON");
-  command->callback([options, &globals] { globals.action = [options, &globals] { return Runner(globals, *options).run(); }; });
+  command->callback([options, &globals] {
+    globals.action = [options, &globals] { return Runner(globals, *options).run(); };
+  });
 }
 
 }  // namespace vicinal::cli

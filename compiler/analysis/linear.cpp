@@ -13,10 +13,17 @@ using ir::SymbolKind;
 
 namespace {
 
-// The least value of a symbol in a problem that computes anything; nothing for a param, which can be any int.
-std::optional<std::int64_t> least(SymbolKind kind) {
-  if (kind == SymbolKind::param) return std::nullopt;
+// What a symbol can be in a problem that computes anything. A param can be any int; extents are below 2^31.
+std::int64_t least_of(SymbolKind kind) {
+  if (kind == SymbolKind::param) return std::numeric_limits<std::int32_t>::min();
   return kind == SymbolKind::named_extent || kind == SymbolKind::context ? 0 : 1;
+}
+constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max();
+
+std::int64_t saturated(support::int128 x) {
+  constexpr support::int128 lowest = std::numeric_limits<std::int64_t>::min(),
+                            highest = std::numeric_limits<std::int64_t>::max();
+  return static_cast<std::int64_t>(x < lowest ? lowest : x > highest ? highest : x);
 }
 
 }  // namespace
@@ -46,14 +53,11 @@ std::optional<Linear> Linear::times(std::int64_t factor) const {
   return result;
 }
 
-bool Linear::never_negative() const {
+std::int64_t Linear::least() const {
   support::int128 minimum = constant_;
-  for (const auto& [key, coefficient] : terms_) {
-    const auto lower = least(key.first);
-    if (coefficient < 0 || !lower) return false;
-    minimum += static_cast<support::int128>(coefficient) * *lower;
-  }
-  return minimum >= 0;
+  for (const auto& [key, coefficient] : terms_)
+    minimum += static_cast<support::int128>(coefficient) * (coefficient < 0 ? kMost : least_of(key.first));
+  return saturated(minimum);
 }
 
 std::optional<std::int64_t> Linear::evaluate(
@@ -64,22 +68,24 @@ std::optional<std::int64_t> Linear::evaluate(
     if (!value) return std::nullopt;
     sum += static_cast<support::int128>(coefficient) * *value;
   }
-  constexpr support::int128 lowest = std::numeric_limits<std::int64_t>::min(), highest = std::numeric_limits<std::int64_t>::max();
-  return static_cast<std::int64_t>(sum < lowest ? lowest : sum > highest ? highest : sum);
+  return saturated(sum);
 }
 
 std::string Linear::print(const ir::Module& module) const {
   std::string out;
   for (const auto& [key, coefficient] : terms_) {
     std::string name = ir::spell(module, {key.first, key.second});
-    if (key.first == SymbolKind::axis_length) name = fmt::format("len({})", module.axes[key.second].name);
-    else if (const auto space = name.find(' '); space != std::string::npos) name = name.substr(space + 1);
+    if (key.first == SymbolKind::axis_length)
+      name = fmt::format("len({})", module.axes[key.second].name);
+    else if (const auto space = name.find(' '); space != std::string::npos)
+      name = name.substr(space + 1);
     const std::int64_t size = coefficient < 0 ? -coefficient : coefficient;
     out += out.empty() ? (coefficient < 0 ? "-" : "") : (coefficient < 0 ? " - " : " + ");
     out += size == 1 ? name : fmt::format("{} * {}", size, name);
   }
   if (out.empty()) return fmt::format("{}", constant_);
-  if (constant_ != 0) out += fmt::format(" {} {}", constant_ < 0 ? "-" : "+", constant_ < 0 ? -constant_ : constant_);
+  if (constant_ != 0)
+    out += fmt::format(" {} {}", constant_ < 0 ? "-" : "+", constant_ < 0 ? -constant_ : constant_);
   return out;
 }
 

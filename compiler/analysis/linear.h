@@ -25,12 +25,22 @@ class Linear {
   // Nothing when a coefficient leaves 62 bits.
   std::optional<Linear> times(std::int64_t factor) const;
   friend bool operator==(const Linear&, const Linear&) = default;
+  friend auto operator<=>(const Linear&, const Linear&) = default;
 
-  std::optional<std::int64_t> constant() const { return terms_.empty() ? std::optional(constant_) : std::nullopt; }
-  // Whether it is at least 0 for all extents that a non-empty problem can have.
-  bool never_negative() const;
+  std::optional<std::int64_t> constant() const {
+    return terms_.empty() ? std::optional(constant_) : std::nullopt;
+  }
+  Linear without_constant() const {
+    Linear l = *this;
+    l.constant_ = 0;
+    return l;
+  }
+  // The least value over all extents that a non-empty problem can have; saturates to 64 bits.
+  std::int64_t least() const;
+  bool never_negative() const { return least() >= 0; }
   // Nothing when a symbol is not known. 128-bit inside; saturates to 64 bits.
-  std::optional<std::int64_t> evaluate(const std::function<std::optional<std::int64_t>(const ir::Symbol&)>& lookup) const;
+  std::optional<std::int64_t> evaluate(
+      const std::function<std::optional<std::int64_t>(const ir::Symbol&)>& lookup) const;
   std::string print(const ir::Module& module) const;
 
  private:

@@ -11,8 +11,12 @@ using ir::NodeId;
 using ir::Op;
 using Arguments = std::span<const NodeId>;
 
-NodeId silu(Module& m, Arguments x) { return m.apply(Op::mul_f, {x[0], m.apply(Op::sigmoid_f, {x[0]})}); }
-NodeId relu(Module& m, Arguments x) { return m.apply(Op::max_f, {x[0], m.constant(0.0f)}); }
+NodeId silu(Module& m, Arguments x) {
+  return m.apply(Op::mul_f, {x[0], m.apply(Op::sigmoid_f, {x[0]})});
+}
+NodeId relu(Module& m, Arguments x) {
+  return m.apply(Op::max_f, {x[0], m.constant(0.0f)});
+}
 NodeId gelu(Module& m, Arguments x) {
   const NodeId erf = m.apply(Op::erf_f, {m.apply(Op::mul_f, {x[0], m.constant(0.70710678118654752f)})});
   const NodeId weight = m.apply(Op::mul_f, {m.constant(0.5f), m.apply(Op::add_f, {m.constant(1.0f), erf})});
@@ -54,7 +58,9 @@ constexpr std::string_view kSpecial[] = {"int", "float", "bool", "len", "dot", "
 
 }  // namespace
 
-std::span<const Builtin> builtins() { return kBuiltins; }
+std::span<const Builtin> builtins() {
+  return kBuiltins;
+}
 
 const Builtin* find_builtin(std::string_view name) {
   for (const Builtin& b : kBuiltins)
@@ -62,6 +68,8 @@ const Builtin* find_builtin(std::string_view name) {
   return nullptr;
 }
 
-bool is_special_function(std::string_view name) { return std::ranges::find(kSpecial, name) != std::end(kSpecial); }
+bool is_special_function(std::string_view name) {
+  return std::ranges::find(kSpecial, name) != std::end(kSpecial);
+}
 
 }  // namespace vicinal::check

@@ -10,7 +10,7 @@ namespace vicinal::check {
 
 struct Builtin {
   std::string_view name;
-  int arity;         // of min and max: at least
+  int arity;  // of min and max: at least
   bool variadic;
   // The operation for ints (if any) and for floats; a composite has neither.
   std::optional<ir::Op> on_int, on_float;

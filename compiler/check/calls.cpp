@@ -30,11 +30,13 @@ Term ExpressionChecker::call(Frame& frame, const ast::Call& c, Range range) {
     return {};
   }
   const Term term = check(frame, c.callee);
-  if (term.valid()) sink_.report(Kind::not_callable, callee.range).with_help("a function is called by its name");
+  if (term.valid())
+    sink_.report(Kind::not_callable, callee.range).with_help("a function is called by its name");
   return {};
 }
 
-bool ExpressionChecker::argument_count(std::string_view name, std::size_t wanted, bool at_least, const ast::Call& c, Range range) {
+bool ExpressionChecker::argument_count(std::string_view name, std::size_t wanted, bool at_least,
+                                       const ast::Call& c, Range range) {
   const std::size_t given = c.arguments.size();
   if (given == wanted || (at_least && given > wanted)) return true;
   sink_.report(Kind::wrong_argument_count, range, name,
@@ -53,7 +55,9 @@ Term ExpressionChecker::call_builtin(Frame& frame, std::string_view name, const 
     valid = valid && node.valid();
     if (!node.valid()) continue;
     if (type(node) == Type::boolean) {
-      sink_.report(Kind::type_mismatch, expr(frame, id).range, fmt::format("an argument of `{}`", name), "a number", "a bool")
+      sink_
+          .report(Kind::type_mismatch, expr(frame, id).range, fmt::format("an argument of `{}`", name),
+                  "a number", "a bool")
           .with_help("turn a bool into a number with `int(...)`");
       valid = false;
     }
@@ -69,7 +73,8 @@ Term ExpressionChecker::call_builtin(Frame& frame, std::string_view name, const 
   const Op op = on_int ? *builtin.on_int : *builtin.on_float;
   if (builtin.arity == 1) return Term::scalar(building_.module.apply(op, {arguments[0]}));
   NodeId result = arguments[0];
-  for (std::size_t i = 1; i < arguments.size(); ++i) result = building_.module.apply(op, {result, arguments[i]});
+  for (std::size_t i = 1; i < arguments.size(); ++i)
+    result = building_.module.apply(op, {result, arguments[i]});
   return Term::scalar(result);
 }
 
@@ -88,7 +93,8 @@ Term ExpressionChecker::call_special(Frame& frame, std::string_view name, const 
       x[i] = scalar(frame, c.arguments[i], "an argument");
       if (!x[i].valid()) return {};
       if (type(x[i]) == Type::boolean) {
-        sink_.report(Kind::type_mismatch, expr(frame, c.arguments[i]).range, "an argument of `clamp`", "a number", "a bool");
+        sink_.report(Kind::type_mismatch, expr(frame, c.arguments[i]).range, "an argument of `clamp`",
+                     "a number", "a bool");
         return {};
       }
       ints = ints && type(x[i]) == Type::integer;
@@ -102,9 +108,14 @@ Term ExpressionChecker::call_special(Frame& frame, std::string_view name, const 
   if (name == "len") {
     const auto* axis = std::get_if<ast::Name>(&expr(frame, c.arguments[0]).what);
     for (std::uint32_t a = 0; axis != nullptr && frame.block && a < building_.module.axes.size(); ++a)
-      if (building_.module.axes[a].name == axis->text) return Term::scalar(building_.module.symbol(SymbolKind::axis_length, a));
-    sink_.report(Kind::type_mismatch, expr(frame, c.arguments[0]).range, "the argument of `len`", "an axis of the block", "not")
-        .with_help("`tokens` counts queries, `keys` counts keys; an input's own dimensions have the names it declares");
+      if (building_.module.axes[a].name == axis->text)
+        return Term::scalar(building_.module.symbol(SymbolKind::axis_length, a));
+    sink_
+        .report(Kind::type_mismatch, expr(frame, c.arguments[0]).range, "the argument of `len`",
+                "an axis of the block", "something else")
+        .with_help(
+            "`tokens` counts queries, `keys` counts keys; an input's own dimensions have the names it "
+            "declares");
     return {};
   }
   const NodeId x = scalar(frame, c.arguments[0], "the argument");
@@ -112,15 +123,19 @@ Term ExpressionChecker::call_special(Frame& frame, std::string_view name, const 
   const Type from = type(x);
   const Type to = *scalar_type(name);
   if (from == to) return Term::scalar(x);
-  if (to == Type::integer) return Term::scalar(building_.module.apply(from == Type::real ? Op::int_f : Op::int_b, {x}));
+  if (to == Type::integer)
+    return Term::scalar(building_.module.apply(from == Type::real ? Op::int_f : Op::int_b, {x}));
   if (to == Type::boolean)
-    return Term::scalar(from == Type::integer ? building_.module.apply(Op::ne_i, {x, building_.module.constant(0)})
-                                              : building_.module.apply(Op::ne_f, {x, building_.module.constant(0.0f)}));
-  return Term::scalar(convert(from == Type::boolean ? note(building_.module.apply(Op::int_b, {x}), range) : x, Type::real));
+    return Term::scalar(from == Type::integer
+                            ? building_.module.apply(Op::ne_i, {x, building_.module.constant(0)})
+                            : building_.module.apply(Op::ne_f, {x, building_.module.constant(0.0f)}));
+  return Term::scalar(
+      convert(from == Type::boolean ? note(building_.module.apply(Op::int_b, {x}), range) : x, Type::real));
 }
 
 // Functions are expanded where they are called: the body is checked again with the arguments' nodes.
-Term ExpressionChecker::call_function(Frame& frame, const Term& callee, std::string_view name, const ast::Call& c, Range range) {
+Term ExpressionChecker::call_function(Frame& frame, const Term& callee, std::string_view name,
+                                      const ast::Call& c, Range range) {
   // A parameter of a function that is checked by itself: only its signature is known.
   if (!callee.function) {
     const ast::TypeExpr& signature = *callee.signature;
@@ -136,7 +151,10 @@ Term ExpressionChecker::call_function(Frame& frame, const Term& callee, std::str
     sink_.report(Kind::recursion, range, function.name.text).label(function.name.range, "defined here");
     return {};
   }
-  if (!argument_count(name, function.parameters.size(), false, c, range)) return {};
+  // A function with mistakes of its own has been reported where it stands.
+  check_function_by_itself(ref);
+  if (sound_[ref] && !argument_count(name, function.parameters.size(), false, c, range)) return {};
+  if (c.arguments.size() != function.parameters.size()) return {};
   Frame inner;
   inner.file = ref.file;
   inner.caller = &frame;
@@ -148,8 +166,6 @@ Term ExpressionChecker::call_function(Frame& frame, const Term& callee, std::str
     valid = valid && term.valid();
     inner.names[parameter.name.text] = std::move(term);
   }
-  // A function with mistakes of its own has been reported where it stands.
-  check_function_by_itself(ref);
   if (!valid || !sound_[ref]) return {};
   // Reads of a let's missing coordinates are the caller's; the body only sees values.
   for (auto& [parameter, term] : inner.names) term.unguarded.clear();
@@ -159,7 +175,8 @@ Term ExpressionChecker::call_function(Frame& frame, const Term& callee, std::str
   return Term::scalar(result);
 }
 
-Term ExpressionChecker::argument(Frame& frame, ExprId id, const ast::TypeExpr& wanted, std::string_view parameter) {
+Term ExpressionChecker::argument(Frame& frame, ExprId id, const ast::TypeExpr& wanted,
+                                 std::string_view parameter) {
   const Range range = expr(frame, id).range;
   const std::string what = fmt::format("`{}`", parameter);
   if (wanted.base != "fn" && !wanted.rank) {
@@ -172,19 +189,26 @@ Term ExpressionChecker::argument(Frame& frame, ExprId id, const ast::TypeExpr& w
   if (!term.valid()) return {};
   if (wanted.rank) {
     const auto* input = term.kind == Term::Kind::tensor ? &building_.module.inputs[term.input] : nullptr;
-    if (input == nullptr || ir::name_of(input->type) != wanted.base || static_cast<int>(input->dims.size()) != *wanted.rank) {
-      sink_.report(Kind::type_mismatch, range, what, fmt::format("an input of type {} and rank {}", wanted.base, *wanted.rank),
-                   input == nullptr ? "no input" : fmt::format("{} of rank {}", ir::name_of(input->type), input->dims.size()));
+    if (input == nullptr || ir::name_of(input->type) != wanted.base ||
+        static_cast<int>(input->dims.size()) != *wanted.rank) {
+      sink_.report(Kind::type_mismatch, range, what,
+                   fmt::format("an input of type {} and rank {}", wanted.base, *wanted.rank),
+                   input == nullptr
+                       ? "no input"
+                       : fmt::format("{} of rank {}", ir::name_of(input->type), input->dims.size()));
       return {};
     }
     return term;
   }
   if (term.kind != Term::Kind::function) {
-    sink_.report(Kind::type_mismatch, range, what, "a function", "a value").with_help("pass a function's name, without parentheses");
+    sink_.report(Kind::type_mismatch, range, what, "a function", "a value")
+        .with_help("pass a function's name, without parentheses");
     return {};
   }
   // Parameters must match in number and type; the result is compared where it is written down.
-  const auto same = [](const ast::TypeExpr& a, const ast::TypeExpr& b) { return a.base == b.base && a.rank == b.rank; };
+  const auto same = [](const ast::TypeExpr& a, const ast::TypeExpr& b) {
+    return a.base == b.base && a.rank == b.rank;
+  };
   std::vector<const ast::TypeExpr*> given;
   const ast::TypeExpr* result = nullptr;
   if (term.function) {
@@ -195,10 +219,12 @@ Term ExpressionChecker::argument(Frame& frame, ExprId id, const ast::TypeExpr& w
     for (const ast::TypeExpr& p : term.signature->parameters) given.push_back(&p);
     result = &term.signature->result.front();
   }
-  bool match = given.size() == wanted.parameters.size() && (result == nullptr || same(*result, wanted.result.front()));
+  bool match =
+      given.size() == wanted.parameters.size() && (result == nullptr || same(*result, wanted.result.front()));
   for (std::size_t i = 0; match && i < given.size(); ++i) match = same(*given[i], wanted.parameters[i]);
   if (!match) {
-    auto& d = sink_.report(Kind::type_mismatch, range, what, fmt::format("a {}", program_.sources.text(wanted.range)), "another function type");
+    auto& d = sink_.report(Kind::type_mismatch, range, what,
+                           fmt::format("a {}", program_.sources.text(wanted.range)), "another function type");
     if (term.function) d.label(program_.function(*term.function).name.range, "defined here");
     return {};
   }
@@ -215,10 +241,12 @@ Term ExpressionChecker::placeholder(const ast::TypeExpr& type_expr) {
   const auto type = scalar_type(type_expr.base);
   if (!type) return {};
   if (!type_expr.rank)
-    return Term::scalar(building_.module.add({ir::Symbol{SymbolKind::argument, building_.placeholders++}, *type, {}}));
+    return Term::scalar(
+        building_.module.add({ir::Symbol{SymbolKind::argument, building_.placeholders++}, *type, {}}));
   ir::Input input{"", *type, {}, false};
   for (int i = 0; i < *type_expr.rank; ++i)
-    input.dims.push_back(building_.module.add({ir::Symbol{SymbolKind::argument, building_.placeholders++}, Type::integer, {}}));
+    input.dims.push_back(building_.module.add(
+        {ir::Symbol{SymbolKind::argument, building_.placeholders++}, Type::integer, {}}));
   building_.module.inputs.push_back(std::move(input));
   term.kind = Term::Kind::tensor;
   term.input = static_cast<std::uint32_t>(building_.module.inputs.size() - 1);
@@ -240,13 +268,16 @@ bool sound_type(const ast::TypeExpr& t, bool parameter, diagnostics::Sink& sink)
   }
   if (!scalar_type(t.base)) {
     auto& d = sink.report(Kind::unknown_type, t.range, t.base);
-    if (const ForeignName* f = find_foreign_name(t.base); f != nullptr && scalar_type(f->meant)) d.fix(t.range, std::string(f->meant));
-    else d.with_help("types are int, float and bool");
+    if (const ForeignName* f = find_foreign_name(t.base); f != nullptr && scalar_type(f->meant))
+      d.fix(t.range, std::string(f->meant));
+    else
+      d.with_help("types are int, float and bool");
     return false;
   }
   if (t.rank && (!parameter || *t.rank < 1 || *t.rank > kMaxInputRank)) {
     sink.report(Kind::unknown_type, t.range, t.base)
-        .with_help(parameter ? fmt::format("an input has 1 to {} dimensions", kMaxInputRank) : "a function returns int, float or bool");
+        .with_help(parameter ? fmt::format("an input has 1 to {} dimensions", kMaxInputRank)
+                             : "a function returns int, float or bool");
     return false;
   }
   return true;
@@ -269,7 +300,8 @@ void ExpressionChecker::check_function_by_itself(syntax::FunctionRef ref) {
   bool types = true;
   for (const ast::Parameter& p : function.parameters) {
     types = sound_type(p.type, true, sink_) && types;
-    if (frame.names.contains(p.name.text)) sink_.report(Kind::duplicate_definition, p.name.range, p.name.text);
+    if (frame.names.contains(p.name.text))
+      sink_.report(Kind::duplicate_definition, p.name.range, p.name.text);
     frame.names[p.name.text] = types ? placeholder(p.type) : Term{};
   }
   if (function.result) types = sound_type(*function.result, false, sink_) && types;
@@ -277,8 +309,10 @@ void ExpressionChecker::check_function_by_itself(syntax::FunctionRef ref) {
   if (body.valid() && types && function.result) {
     const Type declared = *scalar_type(function.result->base);
     if (type(body) != declared && !(declared == Type::real && type(body) == Type::integer))
-      sink_.report(Kind::type_mismatch, expr(frame, function.body).range, fmt::format("the result of `{}`", function.name.text),
-                   describe(declared), describe(type(body)))
+      sink_
+          .report(Kind::type_mismatch, expr(frame, function.body).range,
+                  fmt::format("the result of `{}`", function.name.text), describe(declared),
+                  describe(type(body)))
           .label(function.result->range, "declared here");
   }
 

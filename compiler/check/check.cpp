@@ -16,11 +16,13 @@ using ir::Root;
 using ir::SymbolKind;
 using ir::Type;
 
-constexpr std::string_view kTargets[] = {"score", "mask", "scale", "sink", "normalize", "query", "key", "align", "output"};
+constexpr std::string_view kTargets[] = {"score", "mask", "scale", "sink",  "normalize",
+                                         "query", "key",  "align", "output"};
 
 class BlockChecker : ExpressionChecker {
  public:
-  BlockChecker(const syntax::Program& program, const ast::Attention& block, const Bindings& bindings, diagnostics::Sink& sink)
+  BlockChecker(const syntax::Program& program, const ast::Attention& block, const Bindings& bindings,
+               diagnostics::Sink& sink)
       : ExpressionChecker(program, sink), block_(block), bindings_(bindings), module_(building_.module) {
     frame_.file = block.name.range.file;
     frame_.block = true;
@@ -46,17 +48,19 @@ class BlockChecker : ExpressionChecker {
     }
     if (sink_.error_count() == errors) whole_block();
     for (const auto& [name, range] : declared_)
-      if (!frame_.used.contains(name) && sink_.error_count() == errors) sink_.report(Kind::unused_name, range, name);
+      if (!frame_.used.contains(name) && !sink_.has_errors()) sink_.report(Kind::unused_name, range, name);
     if (sink_.error_count() != errors) return std::nullopt;
     building_.origins.resize(module_.size(), block_.name.range);
-    return CheckedSpec{std::move(module_), std::move(building_.origins), std::move(axis_ranges_), std::move(input_ranges_)};
+    return CheckedSpec{std::move(module_), std::move(building_.origins), std::move(axis_ranges_),
+                       std::move(input_ranges_)};
   }
 
  private:
   // A name of the block's own: not taken, and not one that the language gives.
   bool introduce(const ast::Identifier& name) {
     const auto known = taken_.find(name.text);
-    bool language = find_builtin(name.text) != nullptr || is_special_function(name.text) || name.text == "inf" || name.text == "pi";
+    bool language = find_builtin(name.text) != nullptr || is_special_function(name.text) ||
+                    name.text == "inf" || name.text == "pi";
     for (const ir::SymbolInfo& symbol : ir::all_symbols()) language = language || symbol.name == name.text;
     for (std::string_view target : kTargets) language = language || target == name.text;
     const auto function = program_.visible[frame_.file].find(name.text);
@@ -65,9 +69,12 @@ class BlockChecker : ExpressionChecker {
       return true;
     }
     auto& d = sink_.report(Kind::duplicate_definition, name.range, name.text);
-    if (known != taken_.end()) d.label(known->second, "first defined here");
-    else if (language) d.with_help("the language gives this name a meaning; choose another one");
-    else d.label(program_.function(function->second).name.range, "a function of this name");
+    if (known != taken_.end())
+      d.label(known->second, "first defined here");
+    else if (language)
+      d.with_help("the language gives this name a meaning; choose another one");
+    else
+      d.label(program_.function(function->second).name.range, "a function of this name");
     return false;
   }
 
@@ -82,8 +89,7 @@ class BlockChecker : ExpressionChecker {
     ir::Axis& a = module_.axes.emplace_back();
     a.name = axis.name.text;
     axis_ranges_.push_back(axis.name.range);
-    if (module_.axes.size() == kMaxAxes + 1)
-      sink_.report(Kind::too_large, axis.name.range, kMaxAxes, "axes");
+    if (module_.axes.size() == kMaxAxes + 1) sink_.report(Kind::too_large, axis.name.range, kMaxAxes, "axes");
   }
 
   void axis_properties(const ast::Axis& axis) {
@@ -96,11 +102,16 @@ class BlockChecker : ExpressionChecker {
         sink_.report(Kind::duplicate_assignment, p.name.range, p.name.text);
         continue;
       }
-      if (p.name.text == "causal") causal(*a, p);
-      else if (p.name.text == "window") a->window = axis_value(p, "window", true);
-      else if (p.name.text == "dilation") a->dilation = axis_value(p, "dilation", false);
-      else if (p.name.text == "stride") a->stride = axis_value(p, "stride", true);
-      else unknown_property(p);
+      if (p.name.text == "causal")
+        causal(*a, p);
+      else if (p.name.text == "window")
+        a->window = axis_value(p, "window", true);
+      else if (p.name.text == "dilation")
+        a->dilation = axis_value(p, "dilation", false);
+      else if (p.name.text == "stride")
+        a->stride = axis_value(p, "stride", true);
+      else
+        unknown_property(p);
     }
     const auto window = known_int(a->window), stride = known_int(a->stride);
     if (window && stride && *stride > *window)
@@ -116,9 +127,14 @@ class BlockChecker : ExpressionChecker {
   void unknown_property(const ast::Property& p) {
     auto& d = sink_.report(Kind::unknown_property, p.name.range, p.name.text);
     constexpr std::string_view known[] = {"window", "dilation", "stride", "causal"};
-    if (p.name.text == "kernel_size" || p.name.text == "kernel" || p.name.text == "size") d.fix(p.name.range, "window");
-    else if (p.name.text == "is_causal") d.fix(p.name.range, "causal");
-    else if (const auto near = support::nearest(p.name.text, known); !near.empty()) d.fix(p.name.range, std::string(near));
+    if (p.name.text == "kernel_size" || p.name.text == "kernel" || p.name.text == "size")
+      d.fix(p.name.range, "window");
+    else if (p.name.text == "is_causal")
+      d.fix(p.name.range, "causal");
+    else if (const auto near = support::nearest(p.name.text, known); !near.empty())
+      d.fix(p.name.range, std::string(near));
+    else
+      d.with_help("an axis takes `window`, `dilation`, `stride` and `causal`");
   }
 
   void causal(ir::Axis& a, const ast::Property& p) {
@@ -126,15 +142,18 @@ class BlockChecker : ExpressionChecker {
     if (!p.value.valid()) return;
     const ir::NodeId node = typed(frame_, p.value, Type::boolean, "`causal`");
     if (!node.valid()) return;
-    if (const auto value = evaluate(node)) a.causal = value->b;
-    else sink_.report(Kind::not_constant, expr(frame_, p.value).range, "`causal`");
+    if (const auto value = evaluate(node))
+      a.causal = value->b;
+    else
+      sink_.report(Kind::not_constant, expr(frame_, p.value).range, "`causal`");
   }
 
   // At least 1; where it may be dynamic, checked at launch.
   ir::NodeId axis_value(const ast::Property& p, std::string_view what, bool may_be_dynamic) {
     const std::string quoted = fmt::format("`{}`", what);
     if (!p.value.valid()) {
-      sink_.report(Kind::expected, p.name.range, fmt::format("`{} = ...`", what), fmt::format("`{}` alone", what));
+      sink_.report(Kind::expected, p.name.range, fmt::format("`{} = ...`", what),
+                   fmt::format("`{}` alone", what));
       return {};
     }
     const ir::NodeId node = typed(frame_, p.value, Type::integer, quoted);
@@ -148,16 +167,19 @@ class BlockChecker : ExpressionChecker {
     }
     if (may_be_dynamic && launch_scalar(node)) return node;
     auto& d = sink_.report(Kind::not_constant, range, quoted);
-    d.with_help(may_be_dynamic ? "use literals and params" : "a dynamic param may feed `window` and `stride`, not `dilation`");
+    d.with_help(may_be_dynamic ? "use literals and params"
+                               : "a dynamic param may feed `window` and `stride`, not `dilation`");
     return {};
   }
 
   // Made of params and constants only.
   bool launch_scalar(ir::NodeId node) const {
-    return ir::evaluate(module_, node, [&](const ir::Symbol& s) -> std::optional<ir::Value> {
-             if (s.kind == SymbolKind::param) return module_.params[s.index].value;
-             return std::nullopt;
-           }).has_value();
+    return ir::evaluate(module_, node,
+                        [&](const ir::Symbol& s) -> std::optional<ir::Value> {
+                          if (s.kind == SymbolKind::param) return module_.params[s.index].value;
+                          return std::nullopt;
+                        })
+        .has_value();
   }
 
   void declare_param(const ast::Param& param) {
@@ -166,21 +188,31 @@ class BlockChecker : ExpressionChecker {
     if (!type) {
       auto& d = sink_.report(Kind::unknown_type, param.type_range, param.type);
       constexpr std::string_view types[] = {"int", "float", "bool"};
-      if (const auto near = support::nearest(param.type, types); !near.empty()) d.fix(param.type_range, std::string(near));
+      if (const auto near = support::nearest(param.type, types); !near.empty())
+        d.fix(param.type_range, std::string(near));
+      else
+        d.with_help("types are int, float and bool");
     }
     if (param.learnable && type && *type != Type::real) sink_.report(Kind::not_learnable, param.name.range);
-    const ir::NodeId node = typed(frame_, param.value, type.value_or(Type::integer), fmt::format("the value of `{}`", param.name.text));
+    const std::string what = fmt::format("the value of `{}`", param.name.text);
+    const ir::NodeId node =
+        type ? typed(frame_, param.value, *type, what) : scalar(frame_, param.value, what);
     if (!type || !node.valid() || !fresh) return poison(param.name);
     const auto value = evaluate(node);
     if (!value) {
-      sink_.report(Kind::not_constant, expr(frame_, param.value).range, fmt::format("the value of `{}`", param.name.text));
+      sink_.report(Kind::not_constant, expr(frame_, param.value).range,
+                   fmt::format("the value of `{}`", param.name.text));
       return poison(param.name);
     }
     if (!room_for_declaration(param.name)) return;
     const auto bound = bindings_.values.find(param.name.text);
-    module_.params.push_back({param.name.text, *type, bound == bindings_.values.end() ? *value : bound->second, param.learnable,
+    module_.params.push_back({param.name.text, *type,
+                              bound == bindings_.values.end() ? *value : bound->second, param.learnable,
                               param.learnable || bindings_.dynamic.contains(param.name.text)});
-    declare(param.name, Term::scalar(note(module_.symbol(SymbolKind::param, static_cast<std::uint32_t>(module_.params.size() - 1)), param.name.range)));
+    declare(param.name,
+            Term::scalar(
+                note(module_.symbol(SymbolKind::param, static_cast<std::uint32_t>(module_.params.size() - 1)),
+                     param.name.range)));
   }
 
   bool room_for_declaration(const ast::Identifier& name) {
@@ -199,7 +231,9 @@ class BlockChecker : ExpressionChecker {
   void declare_input(const ast::Input& input) {
     const bool fresh = introduce(input.name);
     const auto type = scalar_type(input.type);
-    if (!type) sink_.report(Kind::unknown_type, input.type_range, input.type).with_help("the elements of an input are int, float or bool");
+    if (!type)
+      sink_.report(Kind::unknown_type, input.type_range, input.type)
+          .with_help("the elements of an input are int, float or bool");
     if (input.learnable && type && *type != Type::real) sink_.report(Kind::not_learnable, input.name.range);
     if (input.dims.size() > static_cast<std::size_t>(kMaxInputRank))
       sink_.report(Kind::too_large, input.name.range, kMaxInputRank, "dimensions");
@@ -213,21 +247,23 @@ class BlockChecker : ExpressionChecker {
     module_.inputs.push_back({input.name.text, *type, std::move(dims), input.learnable});
     input_ranges_.push_back(input.name.range);
     const auto number = static_cast<std::uint32_t>(module_.inputs.size() - 1);
-    if (input.dims.empty()) return declare(input.name, Term::scalar(note(module_.load(number, {}), input.name.range)));
+    if (input.dims.empty())
+      return declare(input.name, Term::scalar(note(module_.load(number, {}), input.name.range)));
     Term term;
     term.kind = Term::Kind::tensor;
     term.input = number;
     declare(input.name, std::move(term));
   }
 
-  // `docs` and `docs + 1` declare an extent where the name is new; everything else is an expression over extents,
-  // params and constants.
+  // `docs` and `docs + 1` declare an extent where the name is new; everything else is an expression over
+  // extents, params and constants.
   ir::NodeId dimension(ExprId id) {
     ExprId named = id;
     if (const auto* sum = std::get_if<ast::Binary>(&expr(frame_, id).what);
         sum != nullptr && (sum->op == syntax::TokenKind::plus || sum->op == syntax::TokenKind::minus))
       named = sum->left;
-    if (const auto* n = std::get_if<ast::Name>(&expr(frame_, named).what); n != nullptr && new_extent(n->text)) {
+    if (const auto* n = std::get_if<ast::Name>(&expr(frame_, named).what);
+        n != nullptr && new_extent(n->text)) {
       taken_.emplace(n->text, expr(frame_, named).range);
       module_.extents.push_back(n->text);
     }
@@ -242,7 +278,8 @@ class BlockChecker : ExpressionChecker {
       return s.kind == SymbolKind::param ? module_.params[s.index].value : ir::int_value(1);
     });
     if (!known) {
-      sink_.report(Kind::not_constant, range, "a dimension").with_help("a dynamic param cannot feed a dimension; declare an extent by a new name");
+      sink_.report(Kind::not_constant, range, "a dimension")
+          .with_help("a dynamic param cannot feed a dimension; declare an extent by a new name");
       return {};
     }
     if (const auto value = evaluate(node); value && value->i < 0) {
@@ -253,7 +290,9 @@ class BlockChecker : ExpressionChecker {
   }
 
   bool new_extent(const std::string& name) const {
-    if (taken_.contains(name) || frame_.names.contains(name) || find_builtin(name) != nullptr || is_special_function(name)) return false;
+    if (taken_.contains(name) || frame_.names.contains(name) || find_builtin(name) != nullptr ||
+        is_special_function(name))
+      return false;
     if (program_.visible[frame_.file].contains(name) || name == "inf" || name == "pi") return false;
     for (const ir::SymbolInfo& symbol : ir::all_symbols())
       if (symbol.name == name) return false;
@@ -267,7 +306,8 @@ class BlockChecker : ExpressionChecker {
     building_.let_reads = &reads;
     Term term = check(frame_, let.value);
     building_.let_reads = nullptr;
-    if (term.kind == Term::Kind::tensor || term.kind == Term::Kind::slice || term.kind == Term::Kind::function) {
+    if (term.kind == Term::Kind::tensor || term.kind == Term::Kind::slice ||
+        term.kind == Term::Kind::function) {
       scalar(frame_, let.value, "a let");  // says what is wrong
       term = {};
     }
@@ -283,10 +323,15 @@ class BlockChecker : ExpressionChecker {
     for (std::string_view t : kTargets) known = known || t == target;
     if (!known) {
       auto& d = sink_.report(Kind::unknown_target, a.target.range, target);
-      if (target == "mask_mod" || target == "block_mask") d.fix(a.target.range, "mask");
-      else if (target == "score_mod") d.fix(a.target.range, "score");
-      else if (const auto near = support::nearest(target, kTargets); !near.empty()) d.fix(a.target.range, std::string(near));
-      else d.with_help(fmt::format("write `let {} = ...`", target));
+      if (target == "mask_mod" || target == "block_mask")
+        d.fix(a.target.range, "mask");
+      else if (target == "score_mod")
+        d.fix(a.target.range, "score");
+      else if (const auto near = support::nearest(target, kTargets); !near.empty())
+        d.fix(a.target.range, std::string(near));
+      else
+        d.with_help(fmt::format("write `let {} = ...`", target));
+      check(frame_, a.value);  // for its own mistakes
       return;
     }
     const auto [before, first] = assigned_.emplace(target, a.target.range);
@@ -301,8 +346,13 @@ class BlockChecker : ExpressionChecker {
     if (target == "normalize") return choose(a, {"softmax", "sigmoid", "none"});
     if (target == "query" || target == "key") return choose(a, {"l2norm"});
     if (target == "align") return choose(a, {"start", "end"});
-    const Root root = target == "score" ? Root::score : target == "mask" ? Root::mask : target == "scale" ? Root::scale : target == "sink" ? Root::sink : Root::output;
-    const ir::NodeId node = typed(frame_, a.value, root == Root::mask ? Type::boolean : Type::real, fmt::format("`{}`", target));
+    const Root root = target == "score"   ? Root::score
+                      : target == "mask"  ? Root::mask
+                      : target == "scale" ? Root::scale
+                      : target == "sink"  ? Root::sink
+                                          : Root::output;
+    const ir::NodeId node =
+        typed(frame_, a.value, root == Root::mask ? Type::boolean : Type::real, fmt::format("`{}`", target));
     if (!node.valid()) return;
     module_.root(root) = node;
     check_reads(root, node, a);
@@ -323,10 +373,14 @@ class BlockChecker : ExpressionChecker {
       return;
     }
     const std::string& target = a.target.text;
-    if (target == "normalize") module_.normalize = static_cast<ir::Normalize>(choice);
-    else if (target == "query") module_.query_l2norm = true;
-    else if (target == "key") module_.key_l2norm = true;
-    else module_.align_end = choice == 1;
+    if (target == "normalize")
+      module_.normalize = static_cast<ir::Normalize>(choice);
+    else if (target == "query")
+      module_.query_l2norm = true;
+    else if (target == "key")
+      module_.key_l2norm = true;
+    else
+      module_.align_end = choice == 1;
   }
 
   // Meaning.
@@ -354,18 +408,23 @@ class BlockChecker : ExpressionChecker {
       const int bits = variance_of(node) & rule.forbidden;
       if (rule.root != root || bits == 0) continue;
       auto& d = sink_.report(Kind::wrong_dependency, expr(frame_, a.value).range, a.target.text, rule.what);
-      if (const auto culprit = find_read(node, rule.forbidden)) d.label(*culprit, "read here");
-      if (root == Root::mask && (rule.forbidden & ir::kScore)) d.with_help("drop keys by their score in `score`: `score = score if condition else -inf`");
+      if (const auto culprit = find_read(node, rule.forbidden, expr(frame_, a.value).range))
+        d.label(*culprit, "read here");
+      if (root == Root::mask && (rule.forbidden & ir::kScore))
+        d.with_help("drop keys by their score in `score`: `score = score if condition else -inf`");
       return;
     }
     if (root == Root::mask) check_mask(node);
   }
 
-  std::optional<Range> find_read(ir::NodeId root, int forbidden) const {
+  // Where `within` reads it; a read that stands in a let or was first written elsewhere has no place there.
+  std::optional<Range> find_read(ir::NodeId root, int forbidden, Range within) const {
     const std::vector<bool> reached = reachable(root);
     for (std::uint32_t n = 0; n <= root.value; ++n) {
       const auto* symbol = std::get_if<ir::Symbol>(&module_.nodes()[n].what);
-      if (reached[n] && symbol != nullptr && (ir::info(symbol->kind).varies & forbidden) != 0) return building_.origins[n];
+      if (!reached[n] || symbol == nullptr || (ir::info(symbol->kind).varies & forbidden) == 0) continue;
+      const Range at = building_.origins[n];
+      if (at.file == within.file && at.begin >= within.begin && at.end <= within.end) return at;
     }
     return std::nullopt;
   }
@@ -387,8 +446,11 @@ class BlockChecker : ExpressionChecker {
       if (apply == nullptr || !ir::info(apply->op).transcendental || !reached[n]) continue;
       if ((variance_of(ir::NodeId{n}) & (ir::kQuery | ir::kKey)) == 0) continue;
       const std::string_view name = ir::info(apply->op).name;
-      sink_.report(Kind::mask_transcendental, building_.origins[n], name.substr(0, name.find('.')))
-          .with_help("compute it from params, inputs of the head or constants, or compare before applying it");
+      sink_
+          .report(Kind::mask_transcendental, building_.origins[n],
+                  apply->op == ir::Op::pow_f ? "**" : name.substr(0, name.find('.')))
+          .with_help(
+              "compute it from params, inputs of the head or constants, or compare before applying it");
     }
   }
 
@@ -397,13 +459,15 @@ class BlockChecker : ExpressionChecker {
     if (module_.align_end && !module_.axes.empty())
       sink_.report(Kind::axes_conflict, at("align"), "align = end").label(axis_ranges_[0], "an axis");
     if (module_.normalize != ir::Normalize::softmax) {
-      if (module_.root(Root::sink).valid()) sink_.report(Kind::needs_softmax, at("sink"), "sink").label(at("normalize"), "chosen here");
+      if (module_.root(Root::sink).valid())
+        sink_.report(Kind::needs_softmax, at("sink"), "sink").label(at("normalize"), "chosen here");
       const ir::NodeId output = module_.root(Root::output);
       const std::vector<bool> reached = output.valid() ? reachable(output) : std::vector<bool>();
       for (std::uint32_t n = 0; n < reached.size(); ++n) {
         const auto* symbol = std::get_if<ir::Symbol>(&module_.nodes()[n].what);
         if (reached[n] && symbol != nullptr && symbol->kind == SymbolKind::lse)
-          sink_.report(Kind::needs_softmax, building_.origins[n], "lse").label(at("normalize"), "chosen here");
+          sink_.report(Kind::needs_softmax, building_.origins[n], "lse")
+              .label(at("normalize"), "chosen here");
       }
     }
   }
@@ -424,17 +488,20 @@ class FunctionChecker : ExpressionChecker {
   using ExpressionChecker::ExpressionChecker;
   void run() {
     for (std::uint32_t file = 0; file < program_.files.size(); ++file)
-      for (std::uint32_t f = 0; f < program_.files[file].functions.size(); ++f) check_function_by_itself({file, f});
+      for (std::uint32_t f = 0; f < program_.files[file].functions.size(); ++f)
+        check_function_by_itself({file, f});
   }
 };
 
 }  // namespace
 
-std::optional<CheckedSpec> check(const syntax::Program& program, const ast::Attention& block, const Bindings& bindings,
-                                 diagnostics::Sink& sink) {
+std::optional<CheckedSpec> check(const syntax::Program& program, const ast::Attention& block,
+                                 const Bindings& bindings, diagnostics::Sink& sink) {
   return BlockChecker(program, block, bindings, sink).run();
 }
 
-void check_functions(const syntax::Program& program, diagnostics::Sink& sink) { FunctionChecker(program, sink).run(); }
+void check_functions(const syntax::Program& program, diagnostics::Sink& sink) {
+  FunctionChecker(program, sink).run();
+}
 
 }  // namespace vicinal::check

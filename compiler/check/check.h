@@ -10,9 +10,9 @@
 
 namespace vicinal::check {
 
-inline constexpr std::size_t kMaxNodes = 4096;          // before sum and any are unrolled
+inline constexpr std::size_t kMaxNodes = 4096;  // before sum and any are unrolled
 inline constexpr std::size_t kMaxUnrolledNodes = 65536;
-inline constexpr std::size_t kMaxDeclarations = 256;    // inputs and params
+inline constexpr std::size_t kMaxDeclarations = 256;  // inputs and params
 inline constexpr int kMaxInputRank = 5;
 
 // What a caller chooses about params. Names and types have been matched against the block's params.
@@ -23,13 +23,13 @@ struct Bindings {
 
 struct CheckedSpec {
   ir::Module module;
-  std::vector<source::Range> origins;      // of each node, where it was first written
+  std::vector<source::Range> origins;  // of each node, where it was first written
   std::vector<source::Range> axis_ranges, input_ranges;
 };
 
 // Checks one block against the functions it can see. Nothing when there were errors.
-std::optional<CheckedSpec> check(const syntax::Program& program, const ast::Attention& block, const Bindings& bindings,
-                                 diagnostics::Sink& sink);
+std::optional<CheckedSpec> check(const syntax::Program& program, const ast::Attention& block,
+                                 const Bindings& bindings, diagnostics::Sink& sink);
 
 // Checks every function by itself, called or not.
 void check_functions(const syntax::Program& program, diagnostics::Sink& sink);

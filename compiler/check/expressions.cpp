@@ -26,11 +26,14 @@ constexpr std::size_t kMaxSteps = 2'000'000;
 constexpr int kMaxDepth = 640;
 
 std::string count(std::size_t n, std::string_view what) {
+  if (what == "index") return fmt::format("{} {}", n, n == 1 ? "index" : "indices");
   return fmt::format("{} {}{}", n, what, n == 1 ? "" : "s");
 }
 
 // Names that the language gives to a block, without those that need an index.
-bool has_plain_name(const ir::SymbolInfo& symbol) { return symbol.name.find('.') == std::string_view::npos; }
+bool has_plain_name(const ir::SymbolInfo& symbol) {
+  return symbol.name.find('.') == std::string_view::npos;
+}
 
 }  // namespace
 
@@ -61,16 +64,20 @@ bool ExpressionChecker::over_limits(Range range) {
   if (!steps && !nodes && !unrolled) return false;
   if (!limit_reported_) {
     limit_reported_ = true;
-    if (unrolled) sink_.report(Kind::too_large, range, kMaxUnrolledNodes, "IR nodes after unrolling");
-    else if (nodes) sink_.report(Kind::too_large, range, kMaxNodes, "IR nodes");
-    else sink_.report(Kind::too_large, range, kMaxSteps, "expressions after the expansion of functions");
+    if (unrolled)
+      sink_.report(Kind::too_large, range, kMaxUnrolledNodes, "IR nodes after unrolling");
+    else if (nodes)
+      sink_.report(Kind::too_large, range, kMaxNodes, "IR nodes");
+    else
+      sink_.report(Kind::too_large, range, kMaxSteps, "expressions after the expansion of functions");
   }
   return true;
 }
 
 NodeId ExpressionChecker::convert(NodeId node, Type wanted) {
   if (type(node) == wanted) return node;
-  if (const auto value = building_.module.constant_value(node)) return building_.module.constant(static_cast<float>(value->i));
+  if (const auto value = building_.module.constant_value(node))
+    return building_.module.constant(static_cast<float>(value->i));
   return building_.module.apply(Op::float_i, {node});
 }
 
@@ -87,7 +94,8 @@ NodeId ExpressionChecker::scalar(Frame& frame, ExprId id, std::string_view what)
       return {};
     case Term::Kind::slice: sink_.report(Kind::slice_outside_dot, range); return {};
     case Term::Kind::function:
-      sink_.report(Kind::function_as_value, range, program_.sources.text(range)).with_help("call it with its arguments in parentheses");
+      sink_.report(Kind::function_as_value, range, program_.sources.text(range))
+          .with_help("call it with its arguments in parentheses");
       return {};
   }
   (void)what;
@@ -97,13 +105,17 @@ NodeId ExpressionChecker::scalar(Frame& frame, ExprId id, std::string_view what)
 NodeId ExpressionChecker::typed(Frame& frame, ExprId id, Type wanted, std::string_view what) {
   const NodeId node = scalar(frame, id, what);
   if (!node.valid() || type(node) == wanted) return node;
-  if (wanted == Type::real && type(node) == Type::integer) return note(convert(node, wanted), expr(frame, id).range);
+  if (wanted == Type::real && type(node) == Type::integer)
+    return note(convert(node, wanted), expr(frame, id).range);
   const Range range = expr(frame, id).range;
   auto& d = sink_.report(Kind::type_mismatch, range, what, describe(wanted), describe(type(node)));
   const std::string_view text = program_.sources.text(range);
-  if (wanted == Type::boolean) d.with_help(fmt::format("compare it: `{} != 0`, say", text));
-  else if (wanted == Type::integer && type(node) == Type::real) d.with_help(fmt::format("round it: `int({})`, or use `//` to divide ints", text));
-  else d.with_help(fmt::format("write `{}({})`", ir::name_of(wanted), text));
+  if (wanted == Type::boolean)
+    d.with_help(fmt::format("compare it: `{} != 0`, say", text));
+  else if (wanted == Type::integer && type(node) == Type::real)
+    d.with_help(fmt::format("round it: `int({})`, or use `//` to divide ints", text));
+  else
+    d.with_help(fmt::format("write `{}({})`", ir::name_of(wanted), text));
   return {};
 }
 
@@ -143,7 +155,9 @@ Term ExpressionChecker::check(Frame& frame, ExprId id) {
         }
         return Term::scalar(building_.module.constant(static_cast<std::int32_t>(i.value)));
       },
-      [&](const ast::Real& r) { return Term::scalar(building_.module.constant(static_cast<float>(r.value))); },
+      [&](const ast::Real& r) {
+        return Term::scalar(building_.module.constant(static_cast<float>(r.value)));
+      },
       [&](const ast::Boolean& b) { return Term::scalar(building_.module.constant(b.value)); },
       [&](const ast::Field& f) { return field(frame, f, range); },
       [&](const ast::Unary& u) { return unary(frame, u, range); },
@@ -156,7 +170,8 @@ Term ExpressionChecker::check(Frame& frame, ExprId id) {
         sink_.report(Kind::slice_outside_dot, range);
         return Term{};
       },
-      [&](const ast::Reduction& r) { return reduction(frame, r, range); }, [](const ast::Invalid&) { return Term{}; });
+      [&](const ast::Reduction& r) { return reduction(frame, r, range); },
+      [](const ast::Invalid&) { return Term{}; });
   --depth_;
   if (term.kind == Term::Kind::scalar) note(term.node, range);
   return term;
@@ -169,7 +184,8 @@ Term ExpressionChecker::name(Frame& frame, const ast::Name& n, Range range) {
     frame.used.insert(n.text);
     if (building_.context_key != ContextKey::no) {
       for (const Term::Unguarded& read : it->second.unguarded) {
-        if (building_.let_reads != nullptr) building_.let_reads->push_back(read);
+        if (building_.let_reads != nullptr)
+          building_.let_reads->push_back(read);
         else
           sink_.report(Kind::unguarded_context, read.range, read.what)
               .label(range, "used here, where the key may be a context key")
@@ -200,12 +216,13 @@ Term ExpressionChecker::language_name(Frame& frame, std::string_view text, Range
     return Term::scalar(building_.module.symbol(symbol.kind));
   }
   for (std::uint32_t i = 0; i < building_.module.extents.size(); ++i)
-    if (building_.module.extents[i] == text) return Term::scalar(building_.module.symbol(SymbolKind::named_extent, i));
+    if (building_.module.extents[i] == text)
+      return Term::scalar(building_.module.symbol(SymbolKind::named_extent, i));
   return {};
 }
 
-void ExpressionChecker::suggest(diagnostics::Diagnostic& d, const Frame& frame, std::string_view text, Range range,
-                                std::span<const std::string_view> more) const {
+void ExpressionChecker::suggest(diagnostics::Diagnostic& d, const Frame& frame, std::string_view text,
+                                Range range, std::span<const std::string_view> more) const {
   std::vector<std::string_view> candidates(more.begin(), more.end());
   for (const auto& [known, term] : frame.names) candidates.push_back(known);
   for (const auto& [known, function] : program_.visible[frame.file]) candidates.push_back(known);
@@ -213,7 +230,8 @@ void ExpressionChecker::suggest(diagnostics::Diagnostic& d, const Frame& frame, 
   if (frame.block)
     for (const ir::SymbolInfo& symbol : ir::all_symbols())
       if (has_plain_name(symbol)) candidates.push_back(symbol.name);
-  if (const std::string_view near = support::nearest(text, candidates); !near.empty()) d.fix(range, std::string(near));
+  if (const std::string_view near = support::nearest(text, candidates); !near.empty())
+    d.fix(range, std::string(near));
 }
 
 void ExpressionChecker::unknown_name(Frame& frame, std::string_view text, Range range) {
@@ -225,24 +243,28 @@ void ExpressionChecker::unknown_name(Frame& frame, std::string_view text, Range 
     return;
   }
   if (text == "dropout") {
-    sink_.report(Kind::unsupported, range, "dropout");
+    sink_.report(Kind::unsupported, range, "dropout")
+        .with_help("drop weights outside, or leave it out: nothing here is random");
     return;
   }
   auto& d = sink_.report(Kind::unknown_name, range, text);
   for (const ir::SymbolInfo& symbol : ir::all_symbols()) {
     if (has_plain_name(symbol) && symbol.name == text && !frame.block)
-      return void(d.with_help(fmt::format("a function sees only its parameters: pass `{}` as an argument", text)));
+      return void(
+          d.with_help(fmt::format("a function sees only its parameters: pass `{}` as an argument", text)));
     if (has_plain_name(symbol) && symbol.name == text && frame.declaring_dims)
       return void(d.with_help("a dimension is made of extents, params and constants"));
   }
   if (find_builtin(text) != nullptr || is_special_function(text))
-    return void(d.with_help(fmt::format("`{}` is a builtin function: call it with its arguments in parentheses", text)));
+    return void(d.with_help(
+        fmt::format("`{}` is a builtin function: call it with its arguments in parentheses", text)));
   if (text == "i" || text == "j") return void(d.with_help("the query's position is `q`, the key's is `k`"));
   d.at("not a param, input, let, axis or builtin");
   suggest(d, frame, text, range);
   for (const diagnostics::FixIt& fix : d.fixes) {
-    if (const auto it = frame.names.find(fix.text); it != frame.names.end() && it->second.kind == Term::Kind::scalar &&
-                                                    it->second.node.value < building_.origins.size() && frame.block)
+    if (const auto it = frame.names.find(fix.text);
+        it != frame.names.end() && it->second.kind == Term::Kind::scalar &&
+        it->second.node.value < building_.origins.size() && frame.block)
       d.label(building_.origins[it->second.node.value], "similar name declared here");
   }
 }
@@ -257,16 +279,21 @@ Term ExpressionChecker::field(Frame& frame, const ast::Field& f, Range range) {
   if (is_foreign_module(base->text)) {
     auto& d = sink_.report(Kind::foreign_name, range, fmt::format("{}.{}", base->text, f.field.text));
     const ForeignName* foreign = find_foreign_name(f.field.text);
-    if (foreign != nullptr && !foreign->advice.empty()) d.with_help(std::string(foreign->advice));
-    else if (foreign != nullptr) d.fix(range, std::string(foreign->meant));
-    else if (find_builtin(f.field.text) != nullptr || is_special_function(f.field.text) || f.field.text == "inf" || f.field.text == "pi")
+    if (foreign != nullptr && !foreign->advice.empty())
+      d.with_help(std::string(foreign->advice));
+    else if (foreign != nullptr)
+      d.fix(range, std::string(foreign->meant));
+    else if (find_builtin(f.field.text) != nullptr || is_special_function(f.field.text) ||
+             f.field.text == "inf" || f.field.text == "pi")
       d.fix(range, f.field.text);
-    else d.with_help("specs use builtins only; see specs/LANGUAGE.md for their list");
+    else
+      d.with_help("specs use builtins only; see specs/LANGUAGE.md for their list");
     return {};
   }
   const bool query = base->text == "q";
   if (!query && base->text != "k") {
-    auto& d = sink_.report(Kind::unknown_field, range, base->text, f.field.text).with_help("only `q` and `k` have fields");
+    auto& d = sink_.report(Kind::unknown_field, range, base->text, f.field.text)
+                  .with_help("only `q` and `k` have fields");
     (void)d;
     return {};
   }
@@ -277,10 +304,12 @@ Term ExpressionChecker::field(Frame& frame, const ast::Field& f, Range range) {
   if (query && f.field.text == "index") return Term::scalar(building_.module.symbol(SymbolKind::q_index));
   if (!query && f.field.text == "context") {
     if (!building_.module.context) {
-      sink_.report(Kind::no_context, range).with_help("add the statement `context` to the block, or leave the test out");
+      sink_.report(Kind::no_context, range)
+          .with_help("add the statement `context` to the block, or leave the test out");
       return {};
     }
-    if (building_.context_key != ContextKey::unknown) return Term::scalar(building_.module.constant(building_.context_key == ContextKey::yes));
+    if (building_.context_key != ContextKey::unknown)
+      return Term::scalar(building_.module.constant(building_.context_key == ContextKey::yes));
     return Term::scalar(building_.module.symbol(SymbolKind::k_context));
   }
   for (std::uint32_t a = 0; a < building_.module.axes.size(); ++a) {
@@ -291,8 +320,12 @@ Term ExpressionChecker::field(Frame& frame, const ast::Field& f, Range range) {
   auto& d = sink_.report(Kind::unknown_field, f.field.range, base->text, f.field.text);
   std::vector<std::string_view> fields = {query ? std::string_view("index") : std::string_view("context")};
   for (const ir::Axis& axis : building_.module.axes) fields.push_back(axis.name);
-  if (const std::string_view near = support::nearest(f.field.text, fields); !near.empty()) d.fix(f.field.range, std::string(near));
-  else if (building_.module.axes.empty()) d.with_help(fmt::format("declare it first: `axis {} {{ window = ... }}`", f.field.text));
+  if (const std::string_view near = support::nearest(f.field.text, fields); !near.empty())
+    d.fix(f.field.range, std::string(near));
+  else if (f.field.text == "context")
+    d.with_help("only keys can be context: `k.context`");
+  else if (building_.module.axes.empty())
+    d.with_help(fmt::format("declare it first: `axis {} {{ window = ... }}`", f.field.text));
   return {};
 }
 
@@ -302,7 +335,9 @@ void ExpressionChecker::require_grid_key(Range range, std::string what) {
   if (!building_.module.context || building_.context_key == ContextKey::no) return;
   if (building_.let_reads != nullptr) return building_.let_reads->push_back({range, std::move(what)});
   sink_.report(Kind::unguarded_context, range, what)
-      .with_help("say what holds for context keys: `0 if k.context else ...` in a score, `k.context or ...` in a mask");
+      .with_help(
+          "say what holds for context keys: `0 if k.context else ...` in a score, `k.context or ...` in a "
+          "mask");
 }
 
 ExpressionChecker::ContextKey ExpressionChecker::assume(const Frame& frame, ExprId id, bool holds) const {
@@ -346,7 +381,8 @@ Term ExpressionChecker::unary(Frame& frame, const ast::Unary& u, Range range) {
   if (!operand.valid()) return {};
   if (type(operand) == Type::boolean) {
     auto& d = sink_.report(Kind::bool_arithmetic, range, spelling(u.op));
-    if (u.op == TokenKind::tilde) d.with_help(fmt::format("write `not {}`", program_.sources.text(expr(frame, u.operand).range)));
+    if (u.op == TokenKind::tilde)
+      d.with_help(fmt::format("write `not {}`", program_.sources.text(expr(frame, u.operand).range)));
     return {};
   }
   if (u.op == TokenKind::plus) return Term::scalar(operand);
@@ -357,7 +393,8 @@ Term ExpressionChecker::unary(Frame& frame, const ast::Unary& u, Range range) {
   }
   if (const auto value = building_.module.constant_value(operand); value && type(operand) == Type::real)
     return Term::scalar(building_.module.constant(-static_cast<float>(value->f)));
-  return Term::scalar(building_.module.apply(type(operand) == Type::integer ? Op::neg_i : Op::neg_f, {operand}));
+  return Term::scalar(
+      building_.module.apply(type(operand) == Type::integer ? Op::neg_i : Op::neg_f, {operand}));
 }
 
 Term ExpressionChecker::logical(Frame& frame, const ast::Binary& b, Range) {
@@ -365,7 +402,8 @@ Term ExpressionChecker::logical(Frame& frame, const ast::Binary& b, Range) {
   const std::string what = fmt::format("an operand of `{}`", spelling(b.op));
   const NodeId left = typed(frame, b.left, Type::boolean, what);
   // The right side counts only where the left one does not decide.
-  const NodeId right = under(assume(frame, b.left, conjunction), [&] { return typed(frame, b.right, Type::boolean, what); });
+  const NodeId right =
+      under(assume(frame, b.left, conjunction), [&] { return typed(frame, b.right, Type::boolean, what); });
   if (!left.valid() || !right.valid()) return {};
   return Term::scalar(building_.module.apply(conjunction ? Op::and_b : Op::or_b, {left, right}));
 }
@@ -378,13 +416,18 @@ Term ExpressionChecker::binary(Frame& frame, const ast::Binary& b, Range range) 
     auto& d = sink_.report(Kind::bool_arithmetic, b.op_range, spelling(b.op))
                   .label(expr(frame, type(left) == Type::boolean ? b.left : b.right).range, "this is a bool");
     const bool both = type(left) == type(right);
-    if (both && b.op == TokenKind::ampersand) d.fix(b.op_range, "and");
-    else if (both && b.op == TokenKind::pipe) d.fix(b.op_range, "or");
-    else if (both && b.op == TokenKind::caret) d.fix(b.op_range, "!=");
+    if (both && b.op == TokenKind::ampersand)
+      d.fix(b.op_range, "and");
+    else if (both && b.op == TokenKind::pipe)
+      d.fix(b.op_range, "or");
+    else if (both && b.op == TokenKind::caret)
+      d.fix(b.op_range, "!=");
     else if (b.op == TokenKind::ampersand || b.op == TokenKind::pipe)
-      d.with_help(fmt::format("`{}` binds tighter than a comparison: put the comparisons in parentheses, or write `{}`", spelling(b.op),
-                              b.op == TokenKind::ampersand ? "and" : "or"));
-    else d.with_help("turn a bool into a number with `int(...)`, or write `1 if condition else 0`");
+      d.with_help(fmt::format(
+          "`{}` binds tighter than a comparison: put the comparisons in parentheses, or write `{}`",
+          spelling(b.op), b.op == TokenKind::ampersand ? "and" : "or"));
+    else
+      d.with_help("turn a bool into a number with `int(...)`, or write `1 if condition else 0`");
     return {};
   }
   struct Row {
@@ -392,26 +435,36 @@ Term ExpressionChecker::binary(Frame& frame, const ast::Binary& b, Range range) 
     std::optional<Op> on_int, on_float;
   };
   static constexpr Row rows[] = {
-      {TokenKind::plus, Op::add_i, Op::add_f},          {TokenKind::minus, Op::sub_i, Op::sub_f},
-      {TokenKind::star, Op::mul_i, Op::mul_f},          {TokenKind::slash, {}, Op::div_f},
-      {TokenKind::slash_slash, Op::floordiv_i, Op::floordiv_f}, {TokenKind::percent, Op::floormod_i, Op::floormod_f},
-      {TokenKind::star_star, {}, Op::pow_f},            {TokenKind::ampersand, Op::bitand_i, {}},
-      {TokenKind::pipe, Op::bitor_i, {}},               {TokenKind::caret, Op::bitxor_i, {}},
-      {TokenKind::shift_left, Op::shl_i, {}},           {TokenKind::shift_right, Op::shr_i, {}},
+      {TokenKind::plus, Op::add_i, Op::add_f},
+      {TokenKind::minus, Op::sub_i, Op::sub_f},
+      {TokenKind::star, Op::mul_i, Op::mul_f},
+      {TokenKind::slash, {}, Op::div_f},
+      {TokenKind::slash_slash, Op::floordiv_i, Op::floordiv_f},
+      {TokenKind::percent, Op::floormod_i, Op::floormod_f},
+      {TokenKind::star_star, {}, Op::pow_f},
+      {TokenKind::ampersand, Op::bitand_i, {}},
+      {TokenKind::pipe, Op::bitor_i, {}},
+      {TokenKind::caret, Op::bitxor_i, {}},
+      {TokenKind::shift_left, Op::shl_i, {}},
+      {TokenKind::shift_right, Op::shr_i, {}},
   };
   const bool ints = type(left) == Type::integer && type(right) == Type::integer;
   for (const Row& row : rows) {
     if (row.token != b.op) continue;
     if (!row.on_float && !ints) {
       const ExprId culprit = type(left) == Type::real ? b.left : b.right;
-      sink_.report(Kind::type_mismatch, expr(frame, culprit).range, fmt::format("an operand of `{}`", spelling(b.op)), "an int", "a float")
-          .with_help(b.op == TokenKind::caret ? "`^` is exclusive or; a power is written `**`" : "convert it with `int(...)`");
+      sink_
+          .report(Kind::type_mismatch, expr(frame, culprit).range,
+                  fmt::format("an operand of `{}`", spelling(b.op)), "an int", "a float")
+          .with_help(b.op == TokenKind::caret ? "`^` is exclusive or; a power is written `**`"
+                                              : "convert it with `int(...)`");
       return {};
     }
     if (ints && row.on_int) return Term::scalar(building_.module.apply(*row.on_int, {left, right}));
     left = note(convert(left, Type::real), expr(frame, b.left).range);
     right = note(convert(right, Type::real), expr(frame, b.right).range);
-    return Term::scalar(b.op == TokenKind::star_star ? power(left, right) : building_.module.apply(*row.on_float, {left, right}));
+    return Term::scalar(b.op == TokenKind::star_star ? power(left, right)
+                                                     : building_.module.apply(*row.on_float, {left, right}));
   }
   return {};
 }
@@ -419,7 +472,8 @@ Term ExpressionChecker::binary(Frame& frame, const ast::Binary& b, Range range) 
 // A small whole power is a product, which is exact enough for a mask; every other one is pow().
 NodeId ExpressionChecker::power(NodeId base, NodeId exponent) {
   const auto value = building_.module.constant_value(exponent);
-  if (!value || !(value->f == 1 || value->f == 2 || value->f == 3 || value->f == 4)) return building_.module.apply(Op::pow_f, {base, exponent});
+  if (!value || !(value->f == 1 || value->f == 2 || value->f == 3 || value->f == 4))
+    return building_.module.apply(Op::pow_f, {base, exponent});
   if (value->f == 1) return base;
   const NodeId square = building_.module.apply(Op::mul_f, {base, base});
   if (value->f == 2) return square;
@@ -442,20 +496,29 @@ Term ExpressionChecker::comparison(Frame& frame, const ast::Comparison& c, Range
     const bool bools = type(left) == Type::boolean && type(right) == Type::boolean;
     if ((type(left) == Type::boolean || type(right) == Type::boolean) && !(bools && equality)) {
       const ExprId culprit = type(left) == Type::boolean ? c.operands[i] : c.operands[i + 1];
-      sink_.report(Kind::type_mismatch, expr(frame, culprit).range, fmt::format("an operand of `{}`", spelling(token)), "a number", "a bool")
-          .with_help(equality ? "compare bools with bools: `x == true`, or just `x`" : "turn a bool into a number with `int(...)`");
+      sink_
+          .report(Kind::type_mismatch, expr(frame, culprit).range,
+                  fmt::format("an operand of `{}`", spelling(token)), "a number", "a bool")
+          .with_help(equality ? "compare bools with bools: `x == true`, or just `x`"
+                              : "turn a bool into a number with `int(...)`");
       return {};
     }
     const bool ints = type(left) == Type::integer && type(right) == Type::integer;
-    if (!bools && !ints) left = note(convert(left, Type::real), expr(frame, c.operands[i]).range), right = note(convert(right, Type::real), expr(frame, c.operands[i + 1]).range);
+    if (!bools && !ints)
+      left = note(convert(left, Type::real), expr(frame, c.operands[i]).range),
+      right = note(convert(right, Type::real), expr(frame, c.operands[i + 1]).range);
     // > and >= are < and <= with their sides changed.
     if (token == TokenKind::greater || token == TokenKind::greater_equal) std::swap(left, right);
     const auto pick = [&](Op b, Op n, Op f) { return bools ? b : ints ? n : f; };
     Op op;
-    if (token == TokenKind::equal) op = pick(Op::eq_b, Op::eq_i, Op::eq_f);
-    else if (token == TokenKind::not_equal) op = pick(Op::ne_b, Op::ne_i, Op::ne_f);
-    else if (token == TokenKind::less || token == TokenKind::greater) op = ints ? Op::lt_i : Op::lt_f;
-    else op = ints ? Op::le_i : Op::le_f;
+    if (token == TokenKind::equal)
+      op = pick(Op::eq_b, Op::eq_i, Op::eq_f);
+    else if (token == TokenKind::not_equal)
+      op = pick(Op::ne_b, Op::ne_i, Op::ne_f);
+    else if (token == TokenKind::less || token == TokenKind::greater)
+      op = ints ? Op::lt_i : Op::lt_f;
+    else
+      op = ints ? Op::le_i : Op::le_f;
     const NodeId link = building_.module.apply(op, {left, right});
     result = result.valid() ? building_.module.apply(Op::and_b, {result, link}) : link;
   }
@@ -465,17 +528,21 @@ Term ExpressionChecker::comparison(Frame& frame, const ast::Comparison& c, Range
 Term ExpressionChecker::conditional(Frame& frame, const ast::Conditional& c, Range range) {
   const NodeId condition = typed(frame, c.condition, Type::boolean, "the condition");
   NodeId then = under(assume(frame, c.condition, true), [&] { return scalar(frame, c.then, "a choice"); });
-  NodeId otherwise = under(assume(frame, c.condition, false), [&] { return scalar(frame, c.otherwise, "a choice"); });
+  NodeId otherwise =
+      under(assume(frame, c.condition, false), [&] { return scalar(frame, c.otherwise, "a choice"); });
   if (!condition.valid() || !then.valid() || !otherwise.valid()) return {};
   if (type(then) != type(otherwise)) {
     if (type(then) == Type::boolean || type(otherwise) == Type::boolean) {
-      sink_.report(Kind::type_mismatch, range, "both choices", describe(type(then)), fmt::format("{} in the other", describe(type(otherwise))));
+      sink_.report(Kind::type_mismatch, range, "the choices of an `if`", "of one type",
+                   fmt::format("{} or {}", describe(type(then)), describe(type(otherwise))));
       return {};
     }
     then = note(convert(then, Type::real), expr(frame, c.then).range);
     otherwise = note(convert(otherwise, Type::real), expr(frame, c.otherwise).range);
   }
-  const Op op = type(then) == Type::integer ? Op::select_i : type(then) == Type::real ? Op::select_f : Op::select_b;
+  const Op op = type(then) == Type::integer ? Op::select_i
+                : type(then) == Type::real  ? Op::select_f
+                                            : Op::select_b;
   return Term::scalar(building_.module.apply(op, {condition, then, otherwise}));
 }
 
@@ -502,13 +569,15 @@ Term ExpressionChecker::index(Frame& frame, const ast::Index& i, Range range) {
   }
   if (base.kind != Term::Kind::tensor) {
     auto& d = sink_.report(Kind::not_indexable, expr(frame, i.base).range);
-    if (std::holds_alternative<ast::Index>(expr(frame, i.base).what)) d.with_help("write all indices in one pair of brackets: x[i, j]");
+    if (std::holds_alternative<ast::Index>(expr(frame, i.base).what))
+      d.with_help("write all indices in one pair of brackets: x[i, j]");
     return {};
   }
   const std::size_t rank = building_.module.inputs[base.input].dims.size();
   const std::string_view text = program_.sources.text(expr(frame, i.base).range);
   if (i.indices.size() != rank) {
-    sink_.report(Kind::wrong_rank, range, text, count(rank, "dimension"), fmt::format("{} {}", i.indices.size(), i.indices.size() == 1 ? "index is" : "indices are"));
+    sink_.report(Kind::wrong_rank, range, text, count(rank, "dimension"),
+                 fmt::format("{} {}", i.indices.size(), i.indices.size() == 1 ? "index is" : "indices are"));
     return {};
   }
   Term slice;
@@ -522,11 +591,13 @@ Term ExpressionChecker::index(Frame& frame, const ast::Index& i, Range range) {
     valid = valid && id.valid();
     if (!id.valid()) continue;
     slice.indices.push_back(id);
-    if (building_.module.context && reads_key_position(id))
+    // `k` counts the context's tokens where the key is known to be one of them.
+    if (building_.module.context && building_.context_key != ContextKey::yes && reads_key_position(id))
       require_grid_key(expr(frame, i.indices[n]).range, fmt::format("element of `{}`", text));
   }
   if (!valid) return {};
-  return Term::scalar(building_.module.load(base.input, ir::Operands(std::span<const NodeId>(slice.indices))));
+  return Term::scalar(
+      building_.module.load(base.input, ir::Operands(std::span<const NodeId>(slice.indices))));
 }
 
 Term ExpressionChecker::dot(Frame& frame, const ast::Call& c, Range range) {
@@ -536,12 +607,13 @@ Term ExpressionChecker::dot(Frame& frame, const ast::Call& c, Range range) {
     if (!operands[n].valid()) return {};
     const Range at = expr(frame, c.arguments[n]).range;
     if (operands[n].kind != Term::Kind::slice) {
-      sink_.report(Kind::type_mismatch, at, "an operand of `dot`", "a row of an input", "not")
+      sink_.report(Kind::type_mismatch, at, "an operand of `dot`", "a row of an input", "something else")
           .with_help("write `:` as its last index: dot(x[b, q, :], y[b, k, :])");
       return {};
     }
     if (building_.module.inputs[operands[n].input].type != Type::real) {
-      sink_.report(Kind::type_mismatch, at, "an operand of `dot`", "float", describe(building_.module.inputs[operands[n].input].type));
+      sink_.report(Kind::type_mismatch, at, "an operand of `dot`", "float",
+                   describe(building_.module.inputs[operands[n].input].type));
       return {};
     }
   }
@@ -551,7 +623,8 @@ Term ExpressionChecker::dot(Frame& frame, const ast::Call& c, Range range) {
     sink_.report(Kind::dot_mismatch, range, first_length->i, second_length->i);
     return {};
   }
-  return Term::scalar(building_.module.dot(operands[0].input, operands[1].input, operands[0].indices, operands[1].indices));
+  return Term::scalar(
+      building_.module.dot(operands[0].input, operands[1].input, operands[0].indices, operands[1].indices));
 }
 
 // Loops.
@@ -562,7 +635,8 @@ Term ExpressionChecker::reduction(Frame& frame, const ast::Reduction& r, Range r
   const auto end = constant_int(frame, r.end, fmt::format("the last bound of `{}`", word));
   if (!building_.by_itself && (!begin || !end)) return {};
   const auto shadowed = frame.names.find(r.variable.text);
-  const std::optional<Term> before = shadowed == frame.names.end() ? std::nullopt : std::optional(shadowed->second);
+  const std::optional<Term> before =
+      shadowed == frame.names.end() ? std::nullopt : std::optional(shadowed->second);
 
   const std::size_t size_before = building_.module.size();
   const bool outermost = !building_.unrolling;
@@ -572,28 +646,40 @@ Term ExpressionChecker::reduction(Frame& frame, const ast::Reduction& r, Range r
   // Checked by itself, a function's bounds may be unknown: one round shows every mistake.
   const std::int64_t first = begin.value_or(0), last = begin && end ? *end : first + 1;
   for (std::int64_t i = first; i < last && valid; ++i) {
-    const NodeId variable = begin && end ? building_.module.constant(static_cast<std::int32_t>(i))
-                                         : building_.module.add({ir::Symbol{SymbolKind::argument, building_.placeholders++}, Type::integer, {}});
+    const NodeId variable =
+        begin && end ? building_.module.constant(static_cast<std::int32_t>(i))
+                     : building_.module.add(
+                           {ir::Symbol{SymbolKind::argument, building_.placeholders++}, Type::integer, {}});
     frame.names[r.variable.text] = Term::scalar(note(variable, r.variable.range));
     NodeId element = scalar(frame, r.body, "the body");
     valid = element.valid();
     if (!valid) break;
     if (r.any != (type(element) == Type::boolean)) {
-      sink_.report(Kind::type_mismatch, expr(frame, r.body).range, fmt::format("the body of `{}`", word), r.any ? "a bool" : "a number", describe(type(element)))
-          .with_help(r.any ? "`any` joins conditions; `sum` adds numbers" : "`sum` adds numbers; `any` joins conditions");
+      sink_
+          .report(Kind::type_mismatch, expr(frame, r.body).range, fmt::format("the body of `{}`", word),
+                  r.any ? "a bool" : "a number", describe(type(element)))
+          .with_help(r.any ? "`any` joins conditions; `sum` adds numbers"
+                           : "`sum` adds numbers; `any` joins conditions");
       valid = false;
       break;
     }
     if (result.valid()) {
-      if (type(result) != type(element)) result = convert(result, Type::real), element = convert(element, Type::real);
-      element = building_.module.apply(r.any ? Op::or_b : type(element) == Type::integer ? Op::add_i : Op::add_f, {result, element});
+      if (type(result) != type(element))
+        result = convert(result, Type::real), element = convert(element, Type::real);
+      element = building_.module.apply(r.any                            ? Op::or_b
+                                       : type(element) == Type::integer ? Op::add_i
+                                                                        : Op::add_f,
+                                       {result, element});
     }
     result = note(element, range);
     valid = !over_limits(range);
   }
-  if (outermost) building_.unrolling = false, building_.unrolled_nodes += building_.module.size() - size_before;
-  if (before) frame.names[r.variable.text] = *before;
-  else frame.names.erase(r.variable.text);
+  if (outermost)
+    building_.unrolling = false, building_.unrolled_nodes += building_.module.size() - size_before;
+  if (before)
+    frame.names[r.variable.text] = *before;
+  else
+    frame.names.erase(r.variable.text);
   if (!valid) return {};
   if (result.valid()) return Term::scalar(result);
   // An empty range: nothing holds, and the sum is zero.

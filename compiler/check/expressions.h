@@ -40,7 +40,7 @@ struct Term {
 // The names in force: a block's, or the parameters of one function call.
 struct Frame {
   std::uint32_t file = 0;
-  bool block = false;          // sees the language's names
+  bool block = false;           // sees the language's names
   bool declaring_dims = false;  // only extents and constants
   std::map<std::string, Term, std::less<>> names;
   std::set<std::string, std::less<>> used;
@@ -50,14 +50,16 @@ struct Frame {
 
 class ExpressionChecker {
  public:
-  ExpressionChecker(const syntax::Program& program, diagnostics::Sink& sink) : program_(program), sink_(sink) {}
+  ExpressionChecker(const syntax::Program& program, diagnostics::Sink& sink)
+      : program_(program), sink_(sink) {}
 
  protected:
   // Scalars of a wanted type; an invalid id when it is not one (already reported). `what` begins the message.
   NodeId scalar(Frame& frame, ExprId expr, std::string_view what);
   NodeId typed(Frame& frame, ExprId expr, ir::Type type, std::string_view what);
   Term check(Frame& frame, ExprId expr);
-  // The value of an int that must be known now. `params`: whether dynamic params may be in it (then no value).
+  // The value of an int that must be known now. `params`: whether dynamic params may be in it (then no
+  // value).
   std::optional<std::int32_t> constant_int(Frame& frame, ExprId expr, std::string_view what);
   std::optional<ir::Value> evaluate(NodeId node) const;
 
@@ -106,13 +108,15 @@ class ExpressionChecker {
   Term call(Frame& frame, const ast::Call& c, Range range);
   Term call_special(Frame& frame, std::string_view name, const ast::Call& c, Range range);
   Term call_builtin(Frame& frame, std::string_view name, const ast::Call& c, Range range);
-  Term call_function(Frame& frame, const Term& callee, std::string_view name, const ast::Call& c, Range range);
+  Term call_function(Frame& frame, const Term& callee, std::string_view name, const ast::Call& c,
+                     Range range);
   Term argument(Frame& frame, ExprId id, const ast::TypeExpr& wanted, std::string_view parameter);
   Term placeholder(const ast::TypeExpr& type);
   Term index(Frame& frame, const ast::Index& i, Range range);
   Term reduction(Frame& frame, const ast::Reduction& r, Range range);
   Term dot(Frame& frame, const ast::Call& c, Range range);
-  bool argument_count(std::string_view name, std::size_t wanted, bool at_least, const ast::Call& c, Range range);
+  bool argument_count(std::string_view name, std::size_t wanted, bool at_least, const ast::Call& c,
+                      Range range);
   void require_grid_key(Range range, std::string what);
   bool reads_key_position(NodeId node);
   bool over_limits(Range range);

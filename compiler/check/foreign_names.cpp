@@ -64,6 +64,8 @@ const ForeignName* find_foreign_name(std::string_view name) {
   return nullptr;
 }
 
-bool is_foreign_module(std::string_view name) { return std::ranges::find(kModules, name) != std::end(kModules); }
+bool is_foreign_module(std::string_view name) {
+  return std::ranges::find(kModules, name) != std::end(kModules);
+}
 
 }  // namespace vicinal::check

@@ -11,7 +11,9 @@ const std::vector<CatalogEntry>& catalog() {
   return entries;
 }
 
-const CatalogEntry& entry(Kind kind) { return catalog()[static_cast<std::size_t>(kind)]; }
+const CatalogEntry& entry(Kind kind) {
+  return catalog()[static_cast<std::size_t>(kind)];
+}
 
 const CatalogEntry* find_entry(std::string_view name) {
   for (const CatalogEntry& e : catalog())

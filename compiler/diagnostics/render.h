@@ -9,9 +9,11 @@
 namespace vicinal::diagnostics {
 
 // Frames with carets, several places each; a blank line after every diagnostic.
-std::string render_text(std::span<const Diagnostic> diagnostics, const source::SourceMap& sources, bool color);
+std::string render_text(std::span<const Diagnostic> diagnostics, const source::SourceMap& sources,
+                        bool color);
 
-// {"schema": "vicinal.diagnostics.v1", "diagnostics": [...]}; offsets are bytes, lines and columns count from 1.
+// {"schema": "vicinal.diagnostics.v1", "diagnostics": [...]}; offsets are bytes, lines and columns count
+// from 1.
 std::string render_json(std::span<const Diagnostic> diagnostics, const source::SourceMap& sources);
 
 }  // namespace vicinal::diagnostics

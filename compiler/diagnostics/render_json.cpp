@@ -10,8 +10,12 @@ using nlohmann::ordered_json;
 ordered_json place(source::Range range, const source::SourceMap& sources) {
   const source::Position begin = sources.position(range.file, range.begin);
   const source::Position end = sources.position(range.file, range.end);
-  return {{"file", sources.name(range.file)}, {"begin", range.begin},      {"end", range.end},
-          {"line", begin.line},               {"column", begin.column},    {"end_line", end.line},
+  return {{"file", sources.name(range.file)},
+          {"begin", range.begin},
+          {"end", range.end},
+          {"line", begin.line},
+          {"column", begin.column},
+          {"end_line", end.line},
           {"end_column", end.column}};
 }
 
@@ -38,8 +42,10 @@ std::string render_json(std::span<const Diagnostic> diagnostics, const source::S
                          {"notes", d.notes},
                          {"help", d.help}};
     if (!d.note_at_range.empty()) item["note_at_range"] = d.note_at_range;
-    for (const Label& l : d.labels) item["labels"].push_back({{"range", place(l.range, sources)}, {"text", l.text}});
-    for (const FixIt& f : d.fixes) item["fixes"].push_back({{"range", place(f.range, sources)}, {"text", f.text}});
+    for (const Label& l : d.labels)
+      item["labels"].push_back({{"range", place(l.range, sources)}, {"text", l.text}});
+    for (const FixIt& f : d.fixes)
+      item["fixes"].push_back({{"range", place(f.range, sources)}, {"text", f.text}});
     list.push_back(std::move(item));
   }
   // Bytes of a spec need not be UTF-8; what is not is replaced, since JSON must be.

@@ -13,19 +13,22 @@ struct Palette {
 constexpr Palette kColor{"\033[1;31m", "\033[1;33m", "\033[1;36m", "\033[1;34m", "\033[1m", "\033[0m"};
 constexpr Palette kPlain{"", "", "", "", "", ""};
 
-// What is shown of a line: tabs as one space, control bytes as dots, so that carets stand under their columns.
+// What is shown of a line: tabs as one space, control bytes as dots, so that carets stand under their
+// columns.
 std::string printable(std::string_view line) {
   std::string out(line);
   for (char& c : out)
-    if (c == '\t') c = ' ';
-    else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '.';
+    if (c == '\t')
+      c = ' ';
+    else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f)
+      c = '.';
   return out;
 }
 
 // Columns of carets count code points, not bytes.
 std::size_t width(std::string_view text) {
-  return static_cast<std::size_t>(
-      std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
+  return static_cast<std::size_t>(std::count_if(
+      text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
 }
 
 class TextRenderer {
@@ -36,18 +39,20 @@ class TextRenderer {
   std::string render(const Diagnostic& d) {
     out_.clear();
     const auto [word, paint] = heading(d.level());
-    print("{}{}{}: {}{}{}  [{}]\n", paint, word, palette_.reset, palette_.bold, d.message, palette_.reset, d.name());
+    print("{}{}{}: {}{}{}  [{}]\n", paint, word, palette_.reset, palette_.bold, d.message, palette_.reset,
+          d.name());
     gutter_ = digits(d.range);
     for (const Label& l : d.labels) gutter_ = std::max(gutter_, digits(l.range));
     const source::Position at = sources_.position(d.range.file, d.range.begin);
-    print("{}--> {}:{}:{}\n", std::string(gutter_, ' '), printable(sources_.name(d.range.file)), at.line, at.column);
+    print("{}--> {}:{}:{}\n", std::string(gutter_, ' '), printable(sources_.name(d.range.file)), at.line,
+          at.column);
     frame(d.range, '^', paint, d.note_at_range);
     std::uint32_t file = d.range.file;
     for (const Label& l : d.labels) {
       if (l.range.file != file) {
         const source::Position there = sources_.position(l.range.file, l.range.begin);
-        print("{}::: {}:{}:{}\n", std::string(gutter_, ' '), printable(sources_.name(l.range.file)), there.line,
-              there.column);
+        print("{}::: {}:{}:{}\n", std::string(gutter_, ' '), printable(sources_.name(l.range.file)),
+              there.line, there.column);
         file = l.range.file;
       }
       frame(l.range, '-', palette_.accent, l.text);
@@ -69,7 +74,9 @@ class TextRenderer {
     return {"remark", palette_.remark};
   }
 
-  std::size_t digits(source::Range r) const { return fmt::formatted_size("{}", sources_.position(r.file, r.begin).line); }
+  std::size_t digits(source::Range r) const {
+    return fmt::formatted_size("{}", sources_.position(r.file, r.begin).line);
+  }
 
   // One source line and the mark under its range; a range of several lines is marked to its first line's end.
   void frame(source::Range range, char mark, const char* paint, const std::string& text) {
@@ -80,8 +87,8 @@ class TextRenderer {
     const std::size_t marks = std::max<std::size_t>(1, width(line.substr(first, length)));
     print("{}{:>{}} |{} {}\n", palette_.accent, begin.line, gutter_, palette_.reset, printable(line));
     print("{}{} |{} {}{}{}{}{}{}\n", palette_.accent, std::string(gutter_, ' '), palette_.reset,
-          std::string(width(line.substr(0, first)), ' '), paint, std::string(marks, mark), text.empty() ? "" : " ",
-          text, palette_.reset);
+          std::string(width(line.substr(0, first)), ' '), paint, std::string(marks, mark),
+          text.empty() ? "" : " ", text, palette_.reset);
   }
 
   const source::SourceMap& sources_;
@@ -92,7 +99,8 @@ class TextRenderer {
 
 }  // namespace
 
-std::string render_text(std::span<const Diagnostic> diagnostics, const source::SourceMap& sources, bool color) {
+std::string render_text(std::span<const Diagnostic> diagnostics, const source::SourceMap& sources,
+                        bool color) {
   TextRenderer renderer(sources, color);
   std::string out;
   for (const Diagnostic& d : diagnostics) out += renderer.render(d) + "\n";

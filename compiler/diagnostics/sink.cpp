@@ -19,6 +19,11 @@ std::vector<Diagnostic> Sink::sorted() const {
   std::stable_sort(result.begin(), result.end(), [](const Diagnostic& a, const Diagnostic& b) {
     return std::tie(a.range.file, a.range.begin) < std::tie(b.range.file, b.range.begin);
   });
+  // A function that several blocks call is checked for each of them; what is said of it is said once.
+  const auto again = std::unique(result.begin(), result.end(), [](const Diagnostic& a, const Diagnostic& b) {
+    return a.kind == b.kind && a.range == b.range && a.message == b.message;
+  });
+  result.erase(again, result.end());
   return result;
 }
 

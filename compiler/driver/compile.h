@@ -8,16 +8,17 @@
 namespace vicinal::driver {
 
 struct Variant {
-  check::CheckedSpec checked;    // before any pass: what the interpreter runs
-  ir::Module optimized;          // after the pipeline
+  check::CheckedSpec checked;  // before any pass: what the interpreter runs
+  ir::Module optimized;        // after the pipeline
   emit::Specialized specialized;
   std::vector<analysis::LaunchCheck> launch_checks;
 };
 
-// Everything from names and types to specialised modules. Nothing when there were errors, all of which are in the
-// sink; remarks are there too.
-std::optional<Variant> compile_variant(const syntax::Program& program, const ast::Attention& block, const check::Bindings& bindings,
-                                       diagnostics::Sink& sink, const passes::Observer& observe = nullptr);
+// Everything from names and types to specialised modules. Nothing when there were errors, all of which are in
+// the sink; remarks are there too.
+std::optional<Variant> compile_variant(const syntax::Program& program, const ast::Attention& block,
+                                       const check::Bindings& bindings, diagnostics::Sink& sink,
+                                       const passes::Observer& observe = nullptr);
 
 // The block of that name; with no name, the only one. The error (usage) lists what there is.
 Result<const ast::Attention*> find_block(const syntax::Program& program, const std::string& name);

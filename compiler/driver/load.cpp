@@ -20,7 +20,9 @@ Result<std::string> read_spec(const fs::path& path) {
   std::error_code ignored;
   if (fs::is_directory(path, ignored)) return unexpected(ErrorKind::usage, "it is a folder");
   std::ifstream in(path, std::ios::binary);
-  if (!in) return unexpected(ErrorKind::usage, fs::exists(path, ignored) ? "it cannot be read" : "there is no such file");
+  if (!in)
+    return unexpected(ErrorKind::usage,
+                      fs::exists(path, ignored) ? "it cannot be read" : "there is no such file");
   std::string text(syntax::kMaxSourceBytes + 1, '\0');
   in.read(text.data(), static_cast<std::streamsize>(text.size()));
   text.resize(static_cast<std::size_t>(in.gcount()));
@@ -36,7 +38,9 @@ syntax::ImportResolver file_resolver(const fs::path& root, std::vector<fs::path>
   for (fs::path& p : roots) p = fs::weakly_canonical(p.empty() ? fs::path(".") : p, ignored);
   return [roots](const std::string& importer, const std::string& path) -> Result<syntax::ImportedText> {
     const fs::path written(path);
-    if (path.empty() || written.is_absolute()) return unexpected(ErrorKind::usage, "the path is not relative", "write it relative to the importing file");
+    if (path.empty() || written.is_absolute())
+      return unexpected(ErrorKind::usage, "the path is not relative",
+                        "write it relative to the importing file");
     std::vector<fs::path> candidates = {fs::path(importer).parent_path() / written};
     for (std::size_t i = 1; i < roots.size(); ++i) candidates.push_back(roots[i] / written);
     std::string why = "there is no such file";
@@ -46,28 +50,38 @@ syntax::ImportResolver file_resolver(const fs::path& root, std::vector<fs::path>
       if (error) continue;
       bool allowed = false;
       for (const fs::path& folder : roots) allowed = allowed || inside(file, folder);
-      if (!allowed) return unexpected(ErrorKind::usage, "it lies outside the folder of the top spec", "move it there, or name its folder with --import-path");
+      if (!allowed)
+        return unexpected(ErrorKind::usage, "it lies outside the folder of the top spec",
+                          "move it there, or name its folder with --import-path");
       Result<std::string> text = read_spec(file);
-      if (text) return syntax::ImportedText{file.string(), candidate.lexically_normal().string(), *std::move(text)};
+      if (text)
+        return syntax::ImportedText{file.string(), fs::proximate(file, error).string(), *std::move(text)};
       why = text.error().message;
     }
     return unexpected(ErrorKind::usage, why);
   };
 }
 
-Result<syntax::Program> load_file(const std::string& path, const std::vector<fs::path>& import_paths, diagnostics::Sink& sink) {
+Result<syntax::Program> load_file(const std::string& path, const std::vector<fs::path>& import_paths,
+                                  diagnostics::Sink& sink) {
   if (path == "-") {
     std::string text;
     char buffer[4096];
-    while (std::cin.read(buffer, sizeof buffer), std::cin.gcount() > 0 && text.size() <= syntax::kMaxSourceBytes)
+    while (std::cin.read(buffer, sizeof buffer),
+           std::cin.gcount() > 0 && text.size() <= syntax::kMaxSourceBytes)
       text.append(buffer, static_cast<std::size_t>(std::cin.gcount()));
-    return syntax::load_program("-", "<stdin>", std::move(text), import_paths.empty() ? nullptr : file_resolver(import_paths[0], import_paths), sink);
+    return syntax::load_program("-", "<stdin>", std::move(text),
+                                import_paths.empty() ? nullptr : file_resolver(import_paths[0], import_paths),
+                                sink);
   }
   Result<std::string> text = read_spec(path);
-  if (!text) return unexpected(ErrorKind::usage, fmt::format("cannot read the spec `{}`: {}", path, text.error().message));
+  if (!text)
+    return unexpected(ErrorKind::usage,
+                      fmt::format("cannot read the spec `{}`: {}", path, text.error().message));
   std::error_code ignored;
   const fs::path file = fs::weakly_canonical(path, ignored);
-  return syntax::load_program(file.string(), path, *std::move(text), file_resolver(file.parent_path(), import_paths), sink);
+  return syntax::load_program(file.string(), path, *std::move(text),
+                              file_resolver(file.parent_path(), import_paths), sink);
 }
 
 }  // namespace vicinal::driver

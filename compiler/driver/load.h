@@ -7,12 +7,15 @@
 
 namespace vicinal::driver {
 
-// Imports are relative to the importing file, never absolute, and after symbolic links lead into `root` or one of
-// `import_paths`.
-syntax::ImportResolver file_resolver(const std::filesystem::path& root, std::vector<std::filesystem::path> import_paths);
+// Imports are relative to the importing file, never absolute, and after symbolic links lead into `root` or
+// one of `import_paths`.
+syntax::ImportResolver file_resolver(const std::filesystem::path& root,
+                                     std::vector<std::filesystem::path> import_paths);
 
 // Errors (usage) when the file cannot be read; what is wrong inside it goes to the sink. `path` "-" reads
 // standard input, from where nothing can be imported but through import_paths.
-Result<syntax::Program> load_file(const std::string& path, const std::vector<std::filesystem::path>& import_paths, diagnostics::Sink& sink);
+Result<syntax::Program> load_file(const std::string& path,
+                                  const std::vector<std::filesystem::path>& import_paths,
+                                  diagnostics::Sink& sink);
 
 }  // namespace vicinal::driver

@@ -43,7 +43,8 @@ Specialized specialize(const ir::Module& after_pipeline) {
 
 Uses uses(const Specialized& variant) {
   const ir::Module& d = variant.declarations();
-  Uses used{std::vector<bool>(d.params.size()), std::vector<bool>(d.extents.size()), std::vector<bool>(d.inputs.size())};
+  Uses used{std::vector<bool>(d.params.size()), std::vector<bool>(d.extents.size()),
+            std::vector<bool>(d.inputs.size())};
   mark(variant.grid.module, used);
   if (variant.context) mark(variant.context->module, used);
   return used;

@@ -8,7 +8,8 @@
 
 namespace vicinal::ir {
 
-// The value of a node that reads nothing but constants and what `lookup` knows; nothing for any other. Exact mode.
+// The value of a node that reads nothing but constants and what `lookup` knows; nothing for any other. Exact
+// mode.
 using SymbolLookup = std::function<std::optional<Value>(const Symbol&)>;
 std::optional<Value> evaluate(const Module& module, NodeId node, const SymbolLookup& lookup);
 

@@ -37,8 +37,12 @@ constexpr SymbolInfo kSymbols[] = {
 
 }  // namespace
 
-const SymbolInfo& info(SymbolKind kind) { return kSymbols[static_cast<std::size_t>(kind)]; }
-std::span<const SymbolInfo> all_symbols() { return kSymbols; }
+const SymbolInfo& info(SymbolKind kind) {
+  return kSymbols[static_cast<std::size_t>(kind)];
+}
+std::span<const SymbolInfo> all_symbols() {
+  return kSymbols;
+}
 
 std::string_view name_of(Normalize normalize) {
   constexpr std::string_view names[] = {"softmax", "sigmoid", "none"};
@@ -55,7 +59,9 @@ Operands::Operands(std::span<const NodeId> ids) : size_(static_cast<std::uint8_t
   std::copy(ids.begin(), ids.end(), ids_);
 }
 
-bool operator==(const Operands& a, const Operands& b) { return std::equal(a.begin(), a.end(), b.begin(), b.end()); }
+bool operator==(const Operands& a, const Operands& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end());
+}
 
 std::size_t Module::Hash::operator()(const Node& node) const {
   std::size_t h = node.what.index() * 31 + static_cast<std::size_t>(node.type);
@@ -70,7 +76,8 @@ std::size_t Module::Hash::operator()(const Node& node) const {
 }
 
 NodeId Module::add(const Node& node) {
-  for (NodeId id : node.operands) VICINAL_ASSERT(id.value < nodes_.size(), "operands stand before their users");
+  for (NodeId id : node.operands)
+    VICINAL_ASSERT(id.value < nodes_.size(), "operands stand before their users");
   const auto [it, is_new] = known_.try_emplace(node, NodeId{static_cast<std::uint32_t>(nodes_.size())});
   if (is_new) nodes_.push_back(node);
   return it->second;
@@ -80,9 +87,13 @@ NodeId Module::constant(std::int32_t value) {
   return add({Constant{Type::integer, static_cast<std::uint32_t>(value)}, Type::integer, {}});
 }
 NodeId Module::constant(float value) {
-  return add({Constant{Type::real, std::bit_cast<std::uint32_t>(value)}, Type::real, {}});
+  // One NaN for all: the language does not tell them apart, and they print alike.
+  const std::uint32_t bits = value != value ? 0x7fc00000u : std::bit_cast<std::uint32_t>(value);
+  return add({Constant{Type::real, bits}, Type::real, {}});
 }
-NodeId Module::constant(bool value) { return add({Constant{Type::boolean, value}, Type::boolean, {}}); }
+NodeId Module::constant(bool value) {
+  return add({Constant{Type::boolean, value}, Type::boolean, {}});
+}
 
 NodeId Module::constant(Type type, Value value) {
   switch (type) {

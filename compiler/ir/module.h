@@ -1,5 +1,5 @@
-// The IR of one attention variant: a flat, hash-consed list of typed nodes, operands always before their users,
-// and what the nodes are for. The words below are the semantics that every backend keeps.
+// The IR of one attention variant: a flat, hash-consed list of typed nodes, operands always before their
+// users, and what the nodes are for. The words below are the semantics that every backend keeps.
 #pragma once
 
 #include <optional>
@@ -20,7 +20,7 @@ using NodeId = support::Id<struct NodeTag>;
 enum Varies : std::uint8_t {
   kLaunch = 0,
   kBatch = 1,
-  kHead = 2,   // of queries or of keys
+  kHead = 2,  // of queries or of keys
   kQuery = 4,
   kKey = 8,
   kScore = 16,  // reads the dot product
@@ -29,9 +29,29 @@ enum Varies : std::uint8_t {
 
 // Names that the language gives; module.cpp has their table.
 enum class SymbolKind : std::uint8_t {
-  b, h, kv_h, q, q_index, k, k_context, score, out, lse,               // of a row, a key or a pair
-  batch, heads, kv_heads, tokens, keys, context, head_dim,             // extents
-  q_axis, k_axis, axis_length, named_extent, param, argument,          // with an index
+  b,
+  h,
+  kv_h,
+  q,
+  q_index,
+  k,
+  k_context,
+  score,
+  out,
+  lse,  // of a row, a key or a pair
+  batch,
+  heads,
+  kv_heads,
+  tokens,
+  keys,
+  context,
+  head_dim,  // extents
+  q_axis,
+  k_axis,
+  axis_length,
+  named_extent,
+  param,
+  argument,  // with an index
 };
 
 struct SymbolInfo {
@@ -62,8 +82,8 @@ struct Load {
   std::uint32_t input;
   friend bool operator==(const Load&, const Load&) = default;
 };
-// Sum over the last dimensions of two inputs, fp32 products added in index order. Operands: the other indices of
-// the first, then of the second.
+// Sum over the last dimensions of two inputs, fp32 products added in index order. Operands: the other indices
+// of the first, then of the second.
 struct Dot {
   std::uint32_t first, second;
   std::uint32_t first_indices;  // how many operands belong to `first`
@@ -159,9 +179,11 @@ class Module {
   // Every use of a node from outside the list: roots, axes, dims. F takes a NodeId&.
   template <class F>
   void for_each_use(F f) {
-    for (NodeId& r : roots) if (r.valid()) f(r);
+    for (NodeId& r : roots)
+      if (r.valid()) f(r);
     for (Axis& a : axes)
-      for (NodeId* id : {&a.window, &a.dilation, &a.stride}) if (id->valid()) f(*id);
+      for (NodeId* id : {&a.window, &a.dilation, &a.stride})
+        if (id->valid()) f(*id);
     for (Input& i : inputs)
       for (NodeId& d : i.dims) f(d);
   }

@@ -10,7 +10,9 @@
 namespace vicinal::ir {
 namespace {
 
-constexpr std::int32_t wrap(std::int64_t x) { return static_cast<std::int32_t>(static_cast<std::uint32_t>(x)); }
+constexpr std::int32_t wrap(std::int64_t x) {
+  return static_cast<std::int32_t>(static_cast<std::uint32_t>(x));
+}
 
 constexpr std::int32_t floor_divide(std::int32_t x, std::int32_t y) {
   if (y == 0) return 0;
@@ -53,16 +55,22 @@ std::int32_t truncate(F x) {
 
 template <class F, Type type>
 auto unwrap(const Value& v) {
-  if constexpr (type == Type::integer) return v.i;
-  else if constexpr (type == Type::real) return static_cast<F>(v.f);
-  else return v.b;
+  if constexpr (type == Type::integer)
+    return v.i;
+  else if constexpr (type == Type::real)
+    return static_cast<F>(v.f);
+  else
+    return v.b;
 }
 
 template <Type type, bool round, class R>
 Value rewrap(R r) {
-  if constexpr (type == Type::integer) return int_value(r);
-  else if constexpr (type == Type::boolean) return bool_value(r);
-  else return real_value(round ? static_cast<double>(static_cast<float>(r)) : static_cast<double>(r));
+  if constexpr (type == Type::integer)
+    return int_value(r);
+  else if constexpr (type == Type::boolean)
+    return bool_value(r);
+  else
+    return real_value(round ? static_cast<double>(static_cast<float>(r)) : static_cast<double>(r));
 }
 
 struct Signature {
@@ -71,7 +79,9 @@ struct Signature {
   Type result = Type::integer;
 };
 
-constexpr Type type_of_letter(char c) { return c == 'i' ? Type::integer : c == 'f' ? Type::real : Type::boolean; }
+constexpr Type type_of_letter(char c) {
+  return c == 'i' ? Type::integer : c == 'f' ? Type::real : Type::boolean;
+}
 
 constexpr Signature parse_signature(std::string_view text) {
   Signature s;
@@ -87,27 +97,40 @@ Value evaluate(const Value* v) {
   constexpr Signature s = Row::signature();
   return [&]<std::size_t... I>(std::index_sequence<I...>) {
     return rewrap<s.result, round>(Row::apply(unwrap<F, s.operands[I]>(v[I])...));
-  }(std::make_index_sequence<static_cast<std::size_t>(s.arity)>());
+  }
+  (std::make_index_sequence<static_cast<std::size_t>(s.arity)>());
 }
 
 enum Traits { kPlain = 0, kC = 1, kT = 2 };
 
 template <class Row>
-constexpr OpInfo make_info(Op op, std::string_view name, int traits, std::string_view cuda, std::string_view exact_cuda) {
+constexpr OpInfo make_info(Op op, std::string_view name, int traits, std::string_view cuda,
+                           std::string_view exact_cuda) {
   constexpr Signature s = Row::signature();
-  OpInfo info{op, name, s.arity, {}, s.result, (traits & kC) != 0, (traits & kT) != 0, cuda,
-              exact_cuda.empty() ? cuda : exact_cuda, nullptr, nullptr};
+  OpInfo info{op,
+              name,
+              s.arity,
+              {},
+              s.result,
+              (traits & kC) != 0,
+              (traits & kT) != 0,
+              cuda,
+              exact_cuda.empty() ? cuda : exact_cuda,
+              nullptr,
+              nullptr};
   for (int i = 0; i < s.arity; ++i) info.operands[i] = s.operands[i];
   info.exact = (traits & kT) != 0 ? evaluate<Row, double, true> : evaluate<Row, float, true>;
   info.wide = evaluate<Row, double, false>;
   return info;
 }
 
-#define VICINAL_OP(id, name, text, traits, cuda, exact_cuda, ...)       \
-  struct Row_##id {                                                     \
+#define VICINAL_OP(id, name, text, traits, cuda, exact_cuda, ...)            \
+  struct Row_##id {                                                          \
     static constexpr Signature signature() { return parse_signature(text); } \
-    template <class... A>                                               \
-    static auto apply(A... a) { return (__VA_ARGS__)(a...); }           \
+    template <class... A>                                                    \
+    static auto apply(A... a) {                                              \
+      return (__VA_ARGS__)(a...);                                            \
+    }                                                                        \
   };
 #include "compiler/ir/ops.def"
 
@@ -121,8 +144,12 @@ constexpr OpInfo kOps[] = {
 
 }  // namespace
 
-const OpInfo& info(Op op) { return kOps[static_cast<std::size_t>(op)]; }
-std::span<const OpInfo> all_ops() { return kOps; }
+const OpInfo& info(Op op) {
+  return kOps[static_cast<std::size_t>(op)];
+}
+std::span<const OpInfo> all_ops() {
+  return kOps;
+}
 
 const OpInfo* find_op(std::string_view name) {
   static const auto by_name = [] {

@@ -61,7 +61,8 @@ class Parser {
   static Int integer(std::string_view text) {
     Int value{};
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (error != std::errc() || end != text.data() + text.size()) throw Malformed{fmt::format("`{}` is no integer", text)};
+    if (error != std::errc() || end != text.data() + text.size())
+      throw Malformed{fmt::format("`{}` is no integer", text)};
     return value;
   }
 
@@ -104,17 +105,28 @@ class Parser {
   void line() {
     const std::string_view first = word();
     if (first[0] == '%') return node(first);
-    if (first == "module") module_.name = word();
-    else if (first == "context") module_.context = true;
-    else if (first == "normalize") normalize(word());
-    else if (first == "query_l2norm") module_.query_l2norm = true;
-    else if (first == "key_l2norm") module_.key_l2norm = true;
-    else if (first == "align_end") module_.align_end = true;
-    else if (first == "axis") axis();
-    else if (first == "param") param();
-    else if (first == "extent") module_.extents.emplace_back(word());
-    else if (first == "input") input();
-    else root(first);
+    if (first == "module")
+      module_.name = word();
+    else if (first == "context")
+      module_.context = true;
+    else if (first == "normalize")
+      normalize(word());
+    else if (first == "query_l2norm")
+      module_.query_l2norm = true;
+    else if (first == "key_l2norm")
+      module_.key_l2norm = true;
+    else if (first == "align_end")
+      module_.align_end = true;
+    else if (first == "axis")
+      axis();
+    else if (first == "param")
+      param();
+    else if (first == "extent")
+      module_.extents.emplace_back(word());
+    else if (first == "input")
+      input();
+    else
+      root(first);
   }
 
   void normalize(std::string_view name) {
@@ -159,7 +171,8 @@ class Parser {
   }
 
   void node(std::string_view label) {
-    if (integer<std::uint32_t>(label.substr(1)) != module_.size()) throw Malformed{"nodes are numbered in order"};
+    if (integer<std::uint32_t>(label.substr(1)) != module_.size())
+      throw Malformed{"nodes are numbered in order"};
     if (word() != "=") throw Malformed{"expected `=`"};
     const std::string_view head = word();
     Node n{Constant{}, Type::integer, {}};
@@ -203,7 +216,8 @@ class Parser {
 
   void check_apply(const Node& n) const {
     const OpInfo& op = info(std::get<Apply>(n.what).op);
-    if (static_cast<int>(n.operands.size()) != op.arity) throw Malformed{fmt::format("{} takes {} operands", op.name, op.arity)};
+    if (static_cast<int>(n.operands.size()) != op.arity)
+      throw Malformed{fmt::format("{} takes {} operands", op.name, op.arity)};
     for (int i = 0; i < op.arity; ++i)
       if (module_[n.operands[static_cast<std::size_t>(i)]].type != op.operands[i])
         throw Malformed{fmt::format("operand {} of {} must be {}", i + 1, op.name, name_of(op.operands[i]))};
@@ -211,10 +225,14 @@ class Parser {
 
   void symbol(std::string_view head, Node& n) {
     Symbol s{SymbolKind::b, 0};
-    if (head == "len") s = {SymbolKind::axis_length, find(module_.axes, word())};
-    else if (head == "extent") s = {SymbolKind::named_extent, find(module_.extents, word())};
-    else if (head == "param") s = {SymbolKind::param, find(module_.params, word())};
-    else s = plain_symbol(head);
+    if (head == "len")
+      s = {SymbolKind::axis_length, find(module_.axes, word())};
+    else if (head == "extent")
+      s = {SymbolKind::named_extent, find(module_.extents, word())};
+    else if (head == "param")
+      s = {SymbolKind::param, find(module_.params, word())};
+    else
+      s = plain_symbol(head);
     n.what = s;
     n.type = s.kind == SymbolKind::param ? module_.params[s.index].type : info(s.kind).type;
   }
@@ -241,6 +259,8 @@ class Parser {
 
 }  // namespace
 
-Result<Module> parse(std::string_view text) { return Parser().run(text); }
+Result<Module> parse(std::string_view text) {
+  return Parser().run(text);
+}
 
 }  // namespace vicinal::ir

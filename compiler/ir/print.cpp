@@ -16,7 +16,9 @@ std::string literal(Type type, Value value) {
   return {};
 }
 
-std::string reference(NodeId id) { return fmt::format("%{}", id.value); }
+std::string reference(NodeId id) {
+  return fmt::format("%{}", id.value);
+}
 
 }  // namespace
 
@@ -50,8 +52,8 @@ std::string print(const Module& module) {
     line(text + (a.causal ? " causal" : ""));
   }
   for (const Param& p : module.params)
-    line(fmt::format("param {} {} {}{}{}", p.name, name_of(p.type), literal(p.type, p.value), p.learnable ? " learnable" : "",
-                     p.dynamic ? " dynamic" : ""));
+    line(fmt::format("param {} {} {}{}{}", p.name, name_of(p.type), literal(p.type, p.value),
+                     p.learnable ? " learnable" : "", p.dynamic ? " dynamic" : ""));
   for (const std::string& e : module.extents) line("extent " + e);
   for (const Input& i : module.inputs) {
     std::string text = fmt::format("input {} {}", i.name, name_of(i.type));
@@ -61,17 +63,23 @@ std::string print(const Module& module) {
   for (std::uint32_t n = 0; n < module.size(); ++n) {
     const Node& node = module.nodes()[n];
     std::string text = support::match(
-        node.what, [&](const Constant& c) { return fmt::format("{} {}", name_of(c.type), literal(c.type, value_of(c))); },
-        [&](const Symbol& s) { return spell(module, s); }, [](const Apply& a) { return std::string(info(a.op).name); },
+        node.what,
+        [&](const Constant& c) {
+          return fmt::format("{} {}", name_of(c.type), literal(c.type, value_of(c)));
+        },
+        [&](const Symbol& s) { return spell(module, s); },
+        [](const Apply& a) { return std::string(info(a.op).name); },
         [&](const Load& l) { return "load " + module.inputs[l.input].name; },
         [&](const Dot& d) {
-          return fmt::format("dot {} {} {}", module.inputs[d.first].name, module.inputs[d.second].name, d.first_indices);
+          return fmt::format("dot {} {} {}", module.inputs[d.first].name, module.inputs[d.second].name,
+                             d.first_indices);
         });
     for (NodeId id : node.operands) text += " " + reference(id);
     line(reference(NodeId{n}) + " = " + text);
   }
   for (int r = 0; r < kRootCount; ++r)
-    if (module.roots[r].valid()) line(fmt::format("{} {}", name_of(static_cast<Root>(r)), reference(module.roots[r])));
+    if (module.roots[r].valid())
+      line(fmt::format("{} {}", name_of(static_cast<Root>(r)), reference(module.roots[r])));
   return out;
 }
 

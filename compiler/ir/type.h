@@ -13,15 +13,22 @@ constexpr std::string_view name_of(Type t) {
 }
 
 // A value during evaluation; the node's type says which member holds it. `f` is a double in both modes of
-// evaluation: the exact mode (masks) rounds it to fp32 after every operation, the wide mode (scores) does not.
+// evaluation: the exact mode (masks) rounds it to fp32 after every operation, the wide mode (scores) does
+// not.
 union Value {
   std::int32_t i;
   double f;
   bool b;
 };
 
-constexpr Value int_value(std::int32_t i) { return Value{.i = i}; }
-constexpr Value real_value(double f) { return Value{.f = f}; }
-constexpr Value bool_value(bool b) { return Value{.b = b}; }
+constexpr Value int_value(std::int32_t i) {
+  return Value{.i = i};
+}
+constexpr Value real_value(double f) {
+  return Value{.f = f};
+}
+constexpr Value bool_value(bool b) {
+  return Value{.b = b};
+}
 
 }  // namespace vicinal::ir

@@ -35,11 +35,14 @@ class Verifier {
     if (!why_.empty()) return;
     support::match(
         node.what,
-        [&](const Constant& c) { require(node.type == c.type && operands.empty(), n, "a constant of another type"); },
+        [&](const Constant& c) {
+          require(node.type == c.type && operands.empty(), n, "a constant of another type");
+        },
         [&](const Symbol& s) { symbol(n, s); },
         [&](const Apply& a) {
           const OpInfo& op = info(a.op);
-          require(static_cast<int>(operands.size()) == op.arity && node.type == op.result, n, "arity or result");
+          require(static_cast<int>(operands.size()) == op.arity && node.type == op.result, n,
+                  "arity or result");
           for (std::size_t i = 0; i < operands.size() && why_.empty(); ++i)
             require(type(operands[i]) == op.operands[i], n, "an operand's type");
         },
@@ -47,13 +50,16 @@ class Verifier {
           require(l.input < module_.inputs.size(), n, "no such input");
           if (!why_.empty()) return;
           const Input& input = module_.inputs[l.input];
-          require(operands.size() == input.dims.size() && node.type == input.type && ints(operands), n, "the indices of a load");
+          require(operands.size() == input.dims.size() && node.type == input.type && ints(operands), n,
+                  "the indices of a load");
         },
         [&](const Dot& d) {
           require(d.first < module_.inputs.size() && d.second < module_.inputs.size(), n, "no such input");
           if (!why_.empty()) return;
-          const std::size_t first = module_.inputs[d.first].dims.size(), second = module_.inputs[d.second].dims.size();
-          require(first == d.first_indices + 1 && second + first == operands.size() + 2 && ints(operands), n, "the indices of a dot");
+          const std::size_t first = module_.inputs[d.first].dims.size(),
+                            second = module_.inputs[d.second].dims.size();
+          require(first == d.first_indices + 1 && second + first == operands.size() + 2 && ints(operands), n,
+                  "the indices of a dot");
         });
   }
 
@@ -66,7 +72,8 @@ class Verifier {
       case SymbolKind::named_extent: return below(module_.extents.size());
       case SymbolKind::param:
         below(module_.params.size());
-        if (why_.empty()) require(module_.nodes()[n].type == module_.params[s.index].type, n, "a param's type");
+        if (why_.empty())
+          require(module_.nodes()[n].type == module_.params[s.index].type, n, "a param's type");
         return;
       case SymbolKind::argument: return require(false, n, "a placeholder outside its function");
       default: return require(s.index == 0, n, "a symbol's index");
@@ -74,7 +81,8 @@ class Verifier {
   }
 
   void uses() {
-    Module& mutable_uses = const_cast<Module&>(module_);  // for_each_use hands out references; none is written
+    Module& mutable_uses =
+        const_cast<Module&>(module_);  // for_each_use hands out references; none is written
     mutable_uses.for_each_use([&](NodeId& id) {
       if (id.value >= module_.size() && why_.empty()) why_ = "a use of a node that is not there";
     });
@@ -82,7 +90,8 @@ class Verifier {
     for (int r = 0; r < kRootCount; ++r) {
       if (!module_.roots[r].valid()) continue;
       const Type wanted = static_cast<Root>(r) == Root::mask ? Type::boolean : Type::real;
-      if (type(module_.roots[r]) != wanted) why_ = fmt::format("{} is not {}", name_of(static_cast<Root>(r)), name_of(wanted));
+      if (type(module_.roots[r]) != wanted)
+        why_ = fmt::format("{} is not {}", name_of(static_cast<Root>(r)), name_of(wanted));
     }
   }
 
@@ -92,6 +101,8 @@ class Verifier {
 
 }  // namespace
 
-std::optional<std::string> verify(const Module& module) { return Verifier(module).run(); }
+std::optional<std::string> verify(const Module& module) {
+  return Verifier(module).run();
+}
 
 }  // namespace vicinal::ir

@@ -8,12 +8,12 @@ namespace vicinal::passes {
 // Params that are not dynamic become constants.
 ir::Module bake_params(const ir::Module& module);
 
-// Operations on constants become constants, as exact evaluation gives them: a mask must fold to the bit, and a
-// score may.
+// Operations on constants become constants, as exact evaluation gives them: a mask must fold to the bit, and
+// a score may.
 ir::Module fold_constants(const ir::Module& module);
 
-// One form for what can be written in several: constants to the right, a - c as a + (-c), commutative operands in
-// order. Stands before simplify, whose rules then need one side only.
+// One form for what can be written in several: constants to the right, a - c as a + (-c), commutative
+// operands in order. Stands before simplify, whose rules then need one side only.
 ir::Module canonicalize(const ir::Module& module);
 
 // Rules that make less of it, each exact for every input, NaN and -0 included.

@@ -31,7 +31,9 @@ ir::Module verified(ir::Module module, std::string_view pass) {
 
 }  // namespace
 
-std::span<const Pass> pipeline() { return kPipeline; }
+std::span<const Pass> pipeline() {
+  return kPipeline;
+}
 
 ir::Module run_pipeline(const ir::Module& module, const Observer& observe) {
   ir::Module current = verified(module, "check");

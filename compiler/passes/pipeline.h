@@ -26,8 +26,8 @@ struct PassReport {
 using Observer = std::function<void(const PassReport&, const ir::Module&)>;
 ir::Module run_pipeline(const ir::Module& module, const Observer& observe = nullptr);
 
-// The module as context keys (or the grid's keys) see it: k.context is a constant, and what that leaves unused is
-// gone. Stands after the pipeline, since the two results go different ways.
+// The module as context keys (or the grid's keys) see it: k.context is a constant, and what that leaves
+// unused is gone. Stands after the pipeline, since the two results go different ways.
 ir::Module specialize_context(const ir::Module& module, bool context_key);
 
 }  // namespace vicinal::passes

@@ -7,8 +7,8 @@
 
 namespace vicinal::passes {
 
-// `replace(module, node)` gets each reachable node with its operands already replaced and returns what stands for
-// it in the new module: module.add(node) to keep it.
+// `replace(module, node)` gets each reachable node with its operands already replaced and returns what stands
+// for it in the new module: module.add(node) to keep it.
 template <class Replace>
 ir::Module rewrite(const ir::Module& old, Replace replace) {
   ir::Module module = old.without_nodes();

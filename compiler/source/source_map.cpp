@@ -23,7 +23,8 @@ std::string_view SourceMap::line(std::uint32_t file, std::uint32_t line) const {
   const File& f = files_[file];
   if (line == 0 || line > f.line_starts.size()) return {};
   const std::uint32_t begin = f.line_starts[line - 1];
-  std::uint32_t end = line < f.line_starts.size() ? f.line_starts[line] - 1 : static_cast<std::uint32_t>(f.text.size());
+  std::uint32_t end =
+      line < f.line_starts.size() ? f.line_starts[line] - 1 : static_cast<std::uint32_t>(f.text.size());
   if (end > begin && f.text[end - 1] == '\r') --end;
   return std::string_view(f.text).substr(begin, end - begin);
 }

@@ -28,7 +28,7 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
 
 std::string_view nearest(std::string_view name, std::span<const std::string_view> candidates) {
   std::string_view best;
-  std::size_t best_distance = name.size() <= 2 ? 2 : 1 + name.size() / 3 + 1;
+  std::size_t best_distance = 2 + name.size() / 4;
   for (std::string_view candidate : candidates) {
     // A one-letter name is like any other one-letter name; that is no suggestion.
     if (candidate.size() == 1 && name.size() <= 2) continue;

@@ -8,7 +8,8 @@
 
 namespace vicinal::support {
 
-// Insertions, deletions, substitutions and swaps of neighbours that lead from a to b (optimal string alignment).
+// Insertions, deletions, substitutions and swaps of neighbours that lead from a to b (optimal string
+// alignment).
 std::size_t edit_distance(std::string_view a, std::string_view b);
 
 // The candidate nearest to `name` when it is near enough to be what was meant, else an empty view.

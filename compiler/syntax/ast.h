@@ -20,33 +20,59 @@ struct Identifier {
   Range range;
 };
 
-struct Name { std::string text; };
-struct Integer { std::uint64_t value; };
-struct Real { double value; };
-struct Boolean { bool value; };
-struct Field { ExprId base; Identifier field; };            // q.t
-struct Unary { TokenKind op; ExprId operand; };             // - ~ + not
-struct Binary { TokenKind op; ExprId left, right; Range op_range; };
-struct Comparison {                                        // a < b <= c
+struct Name {
+  std::string text;
+};
+struct Integer {
+  std::uint64_t value;
+};
+struct Real {
+  double value;
+};
+struct Boolean {
+  bool value;
+};
+struct Field {
+  ExprId base;
+  Identifier field;
+};  // q.t
+struct Unary {
+  TokenKind op;
+  ExprId operand;
+};  // - ~ + not
+struct Binary {
+  TokenKind op;
+  ExprId left, right;
+  Range op_range;
+};
+struct Comparison {  // a < b <= c
   std::vector<ExprId> operands;
   std::vector<TokenKind> ops;
   std::vector<Range> op_ranges;
 };
-struct Conditional { ExprId condition, then, otherwise; };  // then if condition else otherwise
-struct Call { ExprId callee; std::vector<ExprId> arguments; };
-struct Index { ExprId base; std::vector<ExprId> indices; };
-struct Slice {};                                           // the `:` in x[b, :]
-struct Reduction {                                         // sum(i in a..b: expr), any(i in a..b: condition)
+struct Conditional {
+  ExprId condition, then, otherwise;
+};  // then if condition else otherwise
+struct Call {
+  ExprId callee;
+  std::vector<ExprId> arguments;
+};
+struct Index {
+  ExprId base;
+  std::vector<ExprId> indices;
+};
+struct Slice {};    // the `:` in x[b, :]
+struct Reduction {  // sum(i in a..b: expr), any(i in a..b: condition)
   bool any;
   Identifier variable;
   ExprId begin, end, body;
 };
-struct Invalid {};                                         // already reported
+struct Invalid {};  // already reported
 
 struct Expr {
   Range range;
-  std::variant<Name, Integer, Real, Boolean, Field, Unary, Binary, Comparison, Conditional, Call, Index, Slice,
-               Reduction, Invalid>
+  std::variant<Name, Integer, Real, Boolean, Field, Unary, Binary, Comparison, Conditional, Call, Index,
+               Slice, Reduction, Invalid>
       what;
 };
 
@@ -54,14 +80,21 @@ struct Expr {
 struct TypeExpr {
   Range range;
   std::string base;
-  std::optional<int> rank;          // of a tensor
+  std::optional<int> rank;           // of a tensor
   std::vector<TypeExpr> parameters;  // of a function
   std::vector<TypeExpr> result;      // of a function: one
 };
 
-struct Import { Range range; std::string path; Range path_range; };
+struct Import {
+  Range range;
+  std::string path;
+  Range path_range;
+};
 
-struct Parameter { Identifier name; TypeExpr type; };
+struct Parameter {
+  Identifier name;
+  TypeExpr type;
+};
 struct Function {
   Identifier name;
   std::vector<Parameter> parameters;
@@ -69,10 +102,24 @@ struct Function {
   ExprId body;
 };
 
-struct Property { Identifier name; ExprId value; };         // value is none for a bare `causal`
-struct Axis { Identifier name; std::vector<Property> properties; };
-struct Context { Range range; };
-struct Param { Identifier name; std::string type; Range type_range; ExprId value; bool learnable; };
+struct Property {
+  Identifier name;
+  ExprId value;
+};  // value is none for a bare `causal`
+struct Axis {
+  Identifier name;
+  std::vector<Property> properties;
+};
+struct Context {
+  Range range;
+};
+struct Param {
+  Identifier name;
+  std::string type;
+  Range type_range;
+  ExprId value;
+  bool learnable;
+};
 struct Input {
   Identifier name;
   std::string type;
@@ -80,15 +127,25 @@ struct Input {
   std::vector<ExprId> dims;
   bool learnable;
 };
-struct Let { Identifier name; ExprId value; };
-struct Assign { Identifier target; ExprId value; };
+struct Let {
+  Identifier name;
+  ExprId value;
+};
+struct Assign {
+  Identifier target;
+  ExprId value;
+};
 
 struct Statement {
   Range range;
   std::variant<Axis, Context, Param, Input, Let, Assign> what;
 };
 
-struct Attention { Identifier name; std::vector<Statement> statements; Range range; };
+struct Attention {
+  Identifier name;
+  std::vector<Statement> statements;
+  Range range;
+};
 
 struct File {
   std::vector<Expr> exprs;

@@ -53,10 +53,12 @@ class Dumper {
         },
         [](const Context&) { return std::string("context"); },
         [&](const Param& p) {
-          return fmt::format("param {} {} {}{}", p.name.text, p.type, expr(p.value), p.learnable ? " learnable" : "");
+          return fmt::format("param {} {} {}{}", p.name.text, p.type, expr(p.value),
+                             p.learnable ? " learnable" : "");
         },
         [&](const Input& i) {
-          return fmt::format("input {} {}{}{}", i.name.text, i.type, list(i.dims), i.learnable ? " learnable" : "");
+          return fmt::format("input {} {}{}{}", i.name.text, i.type, list(i.dims),
+                             i.learnable ? " learnable" : "");
         },
         [&](const Let& l) { return fmt::format("let {} {}", l.name.text, expr(l.value)); },
         [&](const Assign& a) { return fmt::format("{} = {}", a.target.text, expr(a.value)); });
@@ -76,7 +78,9 @@ class Dumper {
         [](const Boolean& b) { return std::string(b.value ? "true" : "false"); },
         [&](const Field& f) { return fmt::format("(. {} {})", expr(f.base), f.field.text); },
         [&](const Unary& u) { return fmt::format("({} {})", syntax::spelling(u.op), expr(u.operand)); },
-        [&](const Binary& b) { return fmt::format("({} {} {})", syntax::spelling(b.op), expr(b.left), expr(b.right)); },
+        [&](const Binary& b) {
+          return fmt::format("({} {} {})", syntax::spelling(b.op), expr(b.left), expr(b.right));
+        },
         [&](const Comparison& c) {
           std::string out = "(" + expr(c.operands[0]);
           for (std::size_t i = 0; i < c.ops.size(); ++i)
@@ -90,8 +94,8 @@ class Dumper {
         [&](const Index& i) { return fmt::format("(index {}{})", expr(i.base), list(i.indices)); },
         [](const Slice&) { return std::string(":"); },
         [&](const Reduction& r) {
-          return fmt::format("({} {} {} {} {})", r.any ? "any" : "sum", r.variable.text, expr(r.begin), expr(r.end),
-                             expr(r.body));
+          return fmt::format("({} {} {} {} {})", r.any ? "any" : "sum", r.variable.text, expr(r.begin),
+                             expr(r.end), expr(r.body));
         },
         [](const Invalid&) { return std::string("<invalid>"); });
   }
@@ -102,6 +106,8 @@ class Dumper {
 
 }  // namespace
 
-std::string dump(const File& file) { return Dumper(file).run(); }
+std::string dump(const File& file) {
+  return Dumper(file).run();
+}
 
 }  // namespace vicinal::ast

@@ -8,15 +8,23 @@ namespace {
 
 using diagnostics::Kind;
 
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
-bool is_name_start(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; }
-bool is_name(char c) { return is_name_start(c) || is_digit(c); }
+bool is_digit(char c) {
+  return c >= '0' && c <= '9';
+}
+bool is_name_start(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
+}
+bool is_name(char c) {
+  return is_name_start(c) || is_digit(c);
+}
 
 // What writers of C, C++ and JavaScript type, and what it is here.
 struct Foreign {
   std::string_view written, meant;
 };
-constexpr Foreign kForeign[] = {{"&&", "and"}, {"||", "or"}, {"===", "=="}, {"!==", "!="}, {"<>", "!="}};
+constexpr Foreign kForeign[] = {{"&&", "and"},          {"||", "or"},          {"===", "=="},
+                                {"!==", "!="},          {"<>", "!="},          {"\xe2\x89\xa4", "<="},
+                                {"\xe2\x89\xa5", ">="}, {"\xe2\x89\xa0", "!="}};
 
 class Lexer {
  public:
@@ -39,7 +47,8 @@ class Lexer {
   void skip_blank() {
     for (; at_ < text_.size(); ++at_) {
       const char c = text_[at_];
-      if (c == '\n') after_newline_ = true;
+      if (c == '\n')
+        after_newline_ = true;
       else if (c == '#') {
         while (at_ + 1 < text_.size() && text_[at_ + 1] != '\n') ++at_;
       } else if (c != ' ' && c != '\t' && c != '\r') {
@@ -70,7 +79,8 @@ class Lexer {
     std::size_t length = 1;
     while (is_name(peek(length))) ++length;
     const std::string_view word = text_.substr(at_, length);
-    for (auto k = TokenKind::kw_attention; k <= TokenKind::kw_false; k = static_cast<TokenKind>(static_cast<int>(k) + 1))
+    for (auto k = TokenKind::kw_attention; k <= TokenKind::kw_false;
+         k = static_cast<TokenKind>(static_cast<int>(k) + 1))
       if (word == spelling(k)) return void(push(k, length));
     push(TokenKind::name, length);
   }
@@ -100,14 +110,15 @@ class Lexer {
       while (is_name(peek(length))) ++length;
       sink_.report(Kind::invalid_number, range(at_, at_ + length), text_.substr(at_, length))
           .with_help(peek(good) == 'f' && length == good + 1 ? "numbers have no suffix: leave out the `f`"
-                                                            : "put a space or an operator after the number");
+                                                             : "put a space or an operator after the number");
     }
     const std::size_t begin = at_;
     Token& token = push(real ? TokenKind::real : TokenKind::integer, length);
     const char* const first = text_.data() + begin;
     if (real) {
       // Out of range leaves zero or infinity, as rounding would.
-      if (std::from_chars(first, first + length, token.real).ec == std::errc::result_out_of_range) token.real = 0;
+      if (std::from_chars(first, first + length, token.real).ec == std::errc::result_out_of_range)
+        token.real = 0;
       return;
     }
     if (std::from_chars(first, first + length, token.integer).ec == std::errc::result_out_of_range ||
@@ -131,7 +142,9 @@ class Lexer {
   }
 
   void too_large(Token& token) {
-    sink_.report(Kind::number_too_large, token.range, text_.substr(token.range.begin, token.range.end - token.range.begin))
+    sink_
+        .report(Kind::number_too_large, token.range,
+                text_.substr(token.range.begin, token.range.end - token.range.begin))
         .with_help("integers are 32-bit, up to 2147483647; write a float with a dot, such as `3e9`");
     token.integer = 0;
   }
@@ -140,7 +153,8 @@ class Lexer {
     std::size_t length = 1;
     while (peek(length) != '"') {
       if (at_ + length >= text_.size() || peek(length) == '\n') {
-        sink_.report(Kind::unterminated_string, range(at_, at_ + length)).with_help("close it with `\"` on the same line");
+        sink_.report(Kind::unterminated_string, range(at_, at_ + length))
+            .with_help("close it with `\"` on the same line");
         return void(push(TokenKind::string, length));
       }
       ++length;
@@ -153,12 +167,15 @@ class Lexer {
       if (text_.substr(at_, f.written.size()) != f.written) continue;
       sink_.report(Kind::foreign_operator, range(at_, at_ + f.written.size()), f.written)
           .fix(range(at_, at_ + f.written.size()), std::string(f.meant));
-      for (auto k = TokenKind::kw_and; k <= TokenKind::shift_right; k = static_cast<TokenKind>(static_cast<int>(k) + 1))
+      for (auto k = TokenKind::kw_and; k <= TokenKind::shift_right;
+           k = static_cast<TokenKind>(static_cast<int>(k) + 1))
         if (spelling(k) == f.meant) push(k, f.written.size());
       return true;
     }
     if (peek() == '!' && peek(1) != '=') {
-      sink_.report(Kind::foreign_operator, range(at_, at_ + 1), "!").fix(range(at_, at_ + 1), "not ");
+      sink_.report(Kind::foreign_operator, range(at_, at_ + 1), "!")
+          .with_help("write `not`")
+          .fix(range(at_, at_ + 1), "not ");
       push(TokenKind::kw_not, 1);
       return true;
     }
@@ -169,7 +186,8 @@ class Lexer {
     for (std::size_t length : {std::size_t{2}, std::size_t{1}}) {
       const std::string_view here = text_.substr(at_, length);
       if (here.size() != length) continue;
-      for (auto k = TokenKind::left_paren; k <= TokenKind::shift_right; k = static_cast<TokenKind>(static_cast<int>(k) + 1))
+      for (auto k = TokenKind::left_paren; k <= TokenKind::shift_right;
+           k = static_cast<TokenKind>(static_cast<int>(k) + 1))
         if (here == spelling(k)) return push(k, length), true;
     }
     return false;
@@ -180,20 +198,26 @@ class Lexer {
     const std::size_t begin = at_;
     const auto bad = [&] {
       const char c = peek();
-      return at_ < text_.size() && !is_name(c) && c != ' ' && c != '\t' && c != '\r' && c != '\n' && c != '#' &&
-             std::string_view("()[]{},:.=+-*/%<>&|^~!\"").find(c) == std::string_view::npos;
+      return at_ < text_.size() && !is_name(c) && c != ' ' && c != '\t' && c != '\r' && c != '\n' &&
+             c != '#' && std::string_view("()[]{},:.=+-*/%<>&|^~!\"").find(c) == std::string_view::npos;
     };
+    const std::size_t quoted =
+        peek() == '\'' ? text_.substr(0, text_.find('\n', at_)).find('\'', at_ + 1) : std::string_view::npos;
+    if (quoted != std::string_view::npos) at_ = quoted;
     do ++at_;
-    while (bad());
+    while (quoted == std::string_view::npos && bad());
     auto& d = sink_.report(Kind::invalid_character, range(begin, at_));
     const std::string_view written = text_.substr(begin, at_ - begin);
-    if (written == ";") d.with_help("a statement ends at the end of its line: leave out the `;`");
-    else if (written == "?") d.with_help("write a choice as `a if condition else b`");
-    else if (written == "'") d.with_help("strings are written with double quotes");
-    else if (written == "\xe2\x89\xa4") d.fix(range(begin, at_), "<=");
-    else if (written == "\xe2\x89\xa5") d.fix(range(begin, at_), ">=");
-    else if (written == "\xe2\x88\x9e") d.fix(range(begin, at_), "inf");
-    else d.with_help("specs are plain ASCII outside comments; leave it out");
+    if (written == ";")
+      d.with_help("a statement ends at the end of its line: leave out the `;`");
+    else if (written == "?")
+      d.with_help("write a choice as `a if condition else b`");
+    else if (written[0] == '\'')
+      d.with_help("strings are written with double quotes");
+    else if (written == "\xe2\x88\x9e")
+      d.fix(range(begin, at_), "inf");
+    else
+      d.with_help("specs are plain ASCII outside comments; leave it out");
   }
 
   static constexpr std::uint64_t kMaxInteger = 2147483648u;  // so that -2147483648 can be written

@@ -17,21 +17,45 @@ using source::Range;
 using T = TokenKind;
 
 // Binding powers of the binary operators, Python's: `&` binds tighter than `==`, `not` looser than `in`.
-enum Power { kNone, kConditional, kOr, kAnd, kNot, kCompare, kBitOr, kBitXor, kBitAnd, kShift, kSum, kProduct, kSign, kPower };
+enum Power {
+  kNone,
+  kConditional,
+  kOr,
+  kAnd,
+  kNot,
+  kCompare,
+  kBitOr,
+  kBitXor,
+  kBitAnd,
+  kShift,
+  kSum,
+  kProduct,
+  kSign,
+  kPower
+};
 
 Power power_of(T kind) {
   switch (kind) {
     case T::kw_if: return kConditional;
     case T::kw_or: return kOr;
     case T::kw_and: return kAnd;
-    case T::equal: case T::not_equal: case T::less: case T::less_equal: case T::greater: case T::greater_equal:
-      return kCompare;
+    case T::equal:
+    case T::not_equal:
+    case T::less:
+    case T::less_equal:
+    case T::greater:
+    case T::greater_equal: return kCompare;
     case T::pipe: return kBitOr;
     case T::caret: return kBitXor;
     case T::ampersand: return kBitAnd;
-    case T::shift_left: case T::shift_right: return kShift;
-    case T::plus: case T::minus: return kSum;
-    case T::star: case T::slash: case T::slash_slash: case T::percent: return kProduct;
+    case T::shift_left:
+    case T::shift_right: return kShift;
+    case T::plus:
+    case T::minus: return kSum;
+    case T::star:
+    case T::slash:
+    case T::slash_slash:
+    case T::percent: return kProduct;
     case T::star_star: return kPower;
     default: return kNone;
   }
@@ -85,6 +109,16 @@ class Parser {
     const bool line_end = at_ > 0 && token().after_newline;
     return sink_.report(Kind::expected, missing_here(), what, line_end ? "the end of the line" : found());
   }
+  // For what begins a line: there the caret belongs, not at the line before.
+  diagnostics::Diagnostic& report_beginning(std::string_view what) {
+    return sink_.report(Kind::expected, is(T::end_of_file) ? missing_here() : token().range, what, found());
+  }
+  // Bytes that are no token, reported already, stand before the next one: what follows is their consequence.
+  bool after_invalid() const {
+    std::string_view between = sources_.text({token().range.file, previous().range.end, token().range.begin});
+    between = between.substr(0, between.find_first_of("#\n"));
+    return between.find_first_not_of(" \t\r") != std::string_view::npos;
+  }
   [[noreturn]] void fail(std::string_view what) {
     report_expected(what);
     throw Abandon{};
@@ -96,7 +130,7 @@ class Parser {
   ast::Identifier expect_name(std::string_view what) {
     if (!is(T::name) || !same_line()) {
       auto& d = report_expected(what);
-      if (token().kind >= T::kw_attention && token().kind <= T::kw_false)
+      if (token().kind >= T::kw_attention && token().kind <= T::kw_false && same_line())
         d.with_help(fmt::format("`{}` is a word of the language; choose another name", text(token())));
       throw Abandon{};
     }
@@ -105,7 +139,8 @@ class Parser {
   }
   void expect_close(T kind, const Token& open) {
     if (accept_here(kind)) return;
-    report_expected(fmt::format("`{}`", spelling(kind))).label(open.range, "to close this");
+    auto& d = report_expected(fmt::format("`{}`", spelling(kind))).label(open.range, "to close this");
+    if (is_here(T::assign)) d.with_help("arguments are given by their place, not by name");
     throw Abandon{};
   }
 
@@ -135,7 +170,7 @@ class Parser {
     if (is(T::kw_import)) return import();
     if (is(T::kw_fn)) return function();
     if (is(T::kw_attention)) return attention();
-    auto& d = report_expected("`attention`, `fn` or `import`");
+    auto& d = report_beginning("`attention`, `fn` or `import`");
     if (is(T::kw_param) || is(T::kw_input) || is(T::kw_axis) || is(T::kw_let))
       d.with_help(fmt::format("`{}` belongs inside `attention NAME {{ ... }}`", text(token())));
     if (is_word("def")) d.with_help("write a function as `fn name(x: int) -> bool = expression`");
@@ -151,9 +186,9 @@ class Parser {
     const Token& keyword = take();
     const Token& path = expect(T::string);
     const std::string quoted = text(path);
-    file_.imports.push_back({source::join(keyword.range, path.range),
-                             quoted.substr(1, quoted.size() - (quoted.size() > 1 && quoted.back() == '"' ? 2 : 1)),
-                             path.range});
+    if (quoted.size() < 2 || quoted.back() != '"') return end_of_item();  // not closed: reported
+    file_.imports.push_back(
+        {source::join(keyword.range, path.range), quoted.substr(1, quoted.size() - 2), path.range});
     end_of_item();
   }
 
@@ -161,13 +196,27 @@ class Parser {
     take();
     ast::Function f;
     f.name = expect_name("the function's name");
+    try {
+      rest_of_function(f);
+    } catch (const Abandon&) {
+      // It stays known by its name, so that its callers say nothing of it.
+      f.body = make(f.name.range, ast::Invalid{});
+      file_.functions.push_back(std::move(f));
+      throw;
+    }
+    file_.functions.push_back(std::move(f));
+    end_of_item();
+  }
+
+  void rest_of_function(ast::Function& f) {
     const Token& open = expect(T::left_paren);
     ++brackets_;
     while (!is(T::right_paren)) {
       ast::Parameter parameter;
       parameter.name = expect_name("a parameter's name");
       if (!accept(T::colon)) {
-        report_expected("`:` and a type").with_help("types are written like `x: int`, `t: float[_, _]`, `f: fn(int, int) -> bool`");
+        report_expected("`:` and a type")
+            .with_help("types are written like `x: int`, `t: float[_, _]`, `f: fn(int, int) -> bool`");
         throw Abandon{};
       }
       parameter.type = type();
@@ -178,14 +227,13 @@ class Parser {
     --brackets_;
     if (accept_here(T::arrow)) f.result = type();
     if (is_here(T::left_brace) || is_here(T::colon)) {
-      report_expected("`=`").with_help("a function is one expression: `fn name(x: int) -> bool = expression`");
+      report_expected("`=`").with_help(
+          "a function is one expression: `fn name(x: int) -> bool = expression`");
       throw Abandon{};
     }
     expect(T::assign);
     // The body may start on the next line, where nothing else could stand.
     f.body = expression();
-    file_.functions.push_back(std::move(f));
-    end_of_item();
   }
 
   ast::TypeExpr type() {
@@ -245,6 +293,10 @@ class Parser {
         statement(a);
       } catch (const Abandon&) {
         if (at_ == begin) take();  // whatever it is, not twice
+        // `x = (a +` runs on into the next line's `mask = ...`, which is a statement all the same.
+        const bool swallowed =
+            is(T::assign) && at_ > begin + 1 && previous().kind == T::name && previous().after_newline;
+        if (swallowed) --at_;
         recover_to_statement();
       }
     }
@@ -272,10 +324,15 @@ class Parser {
         }
         break;
       default: {
-        auto& d = report_expected("a statement");
-        if (is(T::kw_fn)) d.with_help("functions stand outside `attention` blocks");
-        else if (is(T::kw_if)) d.with_help("there is no `if` statement; write `score = a if condition else b`");
-        else d.with_help("statements are `axis`, `context`, `param`, `input`, `let` and assignments such as `mask = ...`");
+        auto& d = report_beginning("a statement");
+        if (is(T::kw_fn))
+          d.with_help("functions stand outside `attention` blocks");
+        else if (is(T::kw_if))
+          d.with_help("there is no `if` statement; write `score = a if condition else b`");
+        else
+          d.with_help(
+              "statements are `axis`, `context`, `param`, `input`, `let` and assignments such as `mask = "
+              "...`");
         take();
         throw Abandon{};
       }
@@ -283,6 +340,7 @@ class Parser {
     s.range = source::join(begin, previous().range);
     a.statements.push_back(std::move(s));
     if (!is(T::end_of_file) && !is(T::right_brace) && !token().after_newline) {
+      if (after_invalid()) throw Abandon{};
       auto& d = report_expected("the end of the line");
       if (is(T::comma)) d.with_help("statements are not separated by commas");
       if (is(T::assign)) d.with_help("`==` compares, `=` assigns");
@@ -363,9 +421,16 @@ class Parser {
     a.target = {text(target), target.range};
     if (!is_here(T::assign)) {
       auto& d = report_expected("`=`");
-      if (a.target.text == "return") d.with_help("assign the result: `score = ...` or `mask = ...`");
-      else if (is_here(T::colon)) d.with_help("declare it with `param` or `input`");
-      else if (is_here(T::equal)) d.fix(token().range, "=");
+      if (a.target.text == "return")
+        d.with_help("assign the result: `score = ...` or `mask = ...`");
+      else if (a.target.text == "for" || a.target.text == "while")
+        d.with_help("there are no loops but `sum(i in a..b: ...)` and `any(i in a..b: ...)`");
+      else if (is_here(T::name))
+        d.with_help("names are introduced with `let`, `param`, `input` and `axis`");
+      else if (is_here(T::colon))
+        d.with_help("declare it with `param` or `input`");
+      else if (is_here(T::equal))
+        d.fix(token().range, "=");
       throw Abandon{};
     }
     take();
@@ -374,10 +439,11 @@ class Parser {
   }
 
   // Expressions.
-  // A chain such as a + b + c + ... nests as deep as it is long, though the parser only loops: the height of every
-  // tree is bounded here, so that no later step runs out of stack.
+  // A chain such as a + b + c + ... nests as deep as it is long, though the parser only loops: the height of
+  // every tree is bounded here, so that no later step runs out of stack.
   template <class What>
-  ExprId make(Range range, What what, std::initializer_list<ExprId> children = {}, std::span<const ExprId> more = {}) {
+  ExprId make(Range range, What what, std::initializer_list<ExprId> children = {},
+              std::span<const ExprId> more = {}) {
     int height = 1;
     for (std::span<const ExprId> list : {std::span<const ExprId>(children), more})
       for (ExprId child : list) height = std::max(height, heights_[child.value] + 1);
@@ -394,8 +460,10 @@ class Parser {
 
   ExprId expression_after(std::string_view op) {
     if (!same_line()) {
+      if (after_invalid()) throw Abandon{};
       sink_.report(Kind::expected, missing_here(), "an expression", "the end of the line")
-          .with_help(fmt::format("put the expression on the line of its `{}`, or wrap it in parentheses", op));
+          .with_help(
+              fmt::format("put the expression on the line of its `{}`, or wrap it in parentheses", op));
       throw Abandon{};
     }
     return expression();
@@ -416,6 +484,7 @@ class Parser {
   // The right operand of an operator: on its line, unless brackets are open.
   ExprId operand(Power minimum) {
     if (!same_line()) {
+      if (after_invalid()) throw Abandon{};
       sink_.report(Kind::expected, missing_here(), "an expression", "the end of the line")
           .with_help("to go on with an expression on the next line, wrap it in parentheses");
       throw Abandon{};
@@ -428,7 +497,9 @@ class Parser {
     if (power == kConditional) {
       const ExprId condition = operand(kOr);
       if (!is_here(T::kw_else)) {
-        report_expected("`else`").label(op.range, "for this `if`").with_help("write a choice as `a if condition else b`");
+        report_expected("`else`")
+            .label(op.range, "for this `if`")
+            .with_help("write a choice as `a if condition else b`");
         throw Abandon{};
       }
       take();
@@ -456,7 +527,9 @@ class Parser {
   ExprId prefix() {
     const Token& t = token();
     switch (t.kind) {
-      case T::minus: case T::plus: case T::tilde: {
+      case T::minus:
+      case T::plus:
+      case T::tilde: {
         const Token op = take();
         const ExprId inner = operand(kSign);
         return make(source::join(op.range, range(inner)), ast::Unary{op.kind, inner}, {inner});
@@ -475,7 +548,8 @@ class Parser {
     switch (t.kind) {
       case T::integer: take(); return make(t.range, ast::Integer{t.integer});
       case T::real: take(); return make(t.range, ast::Real{t.real});
-      case T::kw_true: case T::kw_false: take(); return make(t.range, ast::Boolean{t.kind == T::kw_true});
+      case T::kw_true:
+      case T::kw_false: take(); return make(t.range, ast::Boolean{t.kind == T::kw_true});
       case T::name:
         take();
         if (is_here(T::left_paren) && at_ + 2 < tokens_.size() && tokens_[at_ + 1].kind == T::name &&
@@ -493,6 +567,10 @@ class Parser {
       default: {
         auto& d = report_expected("an expression");
         if (is(T::kw_if)) d.with_help("write a choice as `a if condition else b`");
+        if (is(T::string))
+          d.with_help(text(token()).find("inf") != std::string::npos
+                          ? "infinity is written `inf`, without quotes"
+                          : "a string is only the path of an import");
         throw Abandon{};
       }
     }
@@ -502,7 +580,8 @@ class Parser {
   ExprId reduction(const Token& name) {
     const std::string word = text(name);
     if (word != "sum" && word != "any")
-      sink_.report(Kind::unknown_name, name.range, word).with_help("only `sum(i in a..b: ...)` and `any(i in a..b: ...)` run over a range");
+      sink_.report(Kind::unknown_name, name.range, word)
+          .with_help("only `sum(i in a..b: ...)` and `any(i in a..b: ...)` run over a range");
     const Token& open = take();
     ++brackets_;
     ast::Reduction r;
@@ -527,7 +606,8 @@ class Parser {
       } else if (is(T::left_paren)) {
         const Token& open = take();
         std::vector<ExprId> arguments = list(T::right_paren, open, false);
-        base = make(source::join(range(base), previous().range), ast::Call{base, arguments}, {base}, arguments);
+        base =
+            make(source::join(range(base), previous().range), ast::Call{base, arguments}, {base}, arguments);
       } else if (is(T::left_bracket)) {
         const Token& open = take();
         std::vector<ExprId> indices = list(T::right_bracket, open, true);

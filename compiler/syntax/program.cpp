@@ -25,8 +25,11 @@ class Loader {
   // Parses the text and loads its imports; returns its number.
   std::uint32_t load(std::string id, std::string display_name, std::string text) {
     const bool too_large = program_.sources.total_bytes() + text.size() > kMaxSourceBytes;
-    const std::uint32_t file = program_.sources.add(std::move(display_name), too_large ? "" : std::move(text));
-    if (too_large) sink_.report(Kind::source_too_large, {file, 0, 0}, kMaxSourceBytes).with_help("split off what is not needed");
+    const std::uint32_t file =
+        program_.sources.add(std::move(display_name), too_large ? "" : std::move(text));
+    if (too_large)
+      sink_.report(Kind::source_too_large, {file, 0, 0}, kMaxSourceBytes)
+          .with_help("split off what is not needed");
     numbers_[id] = file;
     program_.files.push_back(parse(program_.sources, file, sink_));
     imports_.emplace_back();
@@ -94,8 +97,8 @@ class Loader {
 
 }  // namespace
 
-Program load_program(std::string id, std::string display_name, std::string text, const ImportResolver& resolver,
-                     diagnostics::Sink& sink) {
+Program load_program(std::string id, std::string display_name, std::string text,
+                     const ImportResolver& resolver, diagnostics::Sink& sink) {
   return Loader(resolver, sink).run(std::move(id), std::move(display_name), std::move(text));
 }
 

@@ -7,8 +7,8 @@
 #include <map>
 #include <memory>
 
-#include "compiler/syntax/ast.h"
 #include "compiler/diagnostics/sink.h"
+#include "compiler/syntax/ast.h"
 
 namespace vicinal::syntax {
 
@@ -18,8 +18,10 @@ inline constexpr std::size_t kMaxSourceBytes = 1 << 20;
 struct ImportedText {
   std::string id, display_name, text;
 };
-// Given the importing file's id and the path as written; the error's message completes "cannot import `x`: ...".
-using ImportResolver = std::function<Result<ImportedText>(const std::string& importer, const std::string& path)>;
+// Given the importing file's id and the path as written; the error's message completes "cannot import `x`:
+// ...".
+using ImportResolver =
+    std::function<Result<ImportedText>(const std::string& importer, const std::string& path)>;
 
 // A function and the file whose names it sees.
 struct FunctionRef {
@@ -36,7 +38,7 @@ struct Program {
 };
 
 // Lexes and parses `text` and, through `resolver` (may be null: imports fail), what it imports.
-Program load_program(std::string id, std::string display_name, std::string text, const ImportResolver& resolver,
-                     diagnostics::Sink& sink);
+Program load_program(std::string id, std::string display_name, std::string text,
+                     const ImportResolver& resolver, diagnostics::Sink& sink);
 
 }  // namespace vicinal::syntax

@@ -32,9 +32,9 @@ struct Problem {
   std::int64_t tokens = 0, keys = 0, context = 0;  // of the whole grid
   std::vector<GridAxis> q_axis, k_axis;            // one for a sequence
   Strided q, k, v, out, lse, context_k, context_v;
-  std::vector<CapturedInput> inputs;     // by the module's number; unused ones have no data
-  std::vector<ir::Value> params;         // by the module's number
-  std::vector<std::int64_t> extents;     // by the module's number
+  std::vector<CapturedInput> inputs;  // by the module's number; unused ones have no data
+  std::vector<ir::Value> params;      // by the module's number
+  std::vector<std::int64_t> extents;  // by the module's number
   struct AxisShape {
     std::int64_t window, dilation, stride;  // window 0: all
     bool causal;
@@ -47,9 +47,10 @@ struct Problem {
 };
 
 struct BindingRules {
-  const ir::Module& module;                            // after check
+  const ir::Module& module;  // after check
   const std::vector<analysis::LaunchCheck>& checks;
-  std::vector<bool> used_inputs;                       // by number
+  std::vector<bool> used_inputs, used_extents;  // by number
+  DType dtype;                                  // of q, k, v and out
   std::int64_t head_dim, value_dim;
 };
 

@@ -10,13 +10,15 @@ namespace {
 template <class T>
 T read(const void* data, std::int64_t offset) {
   T value;
-  std::memcpy(&value, static_cast<const std::byte*>(data) + offset * static_cast<std::int64_t>(sizeof(T)), sizeof value);
+  std::memcpy(&value, static_cast<const std::byte*>(data) + offset * static_cast<std::int64_t>(sizeof(T)),
+              sizeof value);
   return value;
 }
 
 template <class T>
 void write(void* data, std::int64_t offset, T value) {
-  std::memcpy(static_cast<std::byte*>(data) + offset * static_cast<std::int64_t>(sizeof(T)), &value, sizeof value);
+  std::memcpy(static_cast<std::byte*>(data) + offset * static_cast<std::int64_t>(sizeof(T)), &value,
+              sizeof value);
 }
 
 }  // namespace

@@ -42,7 +42,8 @@ class Expression {
       if (reached[n])
         for (NodeId id : module.nodes()[n].operands) reached[id.value] = true;
     for (std::uint32_t n = 0; n <= root.value; ++n)
-      if (reached[n]) ((varies[n] & (ir::kKey | ir::kScore | ir::kOutput)) != 0 ? per_key_ : per_row_).push_back(n);
+      if (reached[n])
+        ((varies[n] & (ir::kKey | ir::kScore | ir::kOutput)) != 0 ? per_key_ : per_row_).push_back(n);
   }
 
   bool valid() const { return root_.valid(); }
@@ -69,7 +70,7 @@ class Expression {
           for (std::size_t i = 0; i < node.operands.size(); ++i) operands[i] = values[node.operands[i].value];
           return exact_ ? ir::info(a.op).exact(operands) : ir::info(a.op).wide(operands);
         },
-        [&](const ir::Load& l) { return load(l.input, node.type, offset(l.input, node, 0, node.operands.size(), values)); },
+        [&](const ir::Load& l) { return load(l.input, node, values); },
         [&](const ir::Dot& d) { return dot(d, node, values); });
   }
 
@@ -104,7 +105,8 @@ class Expression {
   }
 
   // Indices outside their dimension are clamped into it.
-  std::int64_t offset(std::uint32_t input, const ir::Node& node, std::size_t first, std::size_t last, const Scratch& values) const {
+  std::int64_t offset(std::uint32_t input, const ir::Node& node, std::size_t first, std::size_t last,
+                      const Scratch& values) const {
     const runtime::CapturedInput& x = problem_.inputs[input];
     std::int64_t result = 0;
     for (std::size_t i = first; i < last; ++i) {
@@ -114,12 +116,21 @@ class Expression {
     return result;
   }
 
-  Value load(std::uint32_t input, ir::Type type, std::int64_t at) const {
+  // An input may be left out where no result depends on it; it is evaluated all the same, as zeros.
+  static bool left_out(const runtime::CapturedInput& x) {
+    return x.data == nullptr || std::ranges::find(x.extents, 0) != x.extents.end();
+  }
+
+  Value load(std::uint32_t input, const ir::Node& node, const Scratch& values) const {
     const runtime::CapturedInput& x = problem_.inputs[input];
-    const double element = load_element(x.data, x.dtype, at);
-    switch (type) {
-      case ir::Type::integer: return ir::int_value(static_cast<std::int32_t>(static_cast<std::uint32_t>(static_cast<std::int64_t>(element))));
-      case ir::Type::real: return ir::real_value(exact_ ? static_cast<double>(static_cast<float>(element)) : element);
+    const double element =
+        left_out(x) ? 0 : load_element(x.data, x.dtype, offset(input, node, 0, node.operands.size(), values));
+    switch (node.type) {
+      case ir::Type::integer:
+        return ir::int_value(
+            static_cast<std::int32_t>(static_cast<std::uint32_t>(static_cast<std::int64_t>(element))));
+      case ir::Type::real:
+        return ir::real_value(exact_ ? static_cast<double>(static_cast<float>(element)) : element);
       case ir::Type::boolean: return ir::bool_value(element != 0);
     }
     VICINAL_ASSERT(false, "a type");
@@ -127,6 +138,7 @@ class Expression {
 
   Value dot(const ir::Dot& d, const ir::Node& node, const Scratch& values) const {
     const runtime::CapturedInput &x = problem_.inputs[d.first], &y = problem_.inputs[d.second];
+    if (left_out(x) || left_out(y)) return ir::real_value(0);
     const std::int64_t x_at = offset(d.first, node, 0, d.first_indices, values);
     const std::int64_t y_at = offset(d.second, node, d.first_indices, node.operands.size(), values);
     float exact = 0;
@@ -190,17 +202,21 @@ struct Interpreter::Impl {
 
   Axis axis(std::size_t i) const {
     const Problem::AxisShape& a = problem.axes[i];
-    return {static_cast<int>(problem.q_axis[i].extent), static_cast<int>(a.window), static_cast<int>(a.dilation), static_cast<int>(a.stride), a.causal};
+    return {static_cast<int>(problem.q_axis[i].extent), static_cast<int>(a.window),
+            static_cast<int>(a.dilation), static_cast<int>(a.stride), a.causal};
   }
 
-  static std::int64_t offset(const runtime::Strided& t, const Place& p, std::int64_t head, const std::vector<std::int64_t>& local) {
+  static std::int64_t offset(const runtime::Strided& t, const Place& p, std::int64_t head,
+                             const std::vector<std::int64_t>& local) {
     std::int64_t at = p.b * t.batch + head * t.head;
     for (std::size_t i = 0; i < local.size(); ++i) at += local[i] * t.axis[i];
     return at;
   }
 
   // The whole grid's position of a token, with its coordinates.
-  static std::int64_t position(const std::vector<runtime::GridAxis>& axes, const std::vector<std::int64_t>& local, std::vector<std::int64_t>& coordinate) {
+  static std::int64_t position(const std::vector<runtime::GridAxis>& axes,
+                               const std::vector<std::int64_t>& local,
+                               std::vector<std::int64_t>& coordinate) {
     std::int64_t at = 0;
     coordinate.resize(local.size());
     for (std::size_t i = 0; i < local.size(); ++i) {
@@ -233,9 +249,11 @@ struct Interpreter::Impl {
     p.q_index = position(problem.q_axis, s.local, s.coordinate);
     p.q = p.q_index + (module.align_end ? problem.keys - problem.tokens : 0);
     p.q_coordinate = s.coordinate.data();
-    for (std::size_t i = 0; i < problem.axes.size(); ++i) s.ranges.push_back(neighborhood(axis(i), static_cast<int>(s.coordinate[i])));
+    for (std::size_t i = 0; i < problem.axes.size(); ++i)
+      s.ranges.push_back(neighborhood(axis(i), static_cast<int>(s.coordinate[i])));
     const std::int64_t at = offset(problem.q, p, p.h, s.local);
-    for (std::int64_t c = 0; c < problem.head_dim; ++c) s.query.push_back(load_element(problem.q.data, problem.q.dtype, at + c * problem.q.dim));
+    for (std::int64_t c = 0; c < problem.head_dim; ++c)
+      s.query.push_back(load_element(problem.q.data, problem.q.dtype, at + c * problem.q.dim));
     if (module.query_l2norm) s.query_norm = norm(s.query);
     s.scale = scale.valid() ? value(scale, p) : 1 / std::sqrt(static_cast<double>(problem.head_dim));
     if (score.valid()) (plain ? plain_score : score).start_row(p, s.score_values);
@@ -245,7 +263,8 @@ struct Interpreter::Impl {
 
   bool in_neighborhood(const RowState& s, const std::vector<std::int64_t>& key) const {
     for (std::size_t i = 0; i < problem.axes.size(); ++i)
-      if (!contains(axis(i), s.ranges[i], static_cast<int>(s.coordinate[i]), static_cast<int>(key[i]))) return false;
+      if (!contains(axis(i), s.ranges[i], static_cast<int>(s.coordinate[i]), static_cast<int>(key[i])))
+        return false;
     return true;
   }
 
@@ -290,15 +309,18 @@ struct Interpreter::Impl {
       s.place.k_coordinate = coordinate.data();
       s.place.context_key = false;
       const bool keep = in_neighborhood(s, coordinate) && masked_in(s);
-      visit(j, keep ? score_of(s, problem.k, offset(problem.k, s.place, s.place.kv_h, local)) : -kInfinity, problem.v, offset(problem.v, s.place, s.place.kv_h, local));
+      visit(j, keep ? score_of(s, problem.k, offset(problem.k, s.place, s.place.kv_h, local)) : -kInfinity,
+            problem.v, offset(problem.v, s.place, s.place.kv_h, local));
     }
     for (std::int64_t j = 0; j < problem.context; ++j) {
       s.place.k = j;
       s.place.context_key = true;
       const std::vector<std::int64_t> local = {j};
       const bool keep = masked_in(s);
-      visit(grid_keys + j, keep ? score_of(s, problem.context_k, offset(problem.context_k, s.place, s.place.kv_h, local)) : -kInfinity, problem.context_v,
-            offset(problem.context_v, s.place, s.place.kv_h, local));
+      visit(grid_keys + j,
+            keep ? score_of(s, problem.context_k, offset(problem.context_k, s.place, s.place.kv_h, local))
+                 : -kInfinity,
+            problem.context_v, offset(problem.context_v, s.place, s.place.kv_h, local));
     }
   }
 
@@ -325,7 +347,8 @@ struct Interpreter::Impl {
   RowResult row(const Row& where) const {
     RowState s = start(where);
     const std::vector<Kept> kept = kept_keys(s);
-    RowResult result{std::vector<double>(static_cast<std::size_t>(problem.value_dim)), 0, static_cast<std::int64_t>(kept.size())};
+    RowResult result{std::vector<double>(static_cast<std::size_t>(problem.value_dim)), 0,
+                     static_cast<std::int64_t>(kept.size())};
     const bool softmax = module.normalize == ir::Normalize::softmax;
     if (softmax) {
       const double sink_value = sink.valid() ? value(sink, s.place) : -kInfinity;
@@ -335,9 +358,12 @@ struct Interpreter::Impl {
       result.lse = base + std::log(sum);
     }
     for (const Kept& k : kept) {
-      const double weight = softmax ? std::exp(k.score - result.lse) : module.normalize == ir::Normalize::sigmoid ? 1 / (1 + std::exp(-k.score)) : k.score;
+      const double weight = softmax                                      ? std::exp(k.score - result.lse)
+                            : module.normalize == ir::Normalize::sigmoid ? 1 / (1 + std::exp(-k.score))
+                                                                         : k.score;
       for (std::int64_t c = 0; c < problem.value_dim; ++c)
-        result.out[static_cast<std::size_t>(c)] += weight * load_element(k.values->data, k.values->dtype, k.at + c * k.values->dim);
+        result.out[static_cast<std::size_t>(c)] +=
+            weight * load_element(k.values->data, k.values->dtype, k.at + c * k.values->dim);
     }
     finish(output, s, result);
     return result;
@@ -363,7 +389,8 @@ struct Interpreter::Impl {
   RowResult plain_row(const Row& where) const {
     RowState s = start(where, true);
     const std::vector<Kept> kept = kept_keys(s);
-    RowResult result{std::vector<double>(static_cast<std::size_t>(problem.value_dim)), 0, static_cast<std::int64_t>(kept.size())};
+    RowResult result{std::vector<double>(static_cast<std::size_t>(problem.value_dim)), 0,
+                     static_cast<std::int64_t>(kept.size())};
     const bool softmax = module.normalize == ir::Normalize::softmax;
     const double sink_value = softmax && sink.valid() ? value(sink, s.place) : -kInfinity;
     const auto base = static_cast<float>(largest(kept, sink_value));
@@ -371,30 +398,40 @@ struct Interpreter::Impl {
     std::vector<float> out(result.out.size());
     for (const Kept& k : kept) {
       const auto x = static_cast<float>(k.score);
-      const float weight = softmax ? std::exp(x - base) : module.normalize == ir::Normalize::sigmoid ? 1 / (1 + std::exp(-x)) : x;
+      const float weight = softmax                                      ? std::exp(x - base)
+                           : module.normalize == ir::Normalize::sigmoid ? 1 / (1 + std::exp(-x))
+                                                                        : x;
       sum += weight;
       const auto low = static_cast<float>(rounded(static_cast<double>(weight)));
       for (std::size_t c = 0; c < out.size(); ++c)
-        out[c] += low * static_cast<float>(load_element(k.values->data, k.values->dtype, k.at + static_cast<std::int64_t>(c) * k.values->dim));
+        out[c] += low * static_cast<float>(load_element(k.values->data, k.values->dtype,
+                                                        k.at + static_cast<std::int64_t>(c) * k.values->dim));
     }
     if (softmax) result.lse = static_cast<double>(base + std::log(sum));
-    for (std::size_t c = 0; c < out.size(); ++c) result.out[c] = static_cast<double>(!softmax ? out[c] : sum == 0 ? 0.0f : out[c] / sum);
+    for (std::size_t c = 0; c < out.size(); ++c)
+      result.out[c] = static_cast<double>(!softmax ? out[c] : sum == 0 ? 0.0f : out[c] / sum);
     finish(plain_output, s, result);
     for (double& x : result.out) x = rounded(x);
     return result;
   }
 };
 
-Interpreter::Interpreter(const ir::Module& module, const Problem& problem) : impl_(std::make_unique<Impl>(module, problem)) {}
+Interpreter::Interpreter(const ir::Module& module, const Problem& problem)
+    : impl_(std::make_unique<Impl>(module, problem)) {}
 Interpreter::~Interpreter() = default;
 
-RowResult Interpreter::row(const Row& row) const { return impl_->row(row); }
-RowResult Interpreter::plain_row(const Row& row) const { return impl_->plain_row(row); }
+RowResult Interpreter::row(const Row& row) const {
+  return impl_->row(row);
+}
+RowResult Interpreter::plain_row(const Row& row) const {
+  return impl_->plain_row(row);
+}
 
 std::vector<double> Interpreter::scores(const Row& row) const {
   Impl::RowState s = impl_->start(row);
   std::vector<double> result;
-  impl_->each_key(s, [&](std::int64_t, double x, const runtime::Strided&, std::int64_t) { result.push_back(x); });
+  impl_->each_key(
+      s, [&](std::int64_t, double x, const runtime::Strided&, std::int64_t) { result.push_back(x); });
   return result;
 }
 
@@ -421,8 +458,10 @@ void Interpreter::run(unsigned threads) const {
     Place place;
     place.b = where.batch;
     const std::int64_t at = Impl::offset(p.out, place, where.head, local);
-    for (std::int64_t c = 0; c < p.value_dim; ++c) store_element(p.out.data, p.out.dtype, at + c * p.out.dim, result.out[static_cast<std::size_t>(c)]);
-    if (p.lse.data != nullptr) store_element(p.lse.data, p.lse.dtype, Impl::offset(p.lse, place, where.head, local), result.lse);
+    for (std::int64_t c = 0; c < p.value_dim; ++c)
+      store_element(p.out.data, p.out.dtype, at + c * p.out.dim, result.out[static_cast<std::size_t>(c)]);
+    if (p.lse.data != nullptr)
+      store_element(p.lse.data, p.lse.dtype, Impl::offset(p.lse, place, where.head, local), result.lse);
   });
 }
 

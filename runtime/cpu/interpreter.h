@@ -1,6 +1,6 @@
-// The reference interpreter: attention straight from its definition, one row at a time, in double precision. Masks
-// are evaluated exactly, each float operation rounded to fp32. Slow and plain on purpose: it is what every other
-// backend is compared with.
+// The reference interpreter: attention straight from its definition, one row at a time, in double precision.
+// Masks are evaluated exactly, each float operation rounded to fp32. Slow and plain on purpose: it is what
+// every other backend is compared with.
 #pragma once
 
 #include <functional>
@@ -29,10 +29,12 @@ class Interpreter {
   ~Interpreter();
 
   RowResult row(const Row& row) const;
-  // The same row as a plain program in the tensors' own precision would compute it: products and scores in fp32, in
-  // order, weights rounded to the tensors' dtype, the output rounded once. What an error is measured against.
+  // The same row as a plain program in the tensors' own precision would compute it: products and scores in
+  // fp32, in order, weights rounded to the tensors' dtype, the output rounded once. What an error is measured
+  // against.
   RowResult plain_row(const Row& row) const;
-  // The row's scores after the score expression, -inf where a key is not kept; the grid's keys, then context keys.
+  // The row's scores after the score expression, -inf where a key is not kept; the grid's keys, then context
+  // keys.
   std::vector<double> scores(const Row& row) const;
 
   // Which of the local grid's keys a row keeps, by the neighborhood and the mask alone.

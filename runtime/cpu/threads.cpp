@@ -6,7 +6,9 @@
 
 namespace vicinal::cpu {
 
-unsigned default_threads() { return std::max(1u, std::thread::hardware_concurrency()); }
+unsigned default_threads() {
+  return std::max(1u, std::thread::hardware_concurrency());
+}
 
 void parallel_for(std::int64_t count, unsigned threads, const std::function<void(std::int64_t)>& body) {
   std::atomic<std::int64_t> next{0};

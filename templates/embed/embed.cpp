@@ -43,7 +43,8 @@ std::string hash_of(const std::vector<File>& files) {
 void write_literal(std::ostream& out, const std::string& text) {
   constexpr std::size_t piece = 8192;
   if (text.empty()) out << "\"\"";
-  for (std::size_t at = 0; at < text.size(); at += piece) out << "R\"~~~(" << text.substr(at, piece) << ")~~~\"\n";
+  for (std::size_t at = 0; at < text.size(); at += piece)
+    out << "R\"~~~(" << text.substr(at, piece) << ")~~~\"\n";
 }
 
 }  // namespace

@@ -6,10 +6,18 @@
 
 namespace vicinal {
 
-VICINAL_DEVICE float element_float(float x) { return x; }
-VICINAL_DEVICE float element_float(double x) { return static_cast<float>(x); }
-VICINAL_DEVICE float element_float(f16 x) { return to_float(x); }
-VICINAL_DEVICE float element_float(bf16 x) { return to_float(x); }
+VICINAL_DEVICE float element_float(float x) {
+  return x;
+}
+VICINAL_DEVICE float element_float(double x) {
+  return static_cast<float>(x);
+}
+VICINAL_DEVICE float element_float(f16 x) {
+  return to_float(x);
+}
+VICINAL_DEVICE float element_float(bf16 x) {
+  return to_float(x);
+}
 
 template <class T, int Rank>
 VICINAL_DEVICE i64 offset(const InputArgument<T, Rank>&, int) {
@@ -33,10 +41,11 @@ VICINAL_DEVICE bool load_bool(const InputArgument<T, Rank>& x, Indices... i) {
   return x.data[offset(x, 0, i...)] != 0;
 }
 
-// Sum over the last dimension of both, from the given offsets on, fp32 products added in index order and never
-// contracted, so that a mask may use it.
+// Sum over the last dimension of both, from the given offsets on, fp32 products added in index order and
+// never contracted, so that a mask may use it.
 template <class T, int M, class U, int N>
-VICINAL_DEVICE float dot(const InputArgument<T, M>& x, i64 x_offset, const InputArgument<U, N>& y, i64 y_offset) {
+VICINAL_DEVICE float dot(const InputArgument<T, M>& x, i64 x_offset, const InputArgument<U, N>& y,
+                         i64 y_offset) {
   float sum = 0.0f;
   for (i64 i = 0; i < x.extent[M - 1]; ++i)
     sum = __fadd_rn(sum, __fmul_rn(element_float(x.data[x_offset + i * x.stride[M - 1]]),

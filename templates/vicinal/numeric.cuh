@@ -1,20 +1,37 @@
-// The language's arithmetic: total on integers, and in masks exact on floats. compiler/ir/ops.def has the table of
-// operations that prints these; tests compare both on the host.
+// The language's arithmetic: total on integers, and in masks exact on floats. compiler/ir/ops.def has the
+// table of operations that prints these; tests compare both on the host.
 #pragma once
 
 #include "vicinal/platform.cuh"
 
 namespace vicinal {
 
-// Integers are 32-bit two's complement and wrap; C++ leaves signed overflow undefined, so they go through unsigned.
-VICINAL_HD int add(int x, int y) { return static_cast<int>(static_cast<u32>(x) + static_cast<u32>(y)); }
-VICINAL_HD int sub(int x, int y) { return static_cast<int>(static_cast<u32>(x) - static_cast<u32>(y)); }
-VICINAL_HD int mul(int x, int y) { return static_cast<int>(static_cast<u32>(x) * static_cast<u32>(y)); }
-VICINAL_HD int neg(int x) { return sub(0, x); }
-VICINAL_HD int min(int x, int y) { return y < x ? y : x; }
-VICINAL_HD int max(int x, int y) { return x < y ? y : x; }
-VICINAL_HD int abs(int x) { return x < 0 ? neg(x) : x; }
-VICINAL_HD int sign(int x) { return (x > 0) - (x < 0); }
+// Integers are 32-bit two's complement and wrap; C++ leaves signed overflow undefined, so they go through
+// unsigned.
+VICINAL_HD int add(int x, int y) {
+  return static_cast<int>(static_cast<u32>(x) + static_cast<u32>(y));
+}
+VICINAL_HD int sub(int x, int y) {
+  return static_cast<int>(static_cast<u32>(x) - static_cast<u32>(y));
+}
+VICINAL_HD int mul(int x, int y) {
+  return static_cast<int>(static_cast<u32>(x) * static_cast<u32>(y));
+}
+VICINAL_HD int neg(int x) {
+  return sub(0, x);
+}
+VICINAL_HD int min(int x, int y) {
+  return y < x ? y : x;
+}
+VICINAL_HD int max(int x, int y) {
+  return x < y ? y : x;
+}
+VICINAL_HD int abs(int x) {
+  return x < 0 ? neg(x) : x;
+}
+VICINAL_HD int sign(int x) {
+  return (x > 0) - (x < 0);
+}
 
 // Rounds toward minus infinity. x // 0 = x % 0 = 0; INT_MIN // -1 = INT_MIN.
 VICINAL_HD int floordiv(int x, int y) {
@@ -30,8 +47,12 @@ VICINAL_HD int floormod(int x, int y) {
 }
 
 // A count outside 0..31 shifts everything out.
-VICINAL_HD int shl(int x, int n) { return n < 0 || n > 31 ? 0 : static_cast<int>(static_cast<u32>(x) << n); }
-VICINAL_HD int shr(int x, int n) { return n < 0 || n > 31 ? (x < 0 ? -1 : 0) : x >> n; }
+VICINAL_HD int shl(int x, int n) {
+  return n < 0 || n > 31 ? 0 : static_cast<int>(static_cast<u32>(x) << n);
+}
+VICINAL_HD int shr(int x, int n) {
+  return n < 0 || n > 31 ? (x < 0 ? -1 : 0) : x >> n;
+}
 
 // Toward zero; saturates; NaN is 0.
 VICINAL_HD int to_int(float x) {
@@ -45,7 +66,9 @@ VICINAL_HD int to_int(float x) {
 #endif
 }
 
-VICINAL_HD float sign(float x) { return x > 0 ? 1.0f : x < 0 ? -1.0f : x; }
+VICINAL_HD float sign(float x) {
+  return x > 0 ? 1.0f : x < 0 ? -1.0f : x;
+}
 
 // An index of a captured input, brought to the nearest element.
 VICINAL_HD int clamp_index(int i, i64 extent) {
@@ -55,8 +78,12 @@ VICINAL_HD int clamp_index(int i, i64 extent) {
 
 #if defined(__CUDACC__)
 // Scores: fast where that stays within rounding error of the score.
-VICINAL_DEVICE float floormod(float x, float y) { return x - y * floorf(x / y); }
-VICINAL_DEVICE float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
+VICINAL_DEVICE float floormod(float x, float y) {
+  return x - y * floorf(x / y);
+}
+VICINAL_DEVICE float sigmoid(float x) {
+  return 1.0f / (1.0f + expf(-x));
+}
 VICINAL_DEVICE float tanh_approx(float x) {
 #if __CUDA_ARCH__ >= 750
   float y;
@@ -67,28 +94,66 @@ VICINAL_DEVICE float tanh_approx(float x) {
 #endif
 }
 
-// Masks: every operation is one fp32 round-to-nearest operation. The intrinsics keep the compiler from contracting
-// two into one. Transcendentals go through double and round once, as the host does.
+// Masks: every operation is one fp32 round-to-nearest operation. The intrinsics keep the compiler from
+// contracting two into one. Transcendentals go through double and round once, as the host does.
 namespace exact {
-VICINAL_DEVICE float add(float x, float y) { return __fadd_rn(x, y); }
-VICINAL_DEVICE float sub(float x, float y) { return __fsub_rn(x, y); }
-VICINAL_DEVICE float mul(float x, float y) { return __fmul_rn(x, y); }
-VICINAL_DEVICE float div(float x, float y) { return __fdiv_rn(x, y); }
-VICINAL_DEVICE float sqrt(float x) { return __fsqrt_rn(x); }
-VICINAL_DEVICE float floordiv(float x, float y) { return floorf(__fdiv_rn(x, y)); }
-VICINAL_DEVICE float floormod(float x, float y) { return __fsub_rn(x, __fmul_rn(y, floordiv(x, y))); }
-VICINAL_DEVICE float pow(float x, float y) { return static_cast<float>(::pow(static_cast<double>(x), static_cast<double>(y))); }
-VICINAL_DEVICE float exp(float x) { return static_cast<float>(::exp(static_cast<double>(x))); }
-VICINAL_DEVICE float exp2(float x) { return static_cast<float>(::exp2(static_cast<double>(x))); }
-VICINAL_DEVICE float log(float x) { return static_cast<float>(::log(static_cast<double>(x))); }
-VICINAL_DEVICE float log2(float x) { return static_cast<float>(::log2(static_cast<double>(x))); }
-VICINAL_DEVICE float rsqrt(float x) { return static_cast<float>(1.0 / ::sqrt(static_cast<double>(x))); }
-VICINAL_DEVICE float tanh(float x) { return static_cast<float>(::tanh(static_cast<double>(x))); }
-VICINAL_DEVICE float sigmoid(float x) { return static_cast<float>(1.0 / (1.0 + ::exp(-static_cast<double>(x)))); }
-VICINAL_DEVICE float sin(float x) { return static_cast<float>(::sin(static_cast<double>(x))); }
-VICINAL_DEVICE float cos(float x) { return static_cast<float>(::cos(static_cast<double>(x))); }
-VICINAL_DEVICE float tan(float x) { return static_cast<float>(::tan(static_cast<double>(x))); }
-VICINAL_DEVICE float erf(float x) { return static_cast<float>(::erf(static_cast<double>(x))); }
+VICINAL_DEVICE float add(float x, float y) {
+  return __fadd_rn(x, y);
+}
+VICINAL_DEVICE float sub(float x, float y) {
+  return __fsub_rn(x, y);
+}
+VICINAL_DEVICE float mul(float x, float y) {
+  return __fmul_rn(x, y);
+}
+VICINAL_DEVICE float div(float x, float y) {
+  return __fdiv_rn(x, y);
+}
+VICINAL_DEVICE float sqrt(float x) {
+  return __fsqrt_rn(x);
+}
+VICINAL_DEVICE float floordiv(float x, float y) {
+  return floorf(__fdiv_rn(x, y));
+}
+VICINAL_DEVICE float floormod(float x, float y) {
+  return __fsub_rn(x, __fmul_rn(y, floordiv(x, y)));
+}
+VICINAL_DEVICE float pow(float x, float y) {
+  return static_cast<float>(::pow(static_cast<double>(x), static_cast<double>(y)));
+}
+VICINAL_DEVICE float exp(float x) {
+  return static_cast<float>(::exp(static_cast<double>(x)));
+}
+VICINAL_DEVICE float exp2(float x) {
+  return static_cast<float>(::exp2(static_cast<double>(x)));
+}
+VICINAL_DEVICE float log(float x) {
+  return static_cast<float>(::log(static_cast<double>(x)));
+}
+VICINAL_DEVICE float log2(float x) {
+  return static_cast<float>(::log2(static_cast<double>(x)));
+}
+VICINAL_DEVICE float rsqrt(float x) {
+  return static_cast<float>(1.0 / ::sqrt(static_cast<double>(x)));
+}
+VICINAL_DEVICE float tanh(float x) {
+  return static_cast<float>(::tanh(static_cast<double>(x)));
+}
+VICINAL_DEVICE float sigmoid(float x) {
+  return static_cast<float>(1.0 / (1.0 + ::exp(-static_cast<double>(x))));
+}
+VICINAL_DEVICE float sin(float x) {
+  return static_cast<float>(::sin(static_cast<double>(x)));
+}
+VICINAL_DEVICE float cos(float x) {
+  return static_cast<float>(::cos(static_cast<double>(x)));
+}
+VICINAL_DEVICE float tan(float x) {
+  return static_cast<float>(::tan(static_cast<double>(x)));
+}
+VICINAL_DEVICE float erf(float x) {
+  return static_cast<float>(::erf(static_cast<double>(x)));
+}
 }  // namespace exact
 #endif
 

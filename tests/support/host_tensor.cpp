@@ -22,7 +22,9 @@ void write(std::byte* at, double value) {
   std::memcpy(at, &narrow, sizeof narrow);
 }
 
-void write_bits(std::byte* at, std::uint16_t bits) { std::memcpy(at, &bits, sizeof bits); }
+void write_bits(std::byte* at, std::uint16_t bits) {
+  std::memcpy(at, &bits, sizeof bits);
+}
 
 }  // namespace
 
@@ -103,13 +105,15 @@ HostTensor& HostTensor::fill(const std::function<double(const Index&)>& value) {
 
 HostTensor& HostTensor::fill_random(std::mt19937& random, double low, double high) {
   std::uniform_real_distribution<double> uniform(low, high);
-  return fill([&](const Index&) { return is_floating(dtype_) ? uniform(random) : std::floor(uniform(random)); });
+  return fill(
+      [&](const Index&) { return is_floating(dtype_) ? uniform(random) : std::floor(uniform(random)); });
 }
 
 Tensor HostTensor::view() const {
   // The public type has one pointer for what is read and what is written.
   std::byte* data = const_cast<std::byte*>(bytes_.data());
-  return {bytes_.empty() ? nullptr : data + origin_ * static_cast<std::int64_t>(size_of(dtype_)), dtype_, shape_, strides_};
+  return {bytes_.empty() ? nullptr : data + origin_ * static_cast<std::int64_t>(size_of(dtype_)), dtype_,
+          shape_, strides_};
 }
 
 double ulp(DType dtype, double x) {

@@ -1,5 +1,5 @@
-// A tensor in host memory, of any element type and layout. What lies between its elements is filled with one bits
-// (NaN for floats), so that a stray read shows.
+// A tensor in host memory, of any element type and layout. What lies between its elements is filled with one
+// bits (NaN for floats), so that a stray read shows.
 #pragma once
 
 #include <vicinal/vicinal.h>

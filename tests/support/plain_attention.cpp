@@ -50,7 +50,9 @@ class Loops {
  public:
   Loops(const PlainSpec& spec, const Problem& problem) : spec_(spec), p_(problem), s_(problem.shape) {
     grid_ = s_.grid.empty() ? s_.queries : s_.grid;
-    key_grid_ = !s_.key_grid.empty() ? s_.key_grid : !spec.axes.empty() || !s_.k_origin.empty() ? grid_ : s_.keys;
+    key_grid_ = !s_.key_grid.empty()                         ? s_.key_grid
+                : !spec.axes.empty() || !s_.k_origin.empty() ? grid_
+                                                             : s_.keys;
     for (std::size_t i = 0; i < spec.axes.size(); ++i) {
       PlainAxis axis = spec.axes[i];
       axis.length = grid_[i];
@@ -61,7 +63,8 @@ class Loops {
 
   PlainResult run() {
     for (std::int64_t b = 0; b < s_.batch; ++b)
-      for (std::int64_t h = 0; h < s_.heads; ++h) each_token(s_.queries, [&](const Index& token) { row(b, h, token); });
+      for (std::int64_t h = 0; h < s_.heads; ++h)
+        each_token(s_.queries, [&](const Index& token) { row(b, h, token); });
     return std::move(result_);
   }
 
@@ -74,18 +77,21 @@ class Loops {
     return true;
   }
 
-  void visit(PlainPair& pair, const Index& q_token, const HostTensor& keys, const HostTensor& values, const Index& token, std::vector<Kept>& kept) const {
+  void visit(PlainPair& pair, const Index& q_token, const HostTensor& keys, const HostTensor& values,
+             const Index& token, std::vector<Kept>& kept) const {
     if (spec_.mask && !spec_.mask(pair)) return;
     double dot = 0, qq = 0, kk = 0;
     for (std::int64_t c = 0; c < s_.head_dim; ++c) {
-      const double x = p_.q.at(element(pair.b, pair.h, q_token, c)), y = keys.at(element(pair.b, pair.kv_h, token, c));
+      const double x = p_.q.at(element(pair.b, pair.h, q_token, c)),
+                   y = keys.at(element(pair.b, pair.kv_h, token, c));
       dot += x * y;
       qq += x * x;
       kk += y * y;
     }
     if (spec_.query_l2norm) dot /= std::max(std::sqrt(qq), 1e-12);
     if (spec_.key_l2norm) dot /= std::max(std::sqrt(kk), 1e-12);
-    double s = dot * (spec_.scale ? spec_.scale(pair.b, pair.h) : 1 / std::sqrt(static_cast<double>(s_.head_dim)));
+    double s =
+        dot * (spec_.scale ? spec_.scale(pair.b, pair.h) : 1 / std::sqrt(static_cast<double>(s_.head_dim)));
     if (spec_.score) s = spec_.score(pair, s);
     if (s != -kInfinity) kept.push_back({s, &values, token});
   }
@@ -106,7 +112,8 @@ class Loops {
     });
     pair.context = true;
     pair.k_at.clear();
-    for (pair.k = 0; pair.k < s_.context; ++pair.k) visit(pair, q_token, p_.context_k, p_.context_v, {pair.k}, kept);
+    for (pair.k = 0; pair.k < s_.context; ++pair.k)
+      visit(pair, q_token, p_.context_k, p_.context_v, {pair.k}, kept);
     finish(pair, kept);
   }
 
@@ -128,7 +135,10 @@ class Loops {
     for (std::int64_t c = 0; c < s_.value_dim; ++c) {
       double out = 0, magnitude = 0;
       for (const Kept& k : kept) {
-        const double weight = softmax ? std::exp(k.score - lse) : spec_.normalize == PlainSpec::Normalize::sigmoid ? 1 / (1 + std::exp(-k.score)) : k.score;
+        const double weight = softmax ? std::exp(k.score - lse)
+                              : spec_.normalize == PlainSpec::Normalize::sigmoid
+                                  ? 1 / (1 + std::exp(-k.score))
+                                  : k.score;
         const double term = weight * k.values->at(element(pair.b, pair.kv_h, k.token, c));
         out += term;
         magnitude += std::fabs(term);
@@ -178,7 +188,8 @@ std::vector<std::int64_t> seen_by(const PlainAxis& axis, std::int64_t x) {
   // The queries that share p's window, and their leader.
   std::int64_t first = p;
   while (first % axis.stride != 0) --first;
-  const std::int64_t leader = std::min(axis.causal ? first + axis.stride - 1 : first + axis.stride / 2, n - 1);
+  const std::int64_t leader =
+      std::min(axis.causal ? first + axis.stride - 1 : first + axis.stride / 2, n - 1);
   std::vector<std::int64_t> seen;
   if (axis.causal) {
     for (std::int64_t r = 0; r <= p; ++r)
@@ -224,7 +235,9 @@ Problem make_problem(const ProblemShape& s, unsigned seed) {
   return p;
 }
 
-PlainResult plain_attention(const PlainSpec& spec, const Problem& problem) { return Loops(spec, problem).run(); }
+PlainResult plain_attention(const PlainSpec& spec, const Problem& problem) {
+  return Loops(spec, problem).run();
+}
 
 Kernel compile_for_interpreter(const std::string& text, const ProblemShape& shape, CompileOptions options) {
   options.backend = Backend::interpreter;
@@ -243,11 +256,15 @@ void check_close(const Problem& problem, const PlainResult& wanted) {
   std::size_t i = 0;
   const auto compare = [&](const HostTensor& tensor, const Index& index, double want, double magnitude) {
     const double got = tensor.at(index), room = ulp(tensor.dtype(), want) + 1e-12 * magnitude;
-    const bool close = std::isnan(want) ? std::isnan(got) : std::isinf(want) ? got == want : std::fabs(got - want) <= room;
+    const bool close = std::isnan(want)   ? std::isnan(got)
+                       : std::isinf(want) ? got == want
+                                          : std::fabs(got - want) <= room;
     if (close || ++wrong > 1) return;
-    FAIL_CHECK((tensor.shape().size() == problem.lse.shape().size() ? "lse" : "out"), " element ", i, ": got ", got, ", want ", want, " within ", room);
+    FAIL_CHECK((tensor.shape().size() == problem.lse.shape().size() ? "lse" : "out"), " element ", i,
+               ": got ", got, ", want ", want, " within ", room);
   };
-  problem.out.each([&](const Index& index) { compare(problem.out, index, wanted.out[i], wanted.magnitude[i]), ++i; });
+  problem.out.each(
+      [&](const Index& index) { compare(problem.out, index, wanted.out[i], wanted.magnitude[i]), ++i; });
   CHECK(i == wanted.out.size());
   i = 0;
   if (problem.shape.lse && !wanted.lse.empty())
@@ -255,7 +272,8 @@ void check_close(const Problem& problem, const PlainResult& wanted) {
   CHECK(wrong == 0);
 }
 
-void check_against_plain(const std::string& text, const PlainSpec& meaning, const Problem& problem, const CompileOptions& options) {
+void check_against_plain(const std::string& text, const PlainSpec& meaning, const Problem& problem,
+                         const CompileOptions& options) {
   CAPTURE(text);
   interpret(text, problem, options);
   check_close(problem, plain_attention(meaning, problem));

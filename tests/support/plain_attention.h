@@ -76,12 +76,14 @@ PlainResult plain_attention(const PlainSpec& spec, const Problem& problem);
 
 // Compiles the text for the interpreter and runs it; throws the Error when something is refused.
 void interpret(const std::string& spec, const Problem& problem, CompileOptions options = {});
-Kernel compile_for_interpreter(const std::string& spec, const ProblemShape& shape, CompileOptions options = {});
+Kernel compile_for_interpreter(const std::string& spec, const ProblemShape& shape,
+                               CompileOptions options = {});
 
-// Runs the text and compares every element of out and lse with the meaning: equal NaN and infinities, and otherwise
-// at most one ulp of the stored type away (rounding may fall to either side of a tie), with 1e-12 of the terms'
-// magnitude for sums in another order.
-void check_against_plain(const std::string& spec, const PlainSpec& meaning, const Problem& problem, const CompileOptions& options = {});
+// Runs the text and compares every element of out and lse with the meaning: equal NaN and infinities, and
+// otherwise at most one ulp of the stored type away (rounding may fall to either side of a tie), with 1e-12
+// of the terms' magnitude for sums in another order.
+void check_against_plain(const std::string& spec, const PlainSpec& meaning, const Problem& problem,
+                         const CompileOptions& options = {});
 void check_close(const Problem& problem, const PlainResult& wanted);
 
 }  // namespace vicinal::testing

@@ -20,7 +20,9 @@ using ir::Type;
 // A value is named when it is used twice, or when its expression would nest deeper than a reader follows.
 constexpr int kMaxInlineDepth = 4;
 
-std::string_view cuda_type(Type t) { return t == Type::integer ? "int" : t == Type::real ? "float" : "bool"; }
+std::string_view cuda_type(Type t) {
+  return t == Type::integer ? "int" : t == Type::real ? "float" : "bool";
+}
 
 std::string constant(const ir::Constant& c) {
   const ir::Value v = ir::value_of(c);
@@ -31,14 +33,20 @@ std::string constant(const ir::Constant& c) {
     return v.i < 0 ? fmt::format("({})", v.i) : fmt::format("{}", v.i);
   }
   const float f = static_cast<float>(v.f);
-  if (std::isfinite(f)) return std::signbit(f) ? fmt::format("({}f)", support::hex_float(f)) : support::hex_float(f) + "f";
+  if (std::isfinite(f))
+    return std::signbit(f) ? fmt::format("({}f)", support::hex_float(f)) : support::hex_float(f) + "f";
   return fmt::format("__int_as_float(0x{:08x})", c.bits);
 }
 
 class Printer {
  public:
   Printer(const ir::Module& module, const analysis::IndexBounds* bounds, const Names& names, bool exact)
-      : module_(module), bounds_(bounds), names_(names), exact_(exact), text_(module.size()), depth_(module.size()) {}
+      : module_(module),
+        bounds_(bounds),
+        names_(names),
+        exact_(exact),
+        text_(module.size()),
+        depth_(module.size()) {}
 
   std::string body(NodeId root, int indent) {
     std::vector<std::uint32_t> uses(root.value + 1);
@@ -52,7 +60,8 @@ class Printer {
       print(n);
       const bool leaf = module_.nodes()[n].operands.size() == 0;
       if (n != root.value && !leaf && (uses[n] > 1 || depth_[n] > kMaxInlineDepth)) {
-        fmt::format_to(std::back_inserter(out), "{:{}}const {} v{} = {};\n", "", indent, cuda_type(module_.nodes()[n].type), n, unwrapped(text_[n]));
+        fmt::format_to(std::back_inserter(out), "{:{}}const {} v{} = {};\n", "", indent,
+                       cuda_type(module_.nodes()[n].type), n, unwrapped(text_[n]));
         text_[n] = fmt::format("v{}", n);
         depth_[n] = 0;
       }
@@ -82,9 +91,10 @@ class Printer {
     const ir::Node& node = module_.nodes()[n];
     for (NodeId id : node.operands) depth_[n] = std::max(depth_[n], depth_[id.value] + 1);
     text_[n] = support::match(
-        node.what, [](const ir::Constant& c) { return constant(c); }, [&](const ir::Symbol& s) { return symbol(s); },
-        [&](const ir::Apply& a) { return apply(a.op, node); },
-        [&](const ir::Load& l) { return load(n, node, l); }, [&](const ir::Dot& d) { return dot(n, node, d); });
+        node.what, [](const ir::Constant& c) { return constant(c); },
+        [&](const ir::Symbol& s) { return symbol(s); }, [&](const ir::Apply& a) { return apply(a.op, node); },
+        [&](const ir::Load& l) { return load(n, node, l); },
+        [&](const ir::Dot& d) { return dot(n, node, d); });
   }
 
   std::string symbol(const ir::Symbol& s) const {
@@ -114,7 +124,9 @@ class Printer {
       case SymbolKind::param: {
         const Type type = module_.params[s.index].type;
         const std::string field = "a." + names_.params[s.index];
-        return type == Type::real ? field : type == Type::integer ? fmt::format("static_cast<int>({})", field) : fmt::format("({} != 0)", field);
+        return type == Type::real      ? field
+               : type == Type::integer ? fmt::format("static_cast<int>({})", field)
+                                       : fmt::format("({} != 0)", field);
       }
       case SymbolKind::argument: break;
     }
@@ -129,25 +141,29 @@ class Printer {
   }
 
   // ", i, j" for the operands from first to last, clamped where they have to be.
-  std::string indices(std::uint32_t n, const ir::Node& node, std::size_t first, std::size_t last, const std::string& input) const {
+  std::string indices(std::uint32_t n, const ir::Node& node, std::size_t first, std::size_t last,
+                      const std::string& input) const {
     std::string out;
     for (std::size_t i = first; i < last; ++i) {
       const std::string index = unwrapped(text_[node.operands[i].value]);
       const bool clamp = bounds_ != nullptr && (bounds_->clamp[n] >> i & 1) != 0;
-      out += clamp ? fmt::format(", vicinal::clamp_index({}, {}.extent[{}])", index, input, i - first) : ", " + index;
+      out += clamp ? fmt::format(", vicinal::clamp_index({}, {}.extent[{}])", index, input, i - first)
+                   : ", " + index;
     }
     return out;
   }
 
   std::string load(std::uint32_t n, const ir::Node& node, const ir::Load& l) const {
     const std::string input = "a." + names_.inputs[l.input];
-    return fmt::format("vicinal::load_{}({}{})", cuda_type(node.type), input, indices(n, node, 0, node.operands.size(), input));
+    return fmt::format("vicinal::load_{}({}{})", cuda_type(node.type), input,
+                       indices(n, node, 0, node.operands.size(), input));
   }
 
   std::string dot(std::uint32_t n, const ir::Node& node, const ir::Dot& d) const {
     const std::string x = "a." + names_.inputs[d.first], y = "a." + names_.inputs[d.second];
     return fmt::format("vicinal::dot({0}, vicinal::offset({0}, 0{1}), {2}, vicinal::offset({2}, 0{3}))", x,
-                       indices(n, node, 0, d.first_indices, x), y, indices(n, node, d.first_indices, node.operands.size(), y));
+                       indices(n, node, 0, d.first_indices, x), y,
+                       indices(n, node, d.first_indices, node.operands.size(), y));
   }
 
   const ir::Module& module_;
@@ -160,8 +176,8 @@ class Printer {
 
 }  // namespace
 
-std::string function_body(const ir::Module& module, NodeId node, const analysis::IndexBounds& bounds, const Names& names, bool exact,
-                          int indent) {
+std::string function_body(const ir::Module& module, NodeId node, const analysis::IndexBounds& bounds,
+                          const Names& names, bool exact, int indent) {
   return Printer(module, &bounds, names, exact).body(node, indent);
 }
 

@@ -18,8 +18,8 @@ struct Names {
 
 // The body of a function that returns the node: declarations of what is used twice, then the return.
 // `exact`: as in masks. Every line is indented by `indent` spaces.
-std::string function_body(const ir::Module& module, ir::NodeId node, const analysis::IndexBounds& bounds, const Names& names,
-                          bool exact, int indent);
+std::string function_body(const ir::Module& module, ir::NodeId node, const analysis::IndexBounds& bounds,
+                          const Names& names, bool exact, int indent);
 
 // The node alone, for constants and small expressions over dynamic params.
 std::string inline_expression(const ir::Module& module, ir::NodeId node, const Names& names);

@@ -1,5 +1,5 @@
-// A variant as CUDA source: a struct for its parameters, a struct for its expressions, and one kernel that hands
-// both to templates/.
+// A variant as CUDA source: a struct for its parameters, a struct for its expressions, and one kernel that
+// hands both to templates/.
 #pragma once
 
 #include <vicinal/dtype.h>

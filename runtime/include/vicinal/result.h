@@ -55,7 +55,9 @@ class [[nodiscard]] Result {
 
   // Throws the Error when there is no value.
   T& value() & { return has_value() ? std::get<0>(state_) : throw_error(); }
-  const T& value() const& { return has_value() ? std::get<0>(state_) : const_cast<Result*>(this)->throw_error(); }
+  const T& value() const& {
+    return has_value() ? std::get<0>(state_) : const_cast<Result*>(this)->throw_error();
+  }
   T&& value() && { return std::move(has_value() ? std::get<0>(state_) : throw_error()); }
 
   // Unchecked, as in std::expected.
@@ -94,8 +96,8 @@ class [[nodiscard]] Result<void> {
 }  // namespace vicinal
 
 // Returns the error of a Result from the enclosing function, else binds or discards its value.
-#define VICINAL_TRY(declaration, ...)                              \
-  auto VICINAL_TRY_NAME(__LINE__) = (__VA_ARGS__);                 \
+#define VICINAL_TRY(declaration, ...)                                                 \
+  auto VICINAL_TRY_NAME(__LINE__) = (__VA_ARGS__);                                    \
   if (!VICINAL_TRY_NAME(__LINE__)) return VICINAL_TRY_NAME(__LINE__).forward_error(); \
   declaration = *std::move(VICINAL_TRY_NAME(__LINE__))
 #define VICINAL_TRY_VOID(...) \

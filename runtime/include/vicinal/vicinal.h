@@ -4,8 +4,9 @@
 //   auto kernel = vicinal::compile(spec, {.dtype = vicinal::bf16, .head_dim = 128}).value();
 //   kernel.run({.q = q, .k = k, .v = v, .out = out, .inputs = {{"slopes", slopes}}}, stream).value();
 //
-// Every call returns a Result: test it, or call value(), which throws vicinal::Error. Objects are cheap to copy
-// (they share what they hold) and may be used from several threads at a time. Nothing here throws by itself.
+// Every call returns a Result: test it, or call value(), which throws vicinal::Error. Objects are cheap to
+// copy (they share what they hold) and may be used from several threads at a time. Nothing here throws by
+// itself.
 #pragma once
 
 #include <vicinal/dtype.h>
@@ -37,13 +38,14 @@ VICINAL_API std::string_view version();
 // The value of a `param`.
 using ParamValue = std::variant<bool, std::int64_t, double>;
 
-// Memory of the caller's and how it is laid out. Data are in the memory of the backend that runs: device memory for
-// CUDA, host memory for the CPU. Strides count elements; empty strides mean C order.
+// Memory of the caller's and how it is laid out. Data are in the memory of the backend that runs: device
+// memory for CUDA, host memory for the CPU. Strides count elements; empty strides mean C order.
 //
-// q [batch, heads, tokens, head_dim], k [batch, kv_heads, keys, head_dim], v [batch, kv_heads, keys, value_dim],
-// out [batch, heads, tokens, value_dim], lse [batch, heads, tokens] (f32), context_k and context_v as k and v with
-// `context` in place of keys. A variant with axes may give each axis a dimension of its own in place of tokens:
-// q [batch, heads, t, y, x, head_dim]; a heads-last tensor is the same shape with other strides.
+// q [batch, heads, tokens, head_dim], k [batch, kv_heads, keys, head_dim], v [batch, kv_heads, keys,
+// value_dim], out [batch, heads, tokens, value_dim], lse [batch, heads, tokens] (f32), context_k and
+// context_v as k and v with `context` in place of keys. A variant with axes may give each axis a dimension of
+// its own in place of tokens: q [batch, heads, t, y, x, head_dim]; a heads-last tensor is the same shape with
+// other strides.
 struct Tensor {
   void* data = nullptr;
   DType dtype = DType::f32;
@@ -65,8 +67,8 @@ struct Message {
 class VICINAL_API Spec {
  public:
   struct Options {
-    std::string block;                       // which block of several; empty: the only one
-    std::vector<std::string> import_paths;   // folders, beside the spec's own, that imports may lead to
+    std::string block;                      // which block of several; empty: the only one
+    std::vector<std::string> import_paths;  // folders, beside the spec's own, that imports may lead to
     // For a spec from a string: gives the text of an import, or says why not.
     std::function<Result<std::string>(const std::string& path)> resolver;
   };
@@ -97,7 +99,7 @@ struct CompileOptions {
   Backend backend = Backend::automatic;
   DType dtype = DType::bf16;  // of q, k, v and out: f16, bf16, f32; f64 on the interpreter
   std::int64_t head_dim = 128;
-  std::int64_t value_dim = 0;  // 0: head_dim
+  std::int64_t value_dim = 0;                 // 0: head_dim
   std::map<std::string, ParamValue> params;   // baked into the kernel
   std::set<std::string> dynamic;              // given at every run instead
   std::map<std::string, DType> input_dtypes;  // default: f32, i32, bool by the input's type
@@ -113,10 +115,12 @@ struct RunArguments {
   std::map<std::string, Tensor> inputs;
   std::map<std::string, ParamValue> dynamic;
 
-  // Extents of the whole grid, an element per axis (one for a sequence: its tokens). Empty: the tensors hold all of
-  // it. A shard gives the grid and where its queries and keys start; tensors then are local, everything else global.
+  // Extents of the whole grid, an element per axis (one for a sequence: its tokens). Empty: the tensors hold
+  // all of it. A shard gives the grid and where its queries and keys start; tensors then are local,
+  // everything else global.
   std::vector<std::int64_t> grid;
-  std::vector<std::int64_t> key_grid;  // of a sequence whose keys differ in number; empty: from k, or the grid
+  std::vector<std::int64_t>
+      key_grid;  // of a sequence whose keys differ in number; empty: from k, or the grid
   std::vector<std::int64_t> q_origin, k_origin;
 };
 
@@ -127,9 +131,9 @@ using Stream = void*;
 struct Support {
   bool supported = false;
   Backend backend = Backend::automatic;
-  std::string path;                   // "cuda/portable", "interpreter"
-  std::string reason;                 // why this path, or why not
-  std::size_t workspace_bytes = 0;    // device memory that the run takes beside the tensors
+  std::string path;                 // "cuda/portable", "interpreter"
+  std::string reason;               // why this path, or why not
+  std::size_t workspace_bytes = 0;  // device memory that the run takes beside the tensors
 };
 
 // Where a kernel came from.
@@ -142,8 +146,8 @@ struct CompileInfo {
   std::string arch;         // "sm_90a"
   double front_end_ms = 0;  // check and passes
   double emit_ms = 0;
-  double compile_ms = 0;    // NVRTC, or the cache's answer
-  double load_ms = 0;       // module load
+  double compile_ms = 0;  // NVRTC, or the cache's answer
+  double load_ms = 0;     // module load
   int registers = 0, local_bytes = 0, shared_bytes = 0;
 };
 
@@ -152,8 +156,9 @@ class VICINAL_API Kernel {
   // Checks shapes, extents and windows; touches no tensor data. Errors are as run() would give them.
   Result<Support> supports(const RunArguments& arguments) const;
 
-  // Enqueues on the stream and returns: nothing is compiled, allocated or synchronised, so it can be captured in a
-  // CUDA graph. On the CPU it returns when the result is there. Tensors must stay alive until the work is done.
+  // Enqueues on the stream and returns: nothing is compiled, allocated or synchronised, so it can be captured
+  // in a CUDA graph. On the CPU it returns when the result is there. Tensors must stay alive until the work
+  // is done.
   Result<void> run(const RunArguments& arguments, Stream stream = nullptr) const;
 
   const CompileInfo& info() const;
@@ -167,15 +172,15 @@ class VICINAL_API Kernel {
   std::shared_ptr<const Impl> impl_;
 };
 
-// Checks the spec with these params, specialises, and compiles or finds a kernel. Extents are not needed: a new
-// sequence length compiles nothing.
+// Checks the spec with these params, specialises, and compiles or finds a kernel. Extents are not needed: a
+// new sequence length compiles nothing.
 VICINAL_API Result<Kernel> compile(const Spec& spec, const CompileOptions& options);
 
-// Joins partial results over disjoint sets of keys: out = sum_i out_i exp(lse_i - lse), lse = log sum_i exp(lse_i).
-// Host memory; outs [batch, heads, tokens, dim], lses [batch, heads, tokens], any float dtypes. Where every lse is
-// -inf the result is 0 and -inf. `lse` may be left out.
-VICINAL_API Result<void> merge(const std::vector<Tensor>& outs, const std::vector<Tensor>& lses, const Tensor& out,
-                               const std::optional<Tensor>& lse = std::nullopt);
+// Joins partial results over disjoint sets of keys: out = sum_i out_i exp(lse_i - lse), lse = log sum_i
+// exp(lse_i). Host memory; outs [batch, heads, tokens, dim], lses [batch, heads, tokens], any float dtypes.
+// Where every lse is -inf the result is 0 and -inf. `lse` may be left out.
+VICINAL_API Result<void> merge(const std::vector<Tensor>& outs, const std::vector<Tensor>& lses,
+                               const Tensor& out, const std::optional<Tensor>& lse = std::nullopt);
 
 // Counters of this process' kernel cache: name and value.
 VICINAL_API std::vector<std::pair<std::string, std::uint64_t>> cache_counters();

@@ -93,12 +93,13 @@ class Forward {
   VICINAL_DEVICE void run() {
     const int queries = token_count(a.q_axis), query_tiles = tile_count(queries, TileQ);
     const int heads = static_cast<int>(a.heads);
-    const i64 items = a.batch * heads * query_tiles;
+    // Below 2^32, as the host checks: a 64-bit division is long.
+    const u32 items = static_cast<u32>(a.batch * heads * query_tiles);
 #pragma unroll 1
-    for (i64 item = blockIdx.x; item < items; item += gridDim.x) {
+    for (u32 item = blockIdx.x; item < items; item += gridDim.x) {
       const int row_of_tiles = static_cast<int>(item / query_tiles);  // a batch and a head
       const int batch = row_of_tiles / heads, head = row_of_tiles % heads;
-      const int first = static_cast<int>(item - static_cast<i64>(row_of_tiles) * query_tiles) * TileQ;
+      const int first = static_cast<int>(item - row_of_tiles * query_tiles) * TileQ;
       start(batch, head, first, smaller(queries - first, TileQ));
 
       const KeySpan grid = grid_span();

@@ -59,7 +59,7 @@ VICINAL_DEVICE float load_rows(SharedTile<Rows, Columns, Pad>& tile, const RowSo
   constexpr int kWords = Columns / kWord;
   float probe = 0.0f;
   if (source.words) {
-#pragma unroll 2
+#pragma unroll 1
     for (int i = threadIdx.x; i < Rows * kWords; i += Threads) {
       const int row = i / kWords, column = i % kWords * kWord;
       if (begin + column >= end) continue;

@@ -1,0 +1,154 @@
+// The gallery as CUDA: every block is emitted as text of ours alone, the same from a printed and reparsed
+// module, and compiles for every architecture. With VICINAL_EXHAUSTIVE=1 each block does for all of them and
+// for both kernels; otherwise one at a time, in rotation.
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <mutex>
+
+#include "compiler/ir/text.h"
+#include "runtime/cpu/interpreter.h"
+#include "runtime/engine.h"
+#include "runtime/kernel_impl.h"
+#include "tests/support/emitted_text.h"
+#include "tests/support/gallery.h"
+#include "tests/support/random_problem.h"
+
+namespace vicinal::testing {
+namespace {
+
+constexpr const char* kArchs[] = {"sm_80", "sm_90a", "sm_100a", "sm_120a"};
+
+struct Job {
+  std::string name, arch;
+  emit::KernelSource source;
+};
+
+}  // namespace
+
+TEST_CASE("gallery: emitted text is ours alone, and survives printing") {
+  const std::vector<GalleryBlock> blocks = gallery();
+  REQUIRE(blocks.size() > 30);
+  for (const GalleryBlock& block : blocks) {
+    CAPTURE(block.name);
+    const driver::Variant& variant = block.spec.impl().variant;
+    const Result<ir::Module> again = ir::parse(ir::print(variant.checked.module));
+    REQUIRE(again.has_value());
+    for (const auto kind : {emit::KernelKind::portable, emit::KernelKind::reference}) {
+      for (const DType dtype : {DType::f32, DType::f16, DType::bf16}) {
+        emit::KernelOptions how;
+        how.kind = kind;
+        how.dtype = dtype;
+        const emit::KernelSource source = emit::emit_cuda(variant.specialized, how);
+        const auto forbidden = forbidden_in(source.text, source.entry);
+        CHECK_MESSAGE(!forbidden, forbidden.value_or(""));
+        CHECK(emit::emit_cuda(emit::specialize(passes::run_pipeline(*again)), how).text == source.text);
+      }
+    }
+  }
+}
+
+TEST_CASE("emitted code clamps an index that wrapping could move out of range") {
+  struct Case {
+    std::string index;
+    bool clamped;
+  };
+  // Elements of an input can be any int, the smallest one included, whose absolute value and negation are
+  // itself.
+  for (const Case& c : {Case{"at[k]", true},
+                        {"clamp(at[k], 0, 6)", false},
+                        {"at[k] % 7", false},
+                        {"at[k] & 3", false},
+                        {"min(abs(at[k]), 6)", true},
+                        {"min(max(at[k], 0) + 1, 6)", true},
+                        {"min(max(-at[k], -6) + 6, 6)", true},
+                        {"min(at[k] & 7, 6)", false},
+                        {"max(min(at[k], 6), 0)", false},
+                        {"min(-min(at[k], 0), 6)", true},
+                        {"clamp(at[k] * 65537 + 3, 0, 6)", false}}) {
+    CAPTURE(c.index);
+    const Spec spec = Spec::from_string(fmt::format("attention t {{\n input table: float[7]\n input at: "
+                                                    "int[keys]\n score = score + table[{}]\n}}",
+                                                    c.index))
+                          .value();
+    const std::string text = emit::emit_cuda(spec.impl().variant.specialized, {}).text;
+    CHECK((text.find("clamp_index") != std::string::npos) == c.clamped);
+  }
+}
+
+TEST_CASE("gallery: a printed and reparsed variant computes the same") {
+  std::mt19937 random(11);
+  for (const GalleryBlock& block : gallery()) {
+    CAPTURE(block.name);
+    CompileOptions options;
+    options.backend = Backend::interpreter;
+    options.dtype = DType::f64;
+    options.head_dim = 8;
+    const Kernel kernel = compile(block.spec, options).value();
+    std::string why;
+    const std::optional<Problem> problem = random_problem(kernel, random, {.tokens = 24}, &why);
+    REQUIRE_MESSAGE(problem.has_value(), why);
+    const runtime::Problem bound = kernel.impl().bind(problem->arguments()).value();
+    const ir::Module again = ir::parse(ir::print(kernel.impl().variant.checked.module)).value();
+    const cpu::Interpreter first(kernel.impl().variant.checked.module, bound), second(again, bound);
+    for (std::int64_t token = 0; token < bound.local_queries(); token += 1 + bound.local_queries() / 10) {
+      const cpu::Row row{bound.batch - 1, bound.heads - 1, token};
+      CHECK(first.kept(row) == second.kept(row));
+      CHECK(first.scores(row) == second.scores(row));
+      CHECK(first.row(row).out == second.row(row).out);
+    }
+  }
+}
+
+TEST_CASE("gallery: every block compiles through NVRTC") {
+  runtime::Engine& engine = *runtime::Engine::process().value();
+  const Result<cuda::NvrtcCompiler> compiler = engine.nvrtc();
+  if (!compiler) {
+    MESSAGE("skipped: ", compiler.error().message);
+    return;
+  }
+  const char* exhaustive = std::getenv("VICINAL_EXHAUSTIVE");
+  const bool all = exhaustive != nullptr && std::string_view(exhaustive) == "1";
+  const std::vector<GalleryBlock> blocks = gallery();
+  constexpr DType dtypes[] = {DType::bf16, DType::f16, DType::f32};
+  std::vector<Job> jobs;
+  for (std::size_t i = 0; i < blocks.size(); ++i) {
+    for (std::size_t n = 0; n < (all ? 8u : 1u); ++n) {
+      emit::KernelOptions how;
+      how.kind = (all ? n / 4 : i / 4 % 2) == 0 ? emit::KernelKind::portable : emit::KernelKind::reference;
+      how.dtype = dtypes[(i + n) % 3];
+      how.head_dim = how.value_dim = 64;
+      jobs.push_back({blocks[i].name, kArchs[(i + n) % 4],
+                      emit::emit_cuda(blocks[i].spec.impl().variant.specialized, how)});
+    }
+  }
+  const std::vector<cuda::HeaderText> headers = engine.headers().value();
+  std::mutex mutex;
+  std::vector<double> times;
+  std::vector<std::string> failures;
+  cpu::parallel_for(static_cast<std::int64_t>(jobs.size()), 2, [&](std::int64_t n) {
+    const Job& job = jobs[static_cast<std::size_t>(n)];
+    cuda::CompileRequest request;
+    request.source = job.source.text;
+    request.entry = job.source.entry;
+    request.arch = job.arch;
+    request.headers = headers;
+    const Result<cuda::Compiled> compiled = compiler->compile(request);
+    const std::scoped_lock lock(mutex);
+    if (compiled)
+      times.push_back(compiled->milliseconds);
+    else
+      failures.push_back(fmt::format("{} for {}: {}\n{}", job.name, job.arch, compiled.error().message,
+                                     compiled.error().help));
+  });
+  for (const std::string& failure : failures) FAIL_CHECK(failure);
+  REQUIRE(times.size() == jobs.size());
+  std::sort(times.begin(), times.end());
+  MESSAGE(fmt::format("{} blocks, {} compiles: median {:.0f} ms, max {:.0f} ms", blocks.size(), jobs.size(),
+                      times[times.size() / 2], times.back()));
+}
+
+}  // namespace vicinal::testing

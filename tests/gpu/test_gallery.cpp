@@ -1,0 +1,267 @@
+// Every spec of the gallery, and random ones, on the GPU against the interpreter, through the public API. A
+// result may be off by twice the error of a plain program in the same precision, plus two units in the last
+// place; masks are compared exactly, by one-hot values. VICINAL_RANDOM_SPECS says how many random specs
+// (300).
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <limits>
+#include <mutex>
+
+#include "runtime/cpu/interpreter.h"
+#include "runtime/kernel_impl.h"
+#include "tests/support/device_problem.h"
+#include "tests/support/gallery.h"
+#include "tests/support/random_problem.h"
+#include "tests/support/random_spec.h"
+
+namespace vicinal::testing {
+namespace {
+
+constexpr std::int64_t kDim = 64;
+constexpr DType kDTypesOnDevice[] = {DType::f32, DType::f16, DType::bf16};
+
+// A device with a driver, and NVRTC to compile for it: seen by compiling the simplest spec.
+std::optional<cuda::Context> context_or_skip() {
+  CompileOptions options;
+  options.backend = Backend::cuda;
+  const Result<Kernel> kernel = compile(Spec::from_string("attention t {}").value(), options);
+  if (!kernel) {
+    MESSAGE("skipped: ", kernel.error().message);
+    return std::nullopt;
+  }
+  return cuda::Context::primary(*cuda::driver().value(), 0).value();
+}
+
+struct Job {
+  std::string name;
+  Spec spec;
+  DType dtype = DType::f32;
+  std::string kernel;
+  std::optional<Kernel> device, host;
+  std::string error;
+};
+
+// NVRTC takes most of the time, so all kernels are compiled first, on all processors.
+void compile_all(std::vector<Job>& jobs) {
+  cpu::parallel_for(static_cast<std::int64_t>(jobs.size()), cpu::default_threads(), [&](std::int64_t n) {
+    Job& job = jobs[static_cast<std::size_t>(n)];
+    CompileOptions options;
+    options.backend = Backend::cuda;
+    options.dtype = job.dtype;
+    options.head_dim = options.value_dim = kDim;
+    options.kernel = job.kernel;
+    std::mt19937 random(static_cast<unsigned>(n));
+    options.input_dtypes = random_input_dtypes(job.spec, random);
+    Result<Kernel> device = compile(job.spec, options);
+    options.backend = Backend::interpreter;
+    Result<Kernel> host = compile(job.spec, options);
+    if (device && host)
+      job.device = *std::move(device), job.host = *std::move(host);
+    else
+      job.error = (device ? host : device).error().message;
+  });
+}
+
+double error_of(double got, double want) {
+  if (got == want || (std::isnan(got) && std::isnan(want))) return 0;
+  const double error = std::fabs(got - want);
+  return std::isnan(error) ? std::numeric_limits<double>::infinity() : error;
+}
+
+struct Errors {
+  double largest = 0, plain = 0, excess = -std::numeric_limits<double>::infinity(), allowance = 0;
+  void add(double got, double want, double by_plain, DType dtype) {
+    const double error = error_of(got, want), room = 2 * ulp(dtype, want);
+    largest = std::max(largest, error);
+    plain = std::max(plain, error_of(by_plain, want));
+    allowance = std::max(allowance, room);
+    excess = std::max(excess, error - room);
+  }
+  double allowed() const { return 2 * plain + allowance; }
+  bool pass() const { return excess <= 2 * plain; }
+};
+
+Index element_of(const Index& token, std::int64_t b, std::int64_t h) {
+  Index index = {b, h};
+  index.insert(index.end(), token.begin(), token.end());
+  return index;
+}
+
+// What the device left in the problem against the interpreter.
+std::pair<Errors, Errors> compare(const Kernel& host, const Problem& problem) {
+  const runtime::Problem bound = host.impl().bind(problem.arguments()).value();
+  const cpu::Interpreter oracle(host.impl().variant.checked.module, bound);
+  std::vector<Index> tokens;
+  HostTensor(DType::i8, problem.shape.queries).each([&](const Index& token) { tokens.push_back(token); });
+  Errors out, lse;
+  std::mutex mutex;
+  cpu::parallel_for(bound.rows(), cpu::default_threads(), [&](std::int64_t n) {
+    const auto queries = static_cast<std::int64_t>(tokens.size());
+    const cpu::Row row{n / queries / bound.heads, n / queries % bound.heads, n % queries};
+    const cpu::RowResult exact = oracle.row(row), plain = oracle.plain_row(row);
+    Index at = element_of(tokens[static_cast<std::size_t>(row.token)], row.batch, row.head);
+    const std::scoped_lock lock(mutex);
+    if (problem.shape.lse) lse.add(problem.lse.at(at), exact.lse, plain.lse, DType::f32);
+    at.push_back(0);
+    for (std::size_t c = 0; c < exact.out.size(); ++c) {
+      at.back() = static_cast<std::int64_t>(c);
+      out.add(problem.out.at(at), exact.out[c], plain.out[c], problem.out.dtype());
+    }
+  });
+  return {out, lse};
+}
+
+struct Table {
+  std::string text = fmt::format("{:44} {:9} {:4} {:>10} {:>10} {:>10} {:>10}\n", "spec", "kernel", "type",
+                                 "max error", "allowed", "lse error", "allowed");
+  void add(const Job& job, const Errors& out, const Errors& lse) {
+    text += fmt::format("{:44} {:9} {:4} {:10.2e} {:10.2e} {:10.2e} {:10.2e}\n", job.name, job.kernel,
+                        name_of(job.dtype), out.largest, out.allowed(), lse.largest, lse.allowed());
+  }
+};
+
+void check_values(const cuda::Context& context, const Job& job, Problem problem, Table* table) {
+  const Result<void> done = run_on_device(context, *job.device, problem);
+  REQUIRE_MESSAGE(done.has_value(), (done ? "" : done.error().message));
+  const auto [out, lse] = compare(*job.host, problem);
+  CHECK_MESSAGE(out.pass(), fmt::format("out is off by {:.3g}, allowed {:.3g}", out.largest, out.allowed()));
+  CHECK_MESSAGE(lse.pass(), fmt::format("lse is off by {:.3g}, allowed {:.3g}", lse.largest, lse.allowed()));
+  if (table != nullptr) table->add(job, out, lse);
+}
+
+// NaN in some keys and values: it reaches those who keep them, and nobody else.
+void poison(Problem& problem, std::mt19937& random) {
+  for (int n = 0; n < 2; ++n) {
+    HostTensor& tensor = n == 0 ? problem.k : problem.v;
+    if (tensor.bytes().empty()) continue;
+    Index at;
+    for (std::int64_t extent : tensor.shape())
+      at.push_back(static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(extent)));
+    tensor.set(at, std::numeric_limits<double>::quiet_NaN());
+  }
+}
+
+// Queries and keys of zeros, values one-hot: an element of the output is a key's weight. Where the
+// interpreter says that a key is not kept it must be exactly 0, and where it has a weight that fp32 can hold
+// it must not be.
+void check_mask(const cuda::Context& context, const Job& job, Problem problem) {
+  const ir::Module& module = job.host->impl().variant.checked.module;
+  if (module.normalize == ir::Normalize::none || module.root(ir::Root::output).valid()) return;
+  problem.q.fill(0.0), problem.k.fill(0.0);
+  std::int64_t keys = 1;
+  for (std::int64_t extent : problem.shape.keys) keys *= extent;
+  const std::int64_t context_keys = std::max<std::int64_t>(problem.shape.context, 0);
+  if (context_keys != 0) problem.context_k.fill(0.0);
+  const std::size_t columns = static_cast<std::size_t>(kDim);
+  int wrong = 0;
+  for (std::int64_t first = 0; first < keys + context_keys; first += kDim) {
+    std::int64_t j = 0;
+    problem.v.fill([&](const Index& at) { return j++ / kDim % keys - first == at.back() ? 1.0 : 0.0; });
+    if (context_keys != 0)
+      problem.context_v.fill([&](const Index& at) { return keys + at[2] - first == at.back() ? 1.0 : 0.0; });
+    const Result<void> done = run_on_device(context, *job.device, problem);
+    REQUIRE_MESSAGE(done.has_value(), (done ? "" : done.error().message));
+    const runtime::Problem bound = job.host->impl().bind(problem.arguments()).value();
+    const cpu::Interpreter oracle(module, bound);
+    std::vector<double> want(static_cast<std::size_t>(bound.rows()) * columns);
+    cpu::parallel_for(bound.rows(), cpu::default_threads(), [&](std::int64_t n) {
+      const std::int64_t queries = bound.local_queries();
+      const cpu::RowResult row =
+          oracle.row({n / queries / bound.heads, n / queries % bound.heads, n % queries});
+      std::copy(row.out.begin(), row.out.end(), want.begin() + static_cast<std::ptrdiff_t>(n * kDim));
+    });
+    std::size_t i = 0;
+    problem.out.each([&](const Index& at) {
+      const double expected = want[i++], got = problem.out.at(at);
+      const bool right = expected == 0 ? got == 0
+                                       : !(std::fabs(expected) > 1e-20) || (got != 0 && !std::isnan(got)) ||
+                                             (std::isnan(expected) && std::isnan(got));
+      wrong += !right;
+    });
+  }
+  CHECK(wrong == 0);
+}
+
+}  // namespace
+
+TEST_CASE("gallery on the GPU") {
+  const auto context = context_or_skip();
+  if (!context) return;
+  std::vector<Job> jobs;
+  const std::vector<GalleryBlock> blocks = gallery();
+  REQUIRE(blocks.size() > 30);
+  for (std::size_t i = 0; i < blocks.size(); ++i)
+    for (std::size_t d = 0; d < 3; ++d) {
+      jobs.push_back({blocks[i].name, blocks[i].spec, kDTypesOnDevice[d], "portable", {}, {}, {}});
+      // The reference kernel in one dtype for each block, in turn.
+      if (i % 3 == d)
+        jobs.push_back({blocks[i].name, blocks[i].spec, kDTypesOnDevice[d], "reference", {}, {}, {}});
+    }
+  compile_all(jobs);
+  Table table;
+  std::mt19937 random(17);
+  for (const Job& job : jobs) {
+    CAPTURE(job.name);
+    CAPTURE(job.kernel);
+    CAPTURE(std::string(name_of(job.dtype)));
+    CHECK_MESSAGE(job.device.has_value(), job.error);
+    if (!job.device) continue;
+    for (const std::int64_t tokens : {30, 200}) {
+      std::string why;
+      std::optional<Problem> problem = random_problem(*job.host, random, {.tokens = tokens}, &why);
+      REQUIRE_MESSAGE(problem.has_value(), why);
+      check_values(*context, job, *problem, tokens == 200 ? &table : nullptr);
+      if (job.dtype == DType::f32) check_mask(*context, job, *problem);
+      poison(*problem, random);
+      check_values(*context, job, *problem, nullptr);
+    }
+  }
+  MESSAGE("\n", table.text);
+}
+
+TEST_CASE("random specs on the GPU") {
+  const auto context = context_or_skip();
+  if (!context) return;
+  const char* wanted = std::getenv("VICINAL_RANDOM_SPECS");
+  const unsigned count = wanted == nullptr ? 300 : static_cast<unsigned>(std::strtoul(wanted, nullptr, 10));
+  std::vector<Job> jobs;
+  for (unsigned seed = 1; seed <= count; ++seed) {
+    const RandomSpec text = random_spec(seed, true);
+    const std::string kernel = seed % 4 == 0 ? "reference" : "portable";
+    jobs.push_back(
+        {text.text, Spec::from_string(text.text).value(), kDTypesOnDevice[seed % 3], kernel, {}, {}, {}});
+    jobs.push_back(
+        {text.mask_only, Spec::from_string(text.mask_only).value(), DType::f32, kernel, {}, {}, {}});
+  }
+  compile_all(jobs);
+  std::mt19937 random(19);
+  unsigned without_problem = 0;
+  for (std::size_t i = 0; i < jobs.size(); ++i) {
+    const Job& job = jobs[i];
+    const std::size_t seed = i / 2 + 1;
+    CAPTURE(seed);
+    CAPTURE(job.name);
+    CAPTURE(std::string(name_of(job.dtype)));
+    CHECK_MESSAGE(job.device.has_value(), job.error);
+    if (!job.device) continue;
+    std::optional<Problem> problem = random_problem(*job.host, random, {.tokens = 80});
+    if (!problem) {
+      ++without_problem;
+      continue;
+    }
+    if (i % 2 == 1) {
+      check_mask(*context, job, *problem);
+      continue;
+    }
+    check_values(*context, job, *problem, nullptr);
+    poison(*problem, random);
+    check_values(*context, job, *problem, nullptr);
+  }
+  MESSAGE(jobs.size(), " kernels of ", count, " random specs; no problem found for ", without_problem);
+  CHECK(without_problem * 20 < jobs.size());
+}
+
+}  // namespace vicinal::testing

@@ -1,0 +1,12 @@
+// A problem on a CUDA device, through the public API.
+#pragma once
+
+#include "runtime/cuda/context.h"
+#include "tests/support/plain_attention.h"
+
+namespace vicinal::testing {
+
+// Copies the problem to the device, runs the kernel, and puts its out and lse into the problem's own memory.
+Result<void> run_on_device(const cuda::Context& context, const Kernel& kernel, Problem& problem);
+
+}  // namespace vicinal::testing

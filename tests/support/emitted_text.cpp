@@ -1,0 +1,92 @@
+#include "tests/support/emitted_text.h"
+
+#include <fmt/format.h>
+
+#include <cctype>
+#include <set>
+#include <string_view>
+
+namespace vicinal::testing {
+namespace {
+
+// Words of the frame that the emitter prints, of the operations' spellings, and of C++.
+const std::set<std::string_view> kWords = {
+    "Arguments", "AttentionVariant", "Axis", "Context", "ForwardArguments", "InputArgument", "Key",
+    "Normalize", "Parameters", "Query", "VICINAL_DEVICE", "Variant", "__global__", "__grid_constant__",
+    "__int_as_float", "__launch_bounds__", "a", "alignas", "align_end", "axis", "b", "batch", "bf16", "bool",
+    "char", "clamp_index", "const", "constexpr", "context", "coordinate", "data", "dot", "double", "else",
+    "exact", "extent", "extern", "f16", "false", "float", "forward", "h", "has_context", "has_mask",
+    "has_output", "has_sink", "heads", "i", "if", "index", "int", "k", "kThreads", "key_l2norm", "keys",
+    "kv_h", "kv_heads", "load_bool", "load_float", "load_int", "long", "lse", "mask", "namespace",
+    "neighborhood", "none", "normalize", "offset", "out", "output", "parameters", "portable", "position", "q",
+    "q_axis", "query_l2norm", "rank", "reference", "return", "scale", "score", "short", "sigmoid", "signed",
+    "sink", "softmax", "static", "static_assert", "static_cast", "struct", "template", "tokens", "true",
+    "unsigned", "using", "vicinal", "void",
+    // vicinal:: and vicinal::exact:: functions, and CUDA's
+    "abs", "add", "cos", "cosf", "ceilf", "div", "erf", "erff", "exp", "exp2", "exp2f", "expf", "fabsf",
+    "floordiv", "floorf", "floormod", "fmaxf", "fminf", "log", "log2", "log2f", "logf", "max", "min", "mul",
+    "neg", "pow", "powf", "rintf", "rsqrt", "rsqrtf", "shl", "shr", "sign", "sin", "sinf", "sqrt", "sqrtf",
+    "sub", "tan", "tanf", "tanh", "tanh_approx", "tanhf", "to_int"};
+
+// The strings and comments of the frame.
+const std::set<std::string_view> kStrings = {"\"vicinal/kernel.cuh\"", "\"C\"",
+                                             "\"the variant does not meet the contract of templates/\"",
+                                             "\"the host launches 256 threads\""};
+
+bool numbered(std::string_view word) {
+  if (word.size() < 2 || std::string_view("vpex").find(word[0]) == std::string_view::npos) return false;
+  for (char c : word.substr(1))
+    if (std::isdigit(static_cast<unsigned char>(c)) == 0) return false;
+  return true;
+}
+
+bool known_comment(std::string_view comment) {
+  return comment.starts_with("// Emitted by vicinal. ") ||
+         comment == "// What varies from launch to launch." || comment == "// namespace" ||
+         comment == "// 1 / sqrt(head dim)";
+}
+
+}  // namespace
+
+std::optional<std::string> forbidden_in(const std::string& text, const std::string& entry) {
+  const std::string_view all = text;
+  for (std::size_t at = 0; at < all.size();) {
+    const char c = all[at];
+    const auto until = [&](auto ends) {
+      std::size_t end = at + 1;
+      while (end < all.size() && !ends(all[end])) ++end;
+      return all.substr(at, end - at);
+    };
+    const auto to_line_end = [&] { return until([](char x) { return x == '\n'; }); };
+    std::string_view token = all.substr(at, 1);
+    if (std::isalpha(static_cast<unsigned char>(c)) != 0 || c == '_') {
+      token = until([](char x) { return std::isalnum(static_cast<unsigned char>(x)) == 0 && x != '_'; });
+      if (!kWords.contains(token) && !numbered(token) && token != entry)
+        return fmt::format("the identifier `{}`", token);
+    } else if (std::isdigit(static_cast<unsigned char>(c)) != 0) {
+      token = until([](char x) {
+        return std::isalnum(static_cast<unsigned char>(x)) == 0 && x != '.' && x != '+' && x != '-';
+      });
+      // A sign belongs to a number only after its exponent.
+      for (std::size_t i = 1; i < token.size(); ++i)
+        if ((token[i] == '+' || token[i] == '-') && token[i - 1] != 'p') token = token.substr(0, i);
+    } else if (c == '"') {
+      token = until([](char x) { return x == '"' || x == '\n'; });
+      token = all.substr(at, token.size() + 1);
+      if (!kStrings.contains(token)) return fmt::format("the string {}", token);
+    } else if (c == '#') {
+      token = to_line_end();
+      if (token != "#include \"vicinal/kernel.cuh\"") return fmt::format("the directive {}", token);
+    } else if (all.substr(at, 2) == "//") {
+      token = to_line_end();
+      if (!known_comment(token)) return fmt::format("the comment {}", token);
+    } else if (std::string_view(" \n(){}[]<>,;:.?=+-*/%&|^~!").find(c) == std::string_view::npos ||
+               all.substr(at, 2) == "/*") {
+      return fmt::format("the character {:#x}", static_cast<unsigned char>(c));
+    }
+    at += token.size();
+  }
+  return std::nullopt;
+}
+
+}  // namespace vicinal::testing
