@@ -11,6 +11,8 @@
 
 #include "compiler/diagnostics/render.h"
 #include "compiler/driver/load.h"
+#include "runtime/files/atomic_file.h"
+#include "runtime/files/npy.h"
 #include "runtime/kernel_impl.h"
 
 namespace vicinal::cli {
@@ -134,27 +136,43 @@ std::optional<Spec> load_spec(const Globals& globals, const SpecOptions& options
   return std::nullopt;
 }
 
-Result<void> write_output(const std::string& path, std::string_view bytes, bool force) {
+namespace {
+
+// A device or a pipe: written as it is, never replaced.
+bool is_special(const std::filesystem::path& path) {
+  std::error_code ignored;
+  const std::filesystem::file_status status = std::filesystem::status(path, ignored);
+  return std::filesystem::exists(status) && !std::filesystem::is_regular_file(status) &&
+         !std::filesystem::is_directory(status);
+}
+
+}  // namespace
+
+Result<void> check_output(const std::string& path, bool force) {
+  if (path.empty() || path == "-") return {};
+  std::error_code ignored;
+  if (!force && std::filesystem::is_regular_file(path, ignored))
+    return unexpected(ErrorKind::usage, fmt::format("`{}` is there already", path),
+                      "pass --force to overwrite it");
+  return files::check_writable(path);
+}
+
+Result<void> write_output(const std::string& path, std::string_view bytes) {
   if (path.empty() || path == "-") {
     std::fwrite(bytes.data(), 1, bytes.size(), stdout);
     return {};
   }
   std::error_code ignored;
-  if (!force && std::filesystem::exists(path, ignored))
-    return unexpected(ErrorKind::usage, fmt::format("`{}` is there already", path),
-                      "pass --force to overwrite it");
-  // Made aside and renamed, so that nothing partial is ever seen.
-  const std::string aside = path + ".partial";
-  std::ofstream out(aside, std::ios::binary);
-  out.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-  out.close();
-  std::error_code failed;
-  if (out) std::filesystem::rename(aside, path, failed);
-  if (!out || failed) {
-    std::filesystem::remove(aside, ignored);
-    return unexpected(ErrorKind::usage, fmt::format("cannot write `{}`", path));
+  const std::filesystem::path target = std::filesystem::weakly_canonical(path, ignored);
+  if (is_special(target)) {
+    std::ofstream out(target, std::ios::binary);
+    out.write(bytes.data(), static_cast<std::streamsize>(bytes.size())).flush();
+    if (!out) return unexpected(ErrorKind::usage, fmt::format("cannot write `{}`", path));
+    return {};
   }
-  return {};
+  VICINAL_TRY(files::AtomicFile file, files::AtomicFile::create(target));
+  VICINAL_TRY_VOID(file.append(bytes));
+  return file.commit(/*durable=*/false);
 }
 
 }  // namespace vicinal::cli

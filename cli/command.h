@@ -64,8 +64,11 @@ void print_diagnostics(const Globals& globals, const LoadedProgram& loaded, bool
 // A checked block; prints what is wrong.
 std::optional<Spec> load_spec(const Globals& globals, const SpecOptions& options, int& exit);
 
-// Opens `path` for writing without clobbering (unless forced), "-" is standard output.
-Result<void> write_output(const std::string& path, std::string_view bytes, bool force);
+// Finds out before any work is done whether write_output may and could write there: a file that is there
+// already is kept unless forced.
+Result<void> check_output(const std::string& path, bool force);
+// Whole or not at all. No path and "-" are standard output.
+Result<void> write_output(const std::string& path, std::string_view bytes);
 
 // One function per subcommand, each in its own file: declares it and sets globals.action.
 void add_check(CLI::App& app, Globals& globals);

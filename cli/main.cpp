@@ -2,7 +2,10 @@
 #include <fmt/format.h>
 
 #include <csignal>
-#include <cstdlib>
+#include <cstdio>
+#include <exception>
+#include <new>
+#include <system_error>
 
 #include "cli/command.h"
 #include "runtime/engine.h"
@@ -39,13 +42,30 @@ void add_global_options(CLI::App& app, Globals& globals) {
   app.set_version_flag("--version", fmt::format("vicinal {}", version()));
 }
 
+// Runs what was chosen; nothing escapes, and a result that standard output did not take is no success.
+int act(const Globals& globals) {
+  try {
+    const int exit = globals.action();
+    if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return exit;
+    return fail(globals, Error(ErrorKind::usage, "cannot write standard output"));
+  } catch (const Error& e) {
+    return fail(globals, e);
+  } catch (const std::bad_alloc&) {
+    return fail(globals, Error(ErrorKind::limit, "out of memory", "make the problem smaller"));
+  } catch (const std::system_error& e) {  // fmt's, when standard output is full or closed
+    return fail(globals, Error(ErrorKind::usage, e.what()));
+  } catch (const std::exception& e) {
+    return fail(globals, Error(ErrorKind::internal, e.what()));
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);
   CLI::App app("Attention variants as text, compiled at run time.", "vicinal");
   app.footer(kExamples);
-  app.require_subcommand(1);
+  app.require_subcommand(0, 1);  // so that a word that is none is named by the error
   app.fallthrough();
   Globals globals;
   add_global_options(app, globals);
@@ -64,14 +84,10 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& e) {
     return app.exit(e) == 0 ? kOk : kUsage;
   }
+  if (!globals.action)
+    return fail(globals, Error(ErrorKind::usage, "a subcommand is missing", "see `vicinal --help`"));
   runtime::Engine::set_options(globals.settings);
   runtime::Engine::set_warning_sink(
       [&globals](std::string_view warning) { say(globals, fmt::format("warning: {}", warning)); });
-  try {
-    return globals.action();
-  } catch (const Error& e) {
-    return fail(globals, e);
-  } catch (const std::bad_alloc&) {
-    return fail(globals, Error(ErrorKind::limit, "out of memory", "make the problem smaller"));
-  }
+  return act(globals);
 }

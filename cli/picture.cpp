@@ -46,7 +46,7 @@ std::string terminal_text(const Picture& picture) {
 }
 
 #if defined(VICINAL_HAVE_PNG)
-Result<void> write_png(const std::string& path, const Picture& picture) {
+Result<std::string> png_file(const Picture& picture) {
   const std::int64_t longest = std::max<std::int64_t>({picture.rows, picture.columns, 1});
   const auto scale = static_cast<std::size_t>(std::max<std::int64_t>(1, 768 / longest));
   png_image image{};
@@ -70,11 +70,15 @@ Result<void> write_png(const std::string& path, const Picture& picture) {
     }
   if (image.width == 0 || image.height == 0)
     return unexpected(ErrorKind::spec, "there is nothing to draw: no queries or no keys");
-  if (png_image_write_to_file(&image, path.c_str(), 0, pixels.data(), 0, nullptr) != 0) return {};
-  return unexpected(ErrorKind::usage, fmt::format("cannot write `{}`: {}", path, image.message));
+  std::string file(PNG_IMAGE_PNG_SIZE_MAX(image), '\0');
+  png_alloc_size_t size = file.size();
+  if (png_image_write_to_memory(&image, file.data(), &size, 0, pixels.data(), 0, nullptr) == 0)
+    return unexpected(ErrorKind::internal, fmt::format("cannot encode the picture: {}", image.message));
+  file.resize(size);
+  return file;
 }
 #else
-Result<void> write_png(const std::string&, const Picture&) {
+Result<std::string> png_file(const Picture&) {
   return unexpected(ErrorKind::environment, "this program was built without libpng",
                     "install libpng-dev and build again; the terminal picture needs nothing");
 }

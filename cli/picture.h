@@ -23,8 +23,8 @@ struct Picture {
 // Two characters a cell, so that cells are square; a frame around it.
 std::string terminal_text(const Picture& picture);
 
-// White for nothing, deep blue for everything, scaled up to a readable size. An error (environment) where the
-// program was built without libpng.
-Result<void> write_png(const std::string& path, const Picture& picture);
+// A PNG file: white for nothing, deep blue for everything, scaled up to a readable size. An error
+// (environment) where the program was built without libpng.
+Result<std::string> png_file(const Picture& picture);
 
 }  // namespace vicinal::cli

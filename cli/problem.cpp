@@ -5,7 +5,9 @@
 
 #include <charconv>
 #include <cmath>
+#include <new>
 #include <numbers>
+#include <numeric>
 
 #include "compiler/ir/evaluate.h"
 #include "runtime/cpu/interpreter.h"
@@ -34,15 +36,27 @@ class Random {
 
 using Shape = std::vector<std::int64_t>;
 
+// Of extents. What no address can reach is reported as what this machine's memory cannot hold.
+std::int64_t times(std::int64_t a, std::int64_t b) {
+  constexpr std::int64_t kMaxElements = std::int64_t{1} << 58;
+  std::int64_t product = 0;
+  if (__builtin_mul_overflow(a, b, &product) || product > kMaxElements) throw std::bad_alloc();
+  return product;
+}
+
+std::int64_t product_of(const Shape& extents) {
+  return std::accumulate(extents.begin(), extents.end(), std::int64_t{1}, times);
+}
+
 Result<std::map<std::string, std::int64_t>> parse_pairs(const std::string& option, const std::string& text) {
   std::map<std::string, std::int64_t> result;
   for (const std::string& part : CLI::detail::split(text, ',')) {
     const std::size_t equals = part.find('=');
     std::int64_t value = 0;
-    const char* last = part.data() + part.size();
-    const bool good = equals != std::string::npos &&
-                      std::from_chars(part.data() + equals + 1, last, value).ptr == last &&
-                      equals + 1 < part.size() && value >= 0;
+    const char *last = part.data() + part.size(), *first = last;
+    if (equals != std::string::npos) first = part.data() + equals + 1;
+    const auto [end, error] = std::from_chars(first, last, value);
+    const bool good = error == std::errc() && end == last && value >= 0;
     if (!good)
       return unexpected(ErrorKind::usage, fmt::format("`{} {}`: `{}` is not NAME=NUMBER", option, text, part),
                         fmt::format("write it like {}",
@@ -67,8 +81,16 @@ Shape strides_of(const Shape& shape, Layout layout, bool has_dim) {
   std::int64_t step = 1;
   for (std::size_t i = order.size(); i-- > 0;) {
     strides[order[i]] = step;
-    step *= std::max<std::int64_t>(1, shape[order[i]]);
+    step = times(step, std::max<std::int64_t>(1, shape[order[i]]));
   }
+  return strides;
+}
+
+Shape c_order(const Shape& shape) {
+  Shape strides(shape.size());
+  std::int64_t step = 1;
+  for (std::size_t i = strides.size(); i-- > 0; step = times(step, std::max<std::int64_t>(1, shape[i])))
+    strides[i] = step;
   return strides;
 }
 
@@ -150,12 +172,12 @@ class Builder {
   Result<HostTensor> read(const std::string& path, bool on_grid) {
     VICINAL_TRY(const files::Array array, files::read_npy(path));
     if (!is_floating(array.dtype))
-      return unexpected(ErrorKind::usage, fmt::format("{} holds {}: q, k and v are f16, bf16, f32 or f64",
-                                                      path, name_of(array.dtype)));
+      return unexpected(ErrorKind::spec, fmt::format("{} holds {}: q, k and v are f16, bf16, f32 or f64",
+                                                     path, name_of(array.dtype)));
     const std::size_t rank = array.shape.size();
-    if (rank != 4 && !(on_grid && rank == 3 + module_.axes.size()))
+    if (rank != 4 && !(on_grid && !module_.axes.empty() && rank == 3 + module_.axes.size()))
       return unexpected(
-          ErrorKind::usage,
+          ErrorKind::spec,
           fmt::format("{} has shape [{}]: it must have 4 dimensions{}", path, fmt::join(array.shape, ", "),
                       on_grid && module_.axes.size() > 1
                           ? fmt::format(", or {} with one for each axis", 3 + module_.axes.size())
@@ -192,8 +214,7 @@ class Builder {
       return it == sizes.end() ? otherwise : it->second;
     };
     VICINAL_TRY_VOID(grid(sizes));
-    std::int64_t tokens = 1;
-    for (std::int64_t extent : p_.grid) tokens *= extent;
+    const std::int64_t tokens = product_of(p_.grid);
     const bool large = tokens > 2048;
     const std::int64_t batch = size("batch", p_.is_default && !large ? 2 : 1),
                        heads = size("heads", large ? 2 : 4);
@@ -285,11 +306,7 @@ class Builder {
         return unexpected(ErrorKind::usage, fmt::format("the spec has no input `{}`", name));
       VICINAL_TRY(files::Array array, files::read_npy(text.substr(equals + 1)));
       VICINAL_TRY_VOID(fits_32_bits(name, array));
-      Shape strides(array.shape.size());
-      std::int64_t step = 1;
-      for (std::size_t i = strides.size(); i-- > 0; step *= std::max<std::int64_t>(1, array.shape[i]))
-        strides[i] = step;
-      HostTensor t = allocate(array.dtype, array.shape, strides);
+      HostTensor t = allocate(array.dtype, array.shape, c_order(array.shape));
       t.bytes = std::move(array.bytes);
       t.view.data = t.bytes.data();
       p_.inputs[name] = std::move(t);
@@ -317,8 +334,7 @@ class Builder {
     for (const ir::Input& input : module_.inputs)
       if (!p_.inputs.contains(input.name)) missing.push_back(&input);
     if (missing.empty()) return {};
-    std::int64_t tokens = 1;
-    for (std::int64_t extent : p_.grid) tokens *= extent;
+    const std::int64_t tokens = product_of(p_.grid);
     CompileOptions options = p_.compile_options();
     options.backend = Backend::interpreter;
     VICINAL_TRY(const Kernel kernel, compile(spec_, options));
@@ -353,11 +369,7 @@ class Builder {
       shape.push_back(value->i);
     }
     const DType dtype = emit::default_input_dtype(input.type);
-    Shape strides(shape.size());
-    std::int64_t step = 1;
-    for (std::size_t i = strides.size(); i-- > 0; step *= std::max<std::int64_t>(1, shape[i]))
-      strides[i] = step;
-    HostTensor t = allocate(dtype, shape, strides);
+    HostTensor t = allocate(dtype, shape, c_order(shape));
     Random source(options_.seed * 64 + 16 + static_cast<std::uint64_t>(&input - module_.inputs.data()));
     const std::int64_t row = shape.empty() ? 1 : std::max<std::int64_t>(1, shape.back());
     for (std::int64_t i = 0; i < t.elements(); ++i) {
@@ -413,9 +425,7 @@ Result<HostProblem> make_problem(const Spec& spec, const ProblemOptions& options
 }
 
 std::int64_t HostTensor::elements() const {
-  std::int64_t n = 1;
-  for (std::int64_t extent : view.shape) n *= extent;
-  return n;
+  return product_of(view.shape);
 }
 
 void add_problem_options(CLI::App& app, ProblemOptions& options) {

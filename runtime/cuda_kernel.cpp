@@ -20,14 +20,6 @@ std::vector<cuda::GridAxisWords> words(const std::vector<GridAxis>& axes) {
   return result;
 }
 
-Result<void> expect_dtype(std::string_view name, const Strided& t, DType want) {
-  if (t.data == nullptr || t.dtype == want) return {};
-  return unexpected(
-      ErrorKind::spec,
-      fmt::format("`{}` is {}, and the kernel was compiled for {}", name, name_of(t.dtype), name_of(want)),
-      "compile for the tensors' dtype, or convert them");
-}
-
 }  // namespace
 
 std::string arch_name(int capability) {
@@ -74,8 +66,6 @@ Result<CompiledCubin> compile_cubin(Engine& engine, const emit::KernelSource& so
 
 Result<Launch> prepare_launch(const emit::KernelSource& source, const emit::KernelOptions& options,
                               const ir::Module& module, const Problem& p) {
-  for (const auto& [name, tensor] : {std::pair("q", &p.q), std::pair("out", &p.out)})
-    VICINAL_TRY_VOID(expect_dtype(name, *tensor, options.dtype));
   cuda::ForwardWords forward;
   forward.batch = p.batch;
   forward.heads = p.heads;

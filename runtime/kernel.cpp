@@ -170,8 +170,8 @@ Result<Kernel> compile(const Spec& spec, const CompileOptions& wanted) {
 }
 
 Result<runtime::Problem> Kernel::Impl::bind(const RunArguments& arguments) const {
-  return runtime::bind({variant.checked.module, variant.launch_checks, used.inputs, used.extents,
-                        options.dtype, options.head_dim, options.value_dim},
+  return runtime::bind({variant.checked.module, variant.launch_checks, used.inputs, used.row_inputs,
+                        used.extents, options.dtype, options.head_dim, options.value_dim},
                        arguments);
 }
 

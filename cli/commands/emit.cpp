@@ -25,6 +25,8 @@ class Emission {
   Emission(const Globals& globals, const Options& options) : globals_(globals), options_(options) {}
 
   int run() {
+    if (const auto writable = check_output(options_.output, options_.force); !writable)
+      return fail(globals_, writable.error());
     Result<LoadedProgram> loaded = load_program(options_.spec);
     if (!loaded) return fail(globals_, loaded.error());
     loaded_ = &*loaded;
@@ -37,7 +39,7 @@ class Emission {
       }
       output += *text;
     }
-    const Result<void> written = write_output(options_.output, output, options_.force);
+    const Result<void> written = write_output(options_.output, output);
     return written ? int{kOk} : fail(globals_, written.error());
   }
 

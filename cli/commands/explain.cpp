@@ -21,7 +21,7 @@ struct Options {
   std::string topic, query, png;
   ProblemOptions problem;
   std::int64_t batch = 0, head = 0;
-  bool json = false, force = false;
+  bool json = false;
 };
 
 // The interpreter decides some ten million pairs a second; beyond this a picture is not worth the wait.
@@ -70,6 +70,7 @@ class MaskExplainer {
   MaskExplainer(const Globals& globals, const Options& options) : globals_(globals), options_(options) {}
 
   Result<int> run(const Spec& spec) {
+    if (!options_.png.empty()) VICINAL_TRY_VOID(check_output(options_.png, /*force=*/true));
     VICINAL_TRY(HostProblem problem, make_problem(spec, options_.problem));
     CompileOptions compile_options = problem.compile_options();
     compile_options.backend = Backend::interpreter;
@@ -82,8 +83,8 @@ class MaskExplainer {
                         fmt::format("there are {} batches and {} heads", bound.batch, bound.heads),
                         "--batch and --head count from 0");
     const cpu::Interpreter interpreter(kernel.impl().variant.checked.module, bound);
-    fmt::print("{}: {}\n", spec.name(), problem.describe());
-    for (const std::string& note : problem.notes) fmt::print("  {}\n", note);
+    heading_ = fmt::format("{}: {}\n", spec.name(), problem.describe());
+    for (const std::string& note : problem.notes) heading_ += fmt::format("  {}\n", note);
     return options_.query.empty() ? whole(interpreter, bound) : one_query(interpreter, bound);
   }
 
@@ -121,8 +122,8 @@ class MaskExplainer {
                                       {"empty_rows", empty}}
                              .dump(2));
     } else {
-      fmt::print("batch {}, head {}: queries down, keys across\n{}", options_.batch, options_.head,
-                 terminal_text(picture.shrunk(48, 48)));
+      fmt::print("{}batch {}, head {}: queries down, keys across\n{}", heading_, options_.batch,
+                 options_.head, terminal_text(picture.shrunk(48, 48)));
       fmt::print("{} of {} pairs kept ({:.2f}%); {} to {} keys a query{}\n", pairs, total, 100 * density,
                  queries == 0 ? 0 : fewest, most,
                  empty == 0 ? "" : fmt::format("; {} queries keep none", empty));
@@ -136,8 +137,9 @@ class MaskExplainer {
     std::size_t i = 0;
     for (const std::string& part : CLI::detail::split(options_.query, ',')) {
       std::int64_t at = -1;
-      std::from_chars(part.data(), part.data() + part.size(), at);
-      if (i >= p.q_axis.size() || at < 0 || at >= p.q_axis[i].extent)
+      const char* last = part.data() + part.size();
+      const auto [end, error] = std::from_chars(part.data(), last, at);
+      if (error != std::errc() || end != last || i >= p.q_axis.size() || at < 0 || at >= p.q_axis[i].extent)
         return unexpected(ErrorKind::usage,
                           fmt::format("`--query {}` is not a place on the grid", options_.query),
                           fmt::format("give {} coordinate{} within the grid", p.q_axis.size(),
@@ -151,6 +153,7 @@ class MaskExplainer {
     const std::size_t rank = p.k_axis.size();
     const std::int64_t columns = p.k_axis[rank - 1].local, rows = rank > 1 ? p.k_axis[rank - 2].local : 1;
     const std::int64_t slices = columns * rows == 0 ? 0 : p.local_keys() / (columns * rows);
+    if (!options_.json) fmt::print("{}", heading_);
     Picture all(slices * (rows + 1) - (slices > 0 ? 1 : 0), columns);
     for (std::int64_t s = 0; s < slices; ++s) {
       Picture slice(rows, columns);
@@ -177,12 +180,15 @@ class MaskExplainer {
   }
 
   Result<int> save(const Picture& picture) const {
-    if (!options_.png.empty()) VICINAL_TRY_VOID(write_png(options_.png, picture));
+    if (options_.png.empty()) return int{kOk};
+    VICINAL_TRY(const std::string file, png_file(picture));
+    VICINAL_TRY_VOID(write_output(options_.png, file));
     return int{kOk};
   }
 
   const Globals& globals_;
   const Options& options_;
+  std::string heading_;  // printed with a result, not with an error
 };
 
 int explain(const Globals& globals, const Options& options) {

@@ -124,7 +124,13 @@ class ExpressionChecker {
   ContextKey assume(const Frame& frame, ExprId condition, bool holds) const;
   // Checks with a fact added.
   template <class F>
-  auto under(ContextKey fact, F f);
+  auto under(ContextKey fact, F f) {
+    const ContextKey before = building_.context_key;
+    if (fact != ContextKey::unknown) building_.context_key = fact;
+    auto result = f();
+    building_.context_key = before;
+    return result;
+  }
 
   std::map<syntax::FunctionRef, bool> sound_;  // functions checked by themselves so far
   std::size_t steps_ = 0;

@@ -15,10 +15,15 @@ Diagnostic& Sink::add(Kind kind, source::Range range, std::string message) {
 }
 
 std::vector<Diagnostic> Sink::sorted() const {
-  std::vector<Diagnostic> result(all_.begin(), all_.end());
-  std::stable_sort(result.begin(), result.end(), [](const Diagnostic& a, const Diagnostic& b) {
-    return std::tie(a.range.file, a.range.begin) < std::tie(b.range.file, b.range.begin);
+  // By place, then by arrival.
+  std::vector<std::pair<std::size_t, const Diagnostic*>> order;
+  for (const Diagnostic& d : all_) order.emplace_back(order.size(), &d);
+  std::sort(order.begin(), order.end(), [](const auto& a, const auto& b) {
+    const source::Range &x = a.second->range, &y = b.second->range;
+    return std::tie(x.file, x.begin, a.first) < std::tie(y.file, y.begin, b.first);
   });
+  std::vector<Diagnostic> result;
+  for (const auto& [arrival, diagnostic] : order) result.push_back(*diagnostic);
   // A function that several blocks call is checked for each of them; what is said of it is said once.
   const auto again = std::unique(result.begin(), result.end(), [](const Diagnostic& a, const Diagnostic& b) {
     return a.kind == b.kind && a.range == b.range && a.message == b.message;

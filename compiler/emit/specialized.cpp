@@ -43,8 +43,17 @@ Specialized specialize(const ir::Module& after_pipeline) {
 
 Uses uses(const Specialized& variant) {
   const ir::Module& d = variant.declarations();
-  Uses used{std::vector<bool>(d.params.size()), std::vector<bool>(d.extents.size()),
-            std::vector<bool>(d.inputs.size())};
+  const auto none = [&] {
+    return Uses{std::vector<bool>(d.params.size()),
+                std::vector<bool>(d.extents.size()),
+                std::vector<bool>(d.inputs.size()),
+                {}};
+  };
+  Uses used = none(), rows = none();
+  ir::Module row_module = variant.grid.module;
+  row_module.root(ir::Root::score) = row_module.root(ir::Root::mask) = {};
+  mark(row_module, rows);
+  used.row_inputs = rows.inputs;
   mark(variant.grid.module, used);
   if (variant.context) mark(variant.context->module, used);
   return used;

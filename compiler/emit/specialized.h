@@ -25,6 +25,7 @@ Specialized specialize(const ir::Module& after_pipeline);
 // By number: whether any code reads it.
 struct Uses {
   std::vector<bool> params, extents, inputs;
+  std::vector<bool> row_inputs;  // read by scale, sink or output, hence even where there is no key
 };
 Uses uses(const Specialized& variant);
 

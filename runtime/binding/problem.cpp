@@ -422,8 +422,9 @@ class Binder {
     // read.
     const bool keys = p_.local_keys() + p_.context != 0;
     for (std::size_t d = 0; d < t.shape.size(); ++d) {
-      const bool read = keys || !(reaches(input.dims[d], {SymbolKind::keys}) ||
-                                  reaches(input.dims[d], {SymbolKind::context}));
+      const bool read =
+          keys || rules_.row_inputs[i] ||
+          !(reaches(input.dims[d], {SymbolKind::keys}) || reaches(input.dims[d], {SymbolKind::context}));
       if (t.shape[d] == 0 && read && rules_.used_inputs[i] && p_.rows() != 0)
         return wrong("input `{}` has shape {}: it is read and has no elements", input.name,
                      shape_text(t.shape));

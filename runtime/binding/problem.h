@@ -49,8 +49,8 @@ struct Problem {
 struct BindingRules {
   const ir::Module& module;  // after check
   const std::vector<analysis::LaunchCheck>& checks;
-  std::vector<bool> used_inputs, used_extents;  // by number
-  DType dtype;                                  // of q, k, v and out
+  std::vector<bool> used_inputs, row_inputs, used_extents;  // by number; emit::Uses
+  DType dtype;                                              // of q, k, v and out
   std::int64_t head_dim, value_dim;
 };
 

@@ -29,11 +29,26 @@ struct Place {
   double score = 0, out = 0, lse = 0;
 };
 
+// How an expression's floats are computed: in double; each operation rounded to fp32; or so, with
+// approximations as coarse as the language lets them be.
+enum class Arithmetic { wide, exact, plain };
+
+// tanh_approx is within 2^-10 of tanh, relatively: eleven bits of it.
+double approximated(double x) {
+  int exponent = 0;
+  const double fraction = std::frexp(x, &exponent);
+  return std::ldexp(std::trunc(fraction * 2048) / 2048, exponent);
+}
+
 // The nodes of one expression in evaluation order, those that do not change from key to key first.
 class Expression {
  public:
-  Expression(const ir::Module& module, const Problem& problem, NodeId root, bool exact)
-      : module_(module), problem_(problem), root_(root), exact_(exact) {
+  Expression(const ir::Module& module, const Problem& problem, NodeId root, Arithmetic arithmetic)
+      : module_(module),
+        problem_(problem),
+        root_(root),
+        arithmetic_(arithmetic),
+        exact_(arithmetic != Arithmetic::wide) {
     if (!root.valid()) return;
     const std::vector<std::uint8_t> varies = ir::variance(module);
     std::vector<bool> reached(root.value + 1);
@@ -68,7 +83,10 @@ class Expression {
         [&](const ir::Apply& a) {
           Value operands[ir::kMaxArity];
           for (std::size_t i = 0; i < node.operands.size(); ++i) operands[i] = values[node.operands[i].value];
-          return exact_ ? ir::info(a.op).exact(operands) : ir::info(a.op).wide(operands);
+          if (!exact_) return ir::info(a.op).wide(operands);
+          const Value result = ir::info(a.op).exact(operands);
+          const bool coarse = arithmetic_ == Arithmetic::plain && a.op == ir::Op::tanh_approx_f;
+          return coarse ? ir::real_value(approximated(result.f)) : result;
         },
         [&](const ir::Load& l) { return load(l.input, node, values); },
         [&](const ir::Dot& d) { return dot(d, node, values); });
@@ -156,6 +174,7 @@ class Expression {
   const ir::Module& module_;
   const Problem& problem_;
   NodeId root_;
+  Arithmetic arithmetic_;
   bool exact_;
   std::vector<std::uint32_t> per_row_, per_key_;
 };
@@ -181,13 +200,13 @@ struct Interpreter::Impl {
   Impl(const ir::Module& m, const Problem& p)
       : module(m),
         problem(p),
-        score(m, p, m.root(Root::score), false),
-        mask(m, p, m.root(Root::mask), true),
-        scale(m, p, m.root(Root::scale), false),
-        sink(m, p, m.root(Root::sink), false),
-        output(m, p, m.root(Root::output), false),
-        plain_score(m, p, m.root(Root::score), true),
-        plain_output(m, p, m.root(Root::output), true) {}
+        score(m, p, m.root(Root::score), Arithmetic::wide),
+        mask(m, p, m.root(Root::mask), Arithmetic::exact),
+        scale(m, p, m.root(Root::scale), Arithmetic::wide),
+        sink(m, p, m.root(Root::sink), Arithmetic::wide),
+        output(m, p, m.root(Root::output), Arithmetic::wide),
+        plain_score(m, p, m.root(Root::score), Arithmetic::plain),
+        plain_output(m, p, m.root(Root::output), Arithmetic::plain) {}
 
   // All that is fixed along one row.
   struct RowState {
