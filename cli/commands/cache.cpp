@@ -125,10 +125,7 @@ int export_to(const Globals& globals, const Options& options, const cache::DiskC
   return archive_report(globals, options, cache::export_archive(disk, options.archive));
 }
 int import_from(const Globals& globals, const Options& options, const cache::DiskCache& disk) {
-  const Result<cache::ArchiveReport> report = cache::import_archive(disk, options.archive, options.trust);
-  if (report || options.trust) return archive_report(globals, options, report);
-  return fail(globals, Error(report.error().kind, report.error().message,
-                             "pass --trust if you know where the file comes from"));
+  return archive_report(globals, options, cache::import_archive(disk, options.archive, options.trust));
 }
 
 using Function = int (*)(const Globals&, const Options&, const cache::DiskCache&);

@@ -134,7 +134,7 @@ Result<ArchiveReport> import_archive(const DiskCache& cache, const fs::path& arc
         ErrorKind::usage,
         fmt::format("`{}` is whole ({} entries), but holds machine code that would run as yours",
                     archive.native(), checked.entries),
-        "import it as trusted if you know where it comes from");
+        "import it with --trust if you know where it comes from");
   }
   return for_each_entry(archive, [&](const std::string& digest, const std::string& file) {
     return cache.publish(digest, file);

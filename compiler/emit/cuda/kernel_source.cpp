@@ -58,10 +58,14 @@ class Emitter {
     const std::string call = entry_call(kernel);
     source.entry = "vicinal_forward_" + support::sha256_hex(body + call).substr(0, 12);
     source.text = fmt::format(
-        "// Emitted by vicinal. {} kernel, {}, head dim {}, value dim {}.\n#include "
-        "\"vicinal/kernel.cuh\"\n\nnamespace {{\n\n{}}}  // namespace\n\n"
-        "extern \"C\" __global__ void __launch_bounds__({}) {}(const __grid_constant__ Variant::Arguments a) "
-        "{{\n{}}}\n",
+        "// Emitted by vicinal. {} kernel, {}, head dim {}, value dim {}.\n"
+        "#include \"vicinal/kernel.cuh\"\n\n"
+        // A name, since NVRTC gives an unnamed namespace another symbol every time, and equal text should
+        // give equal bytes.
+        "namespace emitted {{\n\n{}}}  // namespace emitted\n\n"
+        "extern \"C\" __global__ void __launch_bounds__({}) {}(const __grid_constant__ "
+        "emitted::Variant::Arguments "
+        "a) {{\n{}}}\n",
         kernel.name, vicinal::name_of(options_.dtype), options_.head_dim, options_.value_dim, body,
         kernel.threads, source.entry, call);
     return source;
@@ -71,7 +75,7 @@ class Emitter {
   std::string entry_call(const KernelRow& kernel) const {
     return fmt::format(
         "  static_assert(vicinal::{0}::kThreads == {1}, \"the host launches {1} threads\");\n"
-        "  vicinal::{0}::forward<Variant, {2}, {3}, {4}, {5}, {6}>(a);\n",
+        "  vicinal::{0}::forward<emitted::Variant, {2}, {3}, {4}, {5}, {6}>(a);\n",
         kernel.name, kernel.threads, element_type(options_.dtype), options_.head_dim, options_.value_dim,
         options_.tile_q, options_.tile_k);
   }

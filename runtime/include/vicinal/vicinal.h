@@ -49,8 +49,8 @@ using ParamValue = std::variant<bool, std::int64_t, double>;
 struct Tensor {
   void* data = nullptr;
   DType dtype = DType::f32;
-  std::vector<std::int64_t> shape;
-  std::vector<std::int64_t> strides;
+  std::vector<std::int64_t> shape = {};
+  std::vector<std::int64_t> strides = {};
 };
 
 enum class Backend { automatic, interpreter, cpu, cuda };
@@ -67,10 +67,10 @@ struct Message {
 class VICINAL_API Spec {
  public:
   struct Options {
-    std::string block;                      // which block of several; empty: the only one
-    std::vector<std::string> import_paths;  // folders, beside the spec's own, that imports may lead to
+    std::string block = {};                      // which block of several; empty: the only one
+    std::vector<std::string> import_paths = {};  // folders, beside the spec's own, that imports may lead to
     // For a spec from a string: gives the text of an import, or says why not.
-    std::function<Result<std::string>(const std::string& path)> resolver;
+    std::function<Result<std::string>(const std::string& path)> resolver = {};
   };
 
   // Errors (kind spec): the message is all diagnostics as text.
@@ -99,29 +99,29 @@ struct CompileOptions {
   Backend backend = Backend::automatic;
   DType dtype = DType::bf16;  // of q, k, v and out: f16, bf16, f32; f64 on the interpreter
   std::int64_t head_dim = 128;
-  std::int64_t value_dim = 0;                 // 0: head_dim
-  std::map<std::string, ParamValue> params;   // baked into the kernel
-  std::set<std::string> dynamic;              // given at every run instead
-  std::map<std::string, DType> input_dtypes;  // default: f32, i32, bool by the input's type
-  std::string kernel;                         // "portable" (default) or "reference"
-  int tile_q = 0, tile_k = 0;                 // 0: chosen
+  std::int64_t value_dim = 0;                      // 0: head_dim
+  std::map<std::string, ParamValue> params = {};   // baked into the kernel
+  std::set<std::string> dynamic = {};              // given at every run instead
+  std::map<std::string, DType> input_dtypes = {};  // default: f32, i32, bool by the input's type
+  std::string kernel = {};                         // "portable" (default) or "reference"
+  int tile_q = 0, tile_k = 0;                      // 0: chosen
   int device = 0;
 };
 
 struct RunArguments {
-  Tensor q, k, v, out;
-  std::optional<Tensor> lse;
-  std::optional<Tensor> context_k, context_v;
-  std::map<std::string, Tensor> inputs;
-  std::map<std::string, ParamValue> dynamic;
+  Tensor q = {}, k = {}, v = {}, out = {};
+  std::optional<Tensor> lse = {};
+  std::optional<Tensor> context_k = {}, context_v = {};
+  std::map<std::string, Tensor> inputs = {};
+  std::map<std::string, ParamValue> dynamic = {};
 
   // Extents of the whole grid, an element per axis (one for a sequence: its tokens). Empty: the tensors hold
   // all of it. A shard gives the grid and where its queries and keys start; tensors then are local,
   // everything else global.
-  std::vector<std::int64_t> grid;
-  std::vector<std::int64_t>
-      key_grid;  // of a sequence whose keys differ in number; empty: from k, or the grid
-  std::vector<std::int64_t> q_origin, k_origin;
+  std::vector<std::int64_t> grid = {};
+  std::vector<std::int64_t> key_grid =
+      {};  // of a sequence whose keys differ in number; empty: from k, or the grid
+  std::vector<std::int64_t> q_origin = {}, k_origin = {};
 };
 
 // Opaque CUstream_st*; null is the default stream. Ignored by CPU backends.

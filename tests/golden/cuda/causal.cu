@@ -1,7 +1,7 @@
 // Emitted by vicinal. portable kernel, bf16, head dim 128, value dim 128.
 #include "vicinal/kernel.cuh"
 
-namespace {
+namespace emitted {
 
 // What varies from launch to launch.
 struct Parameters {
@@ -50,9 +50,9 @@ struct Variant {
 };
 static_assert(vicinal::AttentionVariant<Variant>, "the variant does not meet the contract of templates/");
 
-}  // namespace
+}  // namespace emitted
 
-extern "C" __global__ void __launch_bounds__(256) vicinal_forward_f654f4c58433(const __grid_constant__ Variant::Arguments a) {
+extern "C" __global__ void __launch_bounds__(256) vicinal_forward_f654f4c58433(const __grid_constant__ emitted::Variant::Arguments a) {
   static_assert(vicinal::portable::kThreads == 256, "the host launches 256 threads");
-  vicinal::portable::forward<Variant, vicinal::bf16, 128, 128, 64, 64>(a);
+  vicinal::portable::forward<emitted::Variant, vicinal::bf16, 128, 128, 64, 64>(a);
 }
