@@ -137,7 +137,7 @@ TEST_CASE("cache: info, export, clear, import, prune") {
   // Machine code of others runs only when its user says so.
   const Outcome untrusted = box.run({"cache", "import", box.path("kernels")});
   CHECK(untrusted.exit != 0);
-  CHECK(has(untrusted.err, "trusted"));
+  CHECK(has(untrusted.err, "--trust"));
   CHECK(entries(box).empty());
   CHECK(box.run({"cache", "import", box.path("kernels"), "--trust"}).exit == 0);
   CHECK(entries(box).size() == 1);

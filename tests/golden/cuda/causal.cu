@@ -52,7 +52,7 @@ static_assert(vicinal::AttentionVariant<Variant>, "the variant does not meet the
 
 }  // namespace emitted
 
-extern "C" __global__ void __launch_bounds__(256) vicinal_forward_f654f4c58433(const __grid_constant__ emitted::Variant::Arguments a) {
+extern "C" __global__ void __launch_bounds__(256) vicinal_forward_8edfacbceaeb(const __grid_constant__ emitted::Variant::Arguments a) {
   static_assert(vicinal::portable::kThreads == 256, "the host launches 256 threads");
   vicinal::portable::forward<emitted::Variant, vicinal::bf16, 128, 128, 64, 64>(a);
 }
