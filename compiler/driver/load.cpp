@@ -31,12 +31,14 @@ Result<std::string> read_spec(const fs::path& path) {
 
 }  // namespace
 
-syntax::ImportResolver file_resolver(const fs::path& root, std::vector<fs::path> import_paths) {
+syntax::ImportResolver file_resolver(const fs::path& root, const fs::path& shown_root,
+                                     std::vector<fs::path> import_paths) {
   std::vector<fs::path> roots = {root};
   for (fs::path& p : import_paths) roots.push_back(std::move(p));
   std::error_code ignored;
   for (fs::path& p : roots) p = fs::weakly_canonical(p.empty() ? fs::path(".") : p, ignored);
-  return [roots](const std::string& importer, const std::string& path) -> Result<syntax::ImportedText> {
+  return [roots, shown_root](const std::string& importer,
+                             const std::string& path) -> Result<syntax::ImportedText> {
     const fs::path written(path);
     if (path.empty() || written.is_absolute())
       return unexpected(ErrorKind::usage, "the path is not relative",
@@ -55,7 +57,11 @@ syntax::ImportResolver file_resolver(const fs::path& root, std::vector<fs::path>
                           "move it there, or name its folder with --import-path");
       Result<std::string> text = read_spec(file);
       if (text)
-        return syntax::ImportedText{file.string(), fs::proximate(file, error).string(), *std::move(text)};
+        return syntax::ImportedText{file.string(),
+                                    inside(file, roots[0])
+                                        ? (shown_root / file.lexically_relative(roots[0])).string()
+                                        : file.string(),
+                                    *std::move(text)};
       why = text.error().message;
     }
     return unexpected(ErrorKind::usage, why);
@@ -70,9 +76,9 @@ Result<syntax::Program> load_file(const std::string& path, const std::vector<fs:
     while (std::cin.read(buffer, sizeof buffer),
            std::cin.gcount() > 0 && text.size() <= syntax::kMaxSourceBytes)
       text.append(buffer, static_cast<std::size_t>(std::cin.gcount()));
-    return syntax::load_program("-", "<stdin>", std::move(text),
-                                import_paths.empty() ? nullptr : file_resolver(import_paths[0], import_paths),
-                                sink);
+    return syntax::load_program(
+        "-", "<stdin>", std::move(text),
+        import_paths.empty() ? nullptr : file_resolver(import_paths[0], import_paths[0], import_paths), sink);
   }
   Result<std::string> text = read_spec(path);
   if (!text)
@@ -81,7 +87,8 @@ Result<syntax::Program> load_file(const std::string& path, const std::vector<fs:
   std::error_code ignored;
   const fs::path file = fs::weakly_canonical(path, ignored);
   return syntax::load_program(file.string(), path, *std::move(text),
-                              file_resolver(file.parent_path(), import_paths), sink);
+                              file_resolver(file.parent_path(), fs::path(path).parent_path(), import_paths),
+                              sink);
 }
 
 }  // namespace vicinal::driver

@@ -9,7 +9,9 @@ namespace vicinal::driver {
 
 // Imports are relative to the importing file, never absolute, and after symbolic links lead into `root` or
 // one of `import_paths`.
+// Diagnostics show a file under `root` as one under `shown_root`, the way in which the top spec was named.
 syntax::ImportResolver file_resolver(const std::filesystem::path& root,
+                                     const std::filesystem::path& shown_root,
                                      std::vector<std::filesystem::path> import_paths);
 
 // Errors (usage) when the file cannot be read; what is wrong inside it goes to the sink. `path` "-" reads
