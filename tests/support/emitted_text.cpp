@@ -42,7 +42,7 @@ bool numbered(std::string_view word) {
 
 bool known_comment(std::string_view comment) {
   return comment.starts_with("// Emitted by vicinal. ") ||
-         comment == "// What varies from launch to launch." || comment == "// namespace" ||
+         comment == "// What varies from launch to launch." || comment == "// namespace emitted" ||
          comment == "// 1 / sqrt(head dim)";
 }
 
