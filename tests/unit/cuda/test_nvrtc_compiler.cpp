@@ -3,9 +3,10 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
+#include <cctype>
 #include <cstdlib>
 #include <optional>
-#include <regex>
+#include <string_view>
 
 #include "runtime/cuda/nvrtc_compiler.h"
 #include "templates/embed/bundle.h"
@@ -43,15 +44,19 @@ struct Usage {
   int registers = -1, stack = -1, spill_stores = -1, spill_loads = -1, shared = -1;
 };
 
-int number(const std::string& log, const char* pattern) {
-  std::smatch match;
-  return std::regex_search(log, match, std::regex(pattern)) ? std::stoi(match[1]) : -1;
+// The number that stands before the phrase in the log, as in "255 registers", or -1.
+int number_before(const std::string& log, std::string_view phrase) {
+  const size_t end = log.find(phrase);
+  if (end == std::string::npos) return -1;
+  size_t start = end;
+  while (start > 0 && std::isdigit(static_cast<unsigned char>(log[start - 1]))) --start;
+  return start == end ? -1 : std::stoi(log.substr(start, end - start));
 }
 
 Usage usage_of(const std::string& log) {
-  return {number(log, "Used (\\d+) registers"), number(log, "(\\d+) bytes stack frame"),
-          number(log, "(\\d+) bytes spill stores"), number(log, "(\\d+) bytes spill loads"),
-          number(log, "(\\d+) bytes smem")};
+  return {number_before(log, " registers"), number_before(log, " bytes stack frame"),
+          number_before(log, " bytes spill stores"), number_before(log, " bytes spill loads"),
+          number_before(log, " bytes smem")};
 }
 
 std::string describe(const ExampleKernel& k, const std::string& arch) {
