@@ -7,6 +7,9 @@
 #include <limits>
 #include <mutex>
 
+#include "runtime/host/elements.h"
+#include "runtime/host/parallel.h"
+
 namespace vicinal::cli {
 namespace {
 
@@ -102,17 +105,17 @@ Comparison compare(const cpu::Interpreter& oracle, const runtime::Problem& p, st
   out.row.what = "out";
   lse.row.what = "lse";
   std::mutex mutex;
-  cpu::parallel_for(result.compared, cpu::default_threads(), [&](std::int64_t n) {
+  host::parallel_for(result.compared, host::default_threads(), [&](std::int64_t n) {
     const cpu::Row& row = rows[static_cast<std::size_t>(n)];
     const cpu::RowResult exact = oracle.row(row), plain = oracle.plain_row(row);
     const std::int64_t at = offset(p.out, p.q_axis, row);
     const std::lock_guard lock(mutex);
     for (std::int64_t c = 0; c < p.value_dim; ++c)
-      out.add(cpu::load_element(p.out.data, p.out.dtype, at + c * p.out.dim),
+      out.add(host::load_element(p.out.data, p.out.dtype, at + c * p.out.dim),
               exact.out[static_cast<std::size_t>(c)], plain.out[static_cast<std::size_t>(c)], p.out.dtype,
               row, c);
     if (p.lse.data != nullptr)
-      lse.add(cpu::load_element(p.lse.data, p.lse.dtype, offset(p.lse, p.q_axis, row)), exact.lse, plain.lse,
+      lse.add(host::load_element(p.lse.data, p.lse.dtype, offset(p.lse, p.q_axis, row)), exact.lse, plain.lse,
               DType::f32, row, 0);
   });
   result.rows.push_back(out.finish());

@@ -4,49 +4,13 @@
 #include <fmt/ranges.h>
 
 #include <charconv>
-#include <cmath>
-#include <new>
-#include <numbers>
-#include <numeric>
 
+#include "cli/captured_inputs.h"
 #include "compiler/ir/evaluate.h"
-#include "runtime/cpu/interpreter.h"
-#include "runtime/files/npy.h"
 #include "runtime/kernel_impl.h"
 
 namespace vicinal::cli {
 namespace {
-
-// SplitMix64: every seed gives a stream of its own, the same on every machine.
-class Random {
- public:
-  explicit Random(std::uint64_t seed) : state_(seed * 0x9e3779b97f4a7c15u + 0x2545f4914f6cdd1du) {}
-  std::uint64_t bits() {
-    std::uint64_t z = state_ += 0x9e3779b97f4a7c15u;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return z ^ z >> 31;
-  }
-  double uniform() { return static_cast<double>((bits() >> 11) + 1) * 0x1p-53; }  // (0, 1]
-  double normal() { return std::sqrt(-2 * std::log(uniform())) * std::cos(2 * std::numbers::pi * uniform()); }
-
- private:
-  std::uint64_t state_;
-};
-
-using Shape = std::vector<std::int64_t>;
-
-// Of extents. What no address can reach is reported as what this machine's memory cannot hold.
-std::int64_t times(std::int64_t a, std::int64_t b) {
-  constexpr std::int64_t kMaxElements = std::int64_t{1} << 58;
-  std::int64_t product = 0;
-  if (__builtin_mul_overflow(a, b, &product) || product > kMaxElements) throw std::bad_alloc();
-  return product;
-}
-
-std::int64_t product_of(const Shape& extents) {
-  return std::accumulate(extents.begin(), extents.end(), std::int64_t{1}, times);
-}
 
 Result<std::map<std::string, std::int64_t>> parse_pairs(const std::string& option, const std::string& text) {
   std::map<std::string, std::int64_t> result;
@@ -67,39 +31,6 @@ Result<std::map<std::string, std::int64_t>> parse_pairs(const std::string& optio
                         fmt::format("`{} {}`: `{}` is given twice", option, text, part.substr(0, equals)));
   }
   return result;
-}
-
-// Memory order of a logical [batch, heads, tokens..., dim] shape.
-Shape strides_of(const Shape& shape, Layout layout, bool has_dim) {
-  std::vector<std::size_t> order;  // slowest first
-  order.push_back(0);
-  if (layout == Layout::bhnd) order.push_back(1);
-  for (std::size_t i = 2; i + (has_dim ? 1 : 0) < shape.size(); ++i) order.push_back(i);
-  if (layout == Layout::bnhd) order.push_back(1);
-  if (has_dim) order.push_back(shape.size() - 1);
-  Shape strides(shape.size());
-  std::int64_t step = 1;
-  for (std::size_t i = order.size(); i-- > 0;) {
-    strides[order[i]] = step;
-    step = times(step, std::max<std::int64_t>(1, shape[order[i]]));
-  }
-  return strides;
-}
-
-Shape c_order(const Shape& shape) {
-  Shape strides(shape.size());
-  std::int64_t step = 1;
-  for (std::size_t i = strides.size(); i-- > 0; step = times(step, std::max<std::int64_t>(1, shape[i])))
-    strides[i] = step;
-  return strides;
-}
-
-HostTensor allocate(DType dtype, const Shape& shape, const Shape& strides) {
-  HostTensor t;
-  t.view = {nullptr, dtype, shape, strides};
-  t.bytes.resize(static_cast<std::size_t>(t.elements()) * size_of(dtype));
-  t.view.data = t.bytes.data();
-  return t;
 }
 
 class Builder {
@@ -124,7 +55,8 @@ class Builder {
     }
     const bool files = !options_.q.empty() || !options_.k.empty() || !options_.v.empty();
     VICINAL_TRY_VOID(files ? from_files() : from_shape());
-    VICINAL_TRY_VOID(inputs(files));
+    VICINAL_TRY_VOID(capture_inputs(spec_, options_, p_));
+    if (!files) VICINAL_TRY_VOID(make_up_inputs(spec_, options_, p_));  // else what is missing is a mistake
     return std::move(p_);
   }
 
@@ -182,16 +114,7 @@ class Builder {
                       on_grid && module_.axes.size() > 1
                           ? fmt::format(", or {} with one for each axis", 3 + module_.axes.size())
                           : ""));
-    Shape shape = array.shape;  // logical: heads second
-    if (p_.layout == Layout::bnhd) {
-      shape.erase(shape.end() - 2);
-      shape.insert(shape.begin() + 1, array.shape[rank - 2]);
-    }
-    // The file's order is the layout's, so elements go over one by one.
-    HostTensor t = allocate(p_.dtype, shape, strides_of(shape, p_.layout, true));
-    for (std::int64_t i = 0; i < t.elements(); ++i)
-      cpu::store_element(t.view.data, p_.dtype, i, cpu::load_element(array.bytes.data(), array.dtype, i));
-    return t;
+    return tensor_from(array, p_.dtype, p_.layout);
   }
 
   // Shapes.
@@ -241,19 +164,12 @@ class Builder {
   }
 
   HostTensor random(std::uint64_t stream, std::int64_t batch, std::int64_t heads, const Shape& tokens,
-                    std::int64_t dim) {
+                    std::int64_t dim) const {
     Shape shape = {batch, heads};
     shape.insert(shape.end(), tokens.begin(), tokens.end());
     shape.push_back(dim);
-    HostTensor t = allocate(p_.dtype, shape, strides_of(shape, p_.layout, true));
-    // Chunk by chunk, each with a stream of its own: the numbers do not depend on the threads.
-    constexpr std::int64_t kChunk = 1 << 16;
-    const std::int64_t elements = t.elements();
-    cpu::parallel_for((elements + kChunk - 1) / kChunk, cpu::default_threads(), [&](std::int64_t chunk) {
-      Random source((options_.seed * 64 + stream) * 0x100000001b3u + static_cast<std::uint64_t>(chunk));
-      for (std::int64_t i = chunk * kChunk; i < std::min(elements, (chunk + 1) * kChunk); ++i)
-        cpu::store_element(t.view.data, p_.dtype, i, source.normal());
-    });
+    HostTensor t = make_tensor(p_.dtype, shape, p_.layout, true);
+    fill_normal(t, options_.seed * 64 + stream);
     return t;
   }
 
@@ -291,126 +207,6 @@ class Builder {
     return {};
   }
 
-  // Captured inputs.
-
-  Result<void> inputs(bool files) {
-    for (const std::string& text : options_.inputs) {
-      const std::size_t equals = text.find('=');
-      if (equals == std::string::npos)
-        return unexpected(ErrorKind::usage, fmt::format("`--input {}` is not NAME=FILE", text));
-      const std::string name = text.substr(0, equals);
-      const ir::Input* input = nullptr;
-      for (const ir::Input& i : module_.inputs)
-        if (i.name == name) input = &i;
-      if (input == nullptr)
-        return unexpected(ErrorKind::usage, fmt::format("the spec has no input `{}`", name));
-      VICINAL_TRY(files::Array array, files::read_npy(text.substr(equals + 1)));
-      VICINAL_TRY_VOID(fits_32_bits(name, array));
-      HostTensor t = allocate(array.dtype, array.shape, c_order(array.shape));
-      t.bytes = std::move(array.bytes);
-      t.view.data = t.bytes.data();
-      p_.inputs[name] = std::move(t);
-    }
-    if (files) return {};  // what is missing is then the caller's mistake
-    return make_up_inputs();
-  }
-
-  static Result<void> fits_32_bits(const std::string& name, const files::Array& array) {
-    if (array.dtype != DType::i64) return {};
-    for (std::size_t i = 0; i < array.bytes.size() / 8; ++i) {
-      const double x = cpu::load_element(array.bytes.data(), DType::i64, static_cast<std::int64_t>(i));
-      if (x < -2147483648.0 || x > 2147483647.0)
-        return unexpected(ErrorKind::usage,
-                          fmt::format("element {} of input `{}` does not fit 32 bits", i, name),
-                          "ints are 32-bit");
-    }
-    return {};
-  }
-
-  // Extents that only an input declares are a matter of taste; the first that satisfies the launch checks is
-  // taken.
-  Result<void> make_up_inputs() {
-    std::vector<const ir::Input*> missing;
-    for (const ir::Input& input : module_.inputs)
-      if (!p_.inputs.contains(input.name)) missing.push_back(&input);
-    if (missing.empty()) return {};
-    const std::int64_t tokens = product_of(p_.grid);
-    CompileOptions options = p_.compile_options();
-    options.backend = Backend::interpreter;
-    VICINAL_TRY(const Kernel kernel, compile(spec_, options));
-    Result<Support> tried = unexpected(ErrorKind::spec, "no extent was tried");
-    for (std::int64_t extent : {std::int64_t{8}, tokens, 2 * tokens, 4 * tokens}) {
-      for (const ir::Input* input : missing) {
-        VICINAL_TRY(p_.inputs[input->name], made_up(*input, extent));
-      }
-      HostTensor out = p_.like_rows(p_.dtype, p_.value_dim);
-      tried = kernel.supports(p_.arguments(&out, nullptr));
-      if (tried) break;
-    }
-    if (!tried) return tried.forward_error();
-    for (const ir::Input* input : missing)
-      p_.notes.push_back(fmt::format("input {}: {}[{}] is made up ({})", input->name,
-                                     ir::name_of(input->type),
-                                     fmt::join(p_.inputs[input->name].view.shape, ", "),
-                                     input->type == ir::Type::real      ? "normal"
-                                     : input->type == ir::Type::integer ? "ascending, 0 to 7"
-                                                                        : "fair coin"));
-    return {};
-  }
-
-  Result<HostTensor> made_up(const ir::Input& input, std::int64_t extent) {
-    Shape shape;
-    for (ir::NodeId dim : input.dims) {
-      const auto value =
-          ir::evaluate(module_, dim, [&](const ir::Symbol& s) { return extent_of(s, extent); });
-      if (!value || value->i < 0)
-        return unexpected(ErrorKind::spec, fmt::format("cannot choose the extents of input `{}`", input.name),
-                          "pass it with --input");
-      shape.push_back(value->i);
-    }
-    const DType dtype = emit::default_input_dtype(input.type);
-    HostTensor t = allocate(dtype, shape, c_order(shape));
-    Random source(options_.seed * 64 + 16 + static_cast<std::uint64_t>(&input - module_.inputs.data()));
-    const std::int64_t row = shape.empty() ? 1 : std::max<std::int64_t>(1, shape.back());
-    for (std::int64_t i = 0; i < t.elements(); ++i) {
-      // Ascending along the last dimension: as document numbers, offsets and the like are.
-      const double value = input.type == ir::Type::real      ? source.normal()
-                           : input.type == ir::Type::integer ? static_cast<double>(i % row * 8 / row)
-                                                             : static_cast<double>(source.bits() & 1);
-      cpu::store_element(t.view.data, dtype, i, value);
-    }
-    return t;
-  }
-
-  std::optional<ir::Value> extent_of(const ir::Symbol& s, std::int64_t fresh) const {
-    using ir::SymbolKind;
-    const auto integer = [](std::int64_t x) { return ir::int_value(static_cast<std::int32_t>(x)); };
-    const auto count = [](const Shape& shape) {
-      std::int64_t n = 1;
-      for (std::size_t i = 2; i + 1 < shape.size(); ++i) n *= shape[i];
-      return n;
-    };
-    switch (s.kind) {
-      case SymbolKind::batch: return integer(p_.q.view.shape[0]);
-      case SymbolKind::heads: return integer(p_.q.view.shape[1]);
-      case SymbolKind::kv_heads: return integer(p_.k.view.shape[1]);
-      case SymbolKind::tokens: return integer(count(p_.q.view.shape));
-      case SymbolKind::keys: return integer(count(p_.k.view.shape));
-      case SymbolKind::context:
-        return integer(p_.context_k.view.shape.empty() ? 0 : p_.context_k.view.shape[2]);
-      case SymbolKind::head_dim: return integer(p_.head_dim);
-      case SymbolKind::axis_length: return integer(p_.grid[s.index]);
-      case SymbolKind::named_extent: return integer(fresh);
-      case SymbolKind::param: {
-        const auto given = p_.params.find(module_.params[s.index].name);
-        if (given == p_.params.end()) return module_.params[s.index].value;
-        const auto value = runtime::convert_param(given->first, module_.params[s.index].type, given->second);
-        return value ? std::optional(*value) : std::nullopt;
-      }
-      default: return std::nullopt;
-    }
-  }
-
   const Spec& spec_;
   const ProblemOptions& options_;
   const ir::Module& module_;
@@ -422,10 +218,6 @@ class Builder {
 
 Result<HostProblem> make_problem(const Spec& spec, const ProblemOptions& options) {
   return Builder(spec, options).run();
-}
-
-std::int64_t HostTensor::elements() const {
-  return product_of(view.shape);
 }
 
 void add_problem_options(CLI::App& app, ProblemOptions& options) {
@@ -454,7 +246,7 @@ HostTensor HostProblem::like_rows(DType of, std::int64_t dim) const {
   Shape shape = q.view.shape;
   shape.pop_back();
   if (dim != 0) shape.push_back(dim);
-  return allocate(of, shape, strides_of(shape, layout, dim != 0));
+  return make_tensor(of, shape, layout, dim != 0);
 }
 
 RunArguments HostProblem::arguments(HostTensor* out, HostTensor* lse) {
@@ -484,34 +276,14 @@ CompileOptions HostProblem::compile_options() const {
 }
 
 std::string HostProblem::describe() const {
-  const auto count = [](const Shape& shape) {
-    std::int64_t n = 1;
-    for (std::size_t i = 2; i + 1 < shape.size(); ++i) n *= shape[i];
-    return n;
-  };
   std::string text = fmt::format("batch {}, heads {}, kv_heads {}, tokens {}", q.view.shape[0],
-                                 q.view.shape[1], k.view.shape[1], count(q.view.shape));
+                                 q.view.shape[1], k.view.shape[1], q.tokens());
   if (grid.size() > 1) text += fmt::format(" ({})", fmt::join(grid, " x "));
-  if (count(k.view.shape) != count(q.view.shape)) text += fmt::format(", keys {}", count(k.view.shape));
+  if (k.tokens() != q.tokens()) text += fmt::format(", keys {}", k.tokens());
   if (!context_k.view.shape.empty()) text += fmt::format(", context {}", context_k.view.shape[2]);
   text += fmt::format(", head_dim {}", head_dim);
   if (value_dim != head_dim) text += fmt::format(", value_dim {}", value_dim);
   return text + fmt::format(", {}, {}", name_of(dtype), layout == Layout::bhnd ? "bhnd" : "bnhd");
-}
-
-Result<void> write_tensor(const std::string& path, const HostTensor& tensor, Layout layout, bool has_dim) {
-  files::Array array;
-  array.dtype = DType::f32;
-  array.shape = tensor.view.shape;
-  if (layout == Layout::bnhd) {
-    array.shape.erase(array.shape.begin() + 1);
-    array.shape.insert(array.shape.end() - (has_dim ? 1 : 0), tensor.view.shape[1]);
-  }
-  array.bytes.resize(static_cast<std::size_t>(tensor.elements()) * 4);
-  for (std::int64_t i = 0; i < tensor.elements(); ++i)
-    cpu::store_element(array.bytes.data(), DType::f32, i,
-                       cpu::load_element(tensor.bytes.data(), tensor.view.dtype, i));
-  return files::write_npy(path, array);
 }
 
 }  // namespace vicinal::cli

@@ -8,23 +8,9 @@
 #include <vector>
 
 #include "cli/command.h"
+#include "cli/host_tensor.h"
 
 namespace vicinal::cli {
-
-// Host memory with its view. Shapes are logical ([batch, heads, tokens..., dim]); the layout is in the
-// strides.
-struct HostTensor {
-  HostTensor() = default;
-  HostTensor(HostTensor&&) = default;  // the view goes on pointing at the bytes; a copy's would not
-  HostTensor& operator=(HostTensor&&) = default;
-
-  std::vector<std::byte> bytes;
-  Tensor view;
-
-  std::int64_t elements() const;
-};
-
-enum class Layout { bhnd, bnhd };
 
 struct ProblemOptions {
   SpecOptions spec;
@@ -41,7 +27,7 @@ struct HostProblem {
   std::int64_t head_dim = 0, value_dim = 0;
   HostTensor q, k, v, context_k, context_v;
   std::map<std::string, HostTensor> inputs;
-  std::vector<std::int64_t> grid;  // extents per axis
+  Shape grid;  // extents per axis
   std::map<std::string, ParamValue> params;
   std::set<std::string> dynamic;
   bool is_default = false;         // neither tensors nor a shape were given
@@ -56,8 +42,5 @@ struct HostProblem {
 };
 
 Result<HostProblem> make_problem(const Spec& spec, const ProblemOptions& options);
-
-// The tensor as f32 in C order of its logical shape, or of the layout's order, for a .npy file.
-Result<void> write_tensor(const std::string& path, const HostTensor& tensor, Layout layout, bool has_dim);
 
 }  // namespace vicinal::cli

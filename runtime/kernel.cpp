@@ -5,6 +5,7 @@
 #include "compiler/diagnostics/render.h"
 #include "runtime/cpu/interpreter.h"
 #include "runtime/cuda/device_info.h"
+#include "runtime/host/parallel.h"
 #include "runtime/kernel_impl.h"
 
 namespace vicinal {
@@ -198,7 +199,7 @@ Result<void> Kernel::run(const RunArguments& arguments, Stream stream) const {
   VICINAL_TRY(const runtime::Problem problem, impl_->bind(arguments));
   if (problem.rows() == 0) return {};
   if (!impl_->loaded) {
-    cpu::Interpreter(impl_->variant.checked.module, problem).run(cpu::default_threads());
+    cpu::Interpreter(impl_->variant.checked.module, problem).run(host::default_threads());
     return {};
   }
   VICINAL_TRY(const runtime::Launch launch,

@@ -3,7 +3,8 @@
 #include <cmath>
 #include <limits>
 
-#include "runtime/cpu/interpreter.h"
+#include "runtime/binding/strides.h"
+#include "runtime/host/elements.h"
 
 #include <vicinal/vicinal.h>
 
@@ -11,11 +12,7 @@ namespace vicinal {
 namespace {
 
 std::vector<std::int64_t> strides_of(const Tensor& t) {
-  if (!t.strides.empty()) return t.strides;
-  std::vector<std::int64_t> strides(t.shape.size());
-  std::int64_t step = 1;
-  for (std::size_t i = t.shape.size(); i-- > 0; step *= t.shape[i]) strides[i] = step;
-  return strides;
+  return t.strides.empty() ? runtime::c_order_strides(t.shape) : t.strides;
 }
 
 Result<void> expect(const std::string& name, const Tensor& t, const std::vector<std::int64_t>& shape) {
@@ -80,7 +77,7 @@ Result<void> merge(const std::vector<Tensor>& outs, const std::vector<Tensor>& l
     double largest = nothing;
     bool empty = true;  // NaN is not nothing
     for (std::size_t i = 0; i < outs.size(); ++i) {
-      parts[i] = cpu::load_element(lses[i].data, lses[i].dtype, at(lse_strides[i]));
+      parts[i] = host::load_element(lses[i].data, lses[i].dtype, at(lse_strides[i]));
       largest = parts[i] > largest ? parts[i] : largest;
       empty = empty && parts[i] == nothing;
     }
@@ -92,11 +89,11 @@ Result<void> merge(const std::vector<Tensor>& outs, const std::vector<Tensor>& l
       // A part that saw no key weighs nothing, whatever stands in it.
       for (std::size_t i = 0; i < outs.size(); ++i)
         if (const double weight = empty ? 0 : std::exp(parts[i] - total); weight != 0)
-          value += weight * cpu::load_element(outs[i].data, outs[i].dtype,
-                                              at(out_strides[i]) + c * out_strides[i].back());
-      cpu::store_element(out.data, out.dtype, at(result_strides) + c * result_strides.back(), value);
+          value += weight * host::load_element(outs[i].data, outs[i].dtype,
+                                               at(out_strides[i]) + c * out_strides[i].back());
+      host::store_element(out.data, out.dtype, at(result_strides) + c * result_strides.back(), value);
     }
-    if (lse) cpu::store_element(lse->data, lse->dtype, at(result_lse_strides), total);
+    if (lse) host::store_element(lse->data, lse->dtype, at(result_lse_strides), total);
   }
   return {};
 }

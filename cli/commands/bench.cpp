@@ -10,6 +10,7 @@
 #include "cli/device_run.h"
 #include "runtime/cpu/interpreter.h"
 #include "runtime/cuda/device_info.h"
+#include "runtime/host/parallel.h"
 #include "runtime/kernel_impl.h"
 
 namespace vicinal::cli {
@@ -176,7 +177,7 @@ class Bench {
     const std::int64_t sample = std::min<std::int64_t>(
         p.rows(), std::max<std::int64_t>(16, (1 << 22) / std::max<std::int64_t>(1, p.local_keys())));
     std::vector<double> kept(static_cast<std::size_t>(sample));
-    cpu::parallel_for(sample, cpu::default_threads(), [&](std::int64_t i) {
+    host::parallel_for(sample, host::default_threads(), [&](std::int64_t i) {
       const std::int64_t n = (2 * i + 1) * p.rows() / (2 * sample), queries = p.local_queries();
       const std::vector<bool> row =
           interpreter.kept({n / queries / p.heads, n / queries % p.heads, n % queries});

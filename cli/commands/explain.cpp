@@ -10,6 +10,7 @@
 #include "cli/problem.h"
 #include "compiler/ir/text.h"
 #include "runtime/cpu/interpreter.h"
+#include "runtime/host/parallel.h"
 #include "runtime/kernel_impl.h"
 
 namespace vicinal::cli {
@@ -98,7 +99,7 @@ class MaskExplainer {
                         "explain a smaller --grid or --shape, or one --query");
     Picture picture(queries, keys);
     std::vector<std::int64_t> kept(static_cast<std::size_t>(queries));
-    cpu::parallel_for(queries, cpu::default_threads(), [&](std::int64_t q) {
+    host::parallel_for(queries, host::default_threads(), [&](std::int64_t q) {
       const std::vector<bool> row = interpreter.kept({options_.batch, options_.head, q});
       for (std::int64_t k = 0; k < keys; ++k)
         picture.at(q, k) = row[static_cast<std::size_t>(k)] ? 1.0f : 0.0f;

@@ -10,6 +10,8 @@
 #include "cli/accuracy.h"
 #include "cli/device_run.h"
 #include "runtime/files/npy.h"
+#include "runtime/host/elements.h"
+#include "runtime/host/parallel.h"
 #include "runtime/kernel_impl.h"
 
 namespace vicinal::cli {
@@ -123,11 +125,11 @@ class Runner {
     array.dtype = DType::f32;
     array.shape = {p.batch, p.heads, queries, keys};
     array.bytes.resize(static_cast<std::size_t>(p.rows() * keys) * 4);
-    cpu::parallel_for(p.rows(), cpu::default_threads(), [&](std::int64_t n) {
+    host::parallel_for(p.rows(), host::default_threads(), [&](std::int64_t n) {
       const std::vector<double> row =
           oracle.scores({n / queries / p.heads, n / queries % p.heads, n % queries});
       for (std::size_t j = 0; j < row.size(); ++j)
-        cpu::store_element(array.bytes.data(), DType::f32, n * keys + static_cast<std::int64_t>(j), row[j]);
+        host::store_element(array.bytes.data(), DType::f32, n * keys + static_cast<std::int64_t>(j), row[j]);
     });
     return files::write_npy(options_.scores, array);
   }

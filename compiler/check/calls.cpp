@@ -51,7 +51,7 @@ Term ExpressionChecker::call_builtin(Frame& frame, std::string_view name, const 
   std::vector<NodeId> arguments;
   bool ints = true, valid = true;
   for (ExprId id : c.arguments) {
-    const NodeId node = scalar(frame, id, "an argument");
+    const NodeId node = scalar(frame, id);
     valid = valid && node.valid();
     if (!node.valid()) continue;
     if (type(node) == Type::boolean) {
@@ -90,7 +90,7 @@ Term ExpressionChecker::call_special(Frame& frame, std::string_view name, const 
     NodeId x[3];
     bool ints = true;
     for (std::size_t i = 0; i < 3; ++i) {
-      x[i] = scalar(frame, c.arguments[i], "an argument");
+      x[i] = scalar(frame, c.arguments[i]);
       if (!x[i].valid()) return {};
       if (type(x[i]) == Type::boolean) {
         sink_.report(Kind::type_mismatch, expr(frame, c.arguments[i]).range, "an argument of `clamp`",
@@ -118,7 +118,7 @@ Term ExpressionChecker::call_special(Frame& frame, std::string_view name, const 
             "declares");
     return {};
   }
-  const NodeId x = scalar(frame, c.arguments[0], "the argument");
+  const NodeId x = scalar(frame, c.arguments[0]);
   if (!x.valid()) return {};
   const Type from = type(x);
   const Type to = *scalar_type(name);
@@ -168,8 +168,8 @@ Term ExpressionChecker::call_function(Frame& frame, const Term& callee, std::str
   }
   if (!valid || !sound_[ref]) return {};
   // Reads of a let's missing coordinates are the caller's; the body only sees values.
-  for (auto& [parameter, term] : inner.names) term.unguarded.clear();
-  NodeId result = scalar(inner, function.body, "the body");
+  for (auto& [parameter, term] : inner.names) term.guarded.clear();
+  NodeId result = scalar(inner, function.body);
   if (!result.valid()) return {};
   if (function.result) result = convert(result, *scalar_type(function.result->base));
   return Term::scalar(result);
@@ -305,7 +305,7 @@ void ExpressionChecker::check_function_by_itself(syntax::FunctionRef ref) {
     frame.names[p.name.text] = types ? placeholder(p.type) : Term{};
   }
   if (function.result) types = sound_type(*function.result, false, sink_) && types;
-  const NodeId body = scalar(frame, function.body, "the body");
+  const NodeId body = scalar(frame, function.body);
   if (body.valid() && types && function.result) {
     const Type declared = *scalar_type(function.result->base);
     if (type(body) != declared && !(declared == Type::real && type(body) == Type::integer))

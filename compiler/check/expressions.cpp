@@ -76,7 +76,7 @@ NodeId ExpressionChecker::convert(NodeId node, Type wanted) {
   return building_.module.apply(Op::float_i, {node});
 }
 
-NodeId ExpressionChecker::scalar(Frame& frame, ExprId id, std::string_view what) {
+NodeId ExpressionChecker::scalar(Frame& frame, ExprId id) {
   const Term term = check(frame, id);
   const Range range = expr(frame, id).range;
   switch (term.kind) {
@@ -93,12 +93,11 @@ NodeId ExpressionChecker::scalar(Frame& frame, ExprId id, std::string_view what)
           .with_help("call it with its arguments in parentheses");
       return {};
   }
-  (void)what;
   return {};
 }
 
 NodeId ExpressionChecker::typed(Frame& frame, ExprId id, Type wanted, std::string_view what) {
-  const NodeId node = scalar(frame, id, what);
+  const NodeId node = scalar(frame, id);
   if (!node.valid() || type(node) == wanted) return node;
   if (wanted == Type::real && type(node) == Type::integer)
     return note(convert(node, wanted), expr(frame, id).range);
@@ -217,9 +216,8 @@ Term ExpressionChecker::index(Frame& frame, const ast::Index& i, Range range) {
     valid = valid && id.valid();
     if (!id.valid()) continue;
     slice.indices.push_back(id);
-    // `k` counts the context's tokens where the key is known to be one of them.
-    if (building_.module.context && building_.context_key != ContextKey::yes && reads_key_position(id))
-      require_grid_key(expr(frame, i.indices[n]).range, fmt::format("element of `{}`", text));
+    if (building_.module.context && reads_key_position(id))
+      require_guard({expr(frame, i.indices[n]).range, fmt::format("element of `{}`", text), false});
   }
   if (!valid) return {};
   return Term::scalar(
@@ -277,7 +275,7 @@ Term ExpressionChecker::reduction(Frame& frame, const ast::Reduction& r, Range r
                      : building_.module.add(
                            {ir::Symbol{SymbolKind::argument, building_.placeholders++}, Type::integer, {}});
     frame.names[r.variable.text] = Term::scalar(note(variable, r.variable.range));
-    NodeId element = scalar(frame, r.body, "the body");
+    NodeId element = scalar(frame, r.body);
     valid = element.valid();
     if (!valid) break;
     if (r.any != (type(element) == Type::boolean)) {

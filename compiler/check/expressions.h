@@ -21,12 +21,14 @@ struct Term {
   std::vector<NodeId> indices;                  // slice: all but the last
   std::optional<syntax::FunctionRef> function;  // function; none: a parameter of a function checked by itself
   const ast::TypeExpr* signature = nullptr;     // of such a parameter
-  // Reads of a context key's missing coordinates, to be reported where a `let` is used without a guard.
-  struct Unguarded {
+  // A read that means something only where k.context is known. `coordinate`: only where it is false; an
+  // element at `k` is also the context's where it is true.
+  struct Guarded {
     Range range;
     std::string what;
+    bool coordinate;
   };
-  std::vector<Unguarded> unguarded;
+  std::vector<Guarded> guarded;  // of a `let`: its uses need the guard
 
   bool valid() const { return kind != Kind::invalid; }
   static Term scalar(NodeId node) {
@@ -54,12 +56,12 @@ class ExpressionChecker {
       : program_(program), sink_(sink) {}
 
  protected:
-  // Scalars of a wanted type; an invalid id when it is not one (already reported). `what` begins the message.
-  NodeId scalar(Frame& frame, ExprId expr, std::string_view what);
+  // A scalar of any type, or of a wanted one; an invalid id when it is not one (already reported). `what`
+  // begins the message.
+  NodeId scalar(Frame& frame, ExprId expr);
   NodeId typed(Frame& frame, ExprId expr, ir::Type type, std::string_view what);
   Term check(Frame& frame, ExprId expr);
-  // The value of an int that must be known now. `params`: whether dynamic params may be in it (then no
-  // value).
+  // The value of an int that must be known now.
   std::optional<std::int32_t> constant_int(Frame& frame, ExprId expr, std::string_view what);
   std::optional<ir::Value> evaluate(NodeId node) const;
 
@@ -83,8 +85,8 @@ class ExpressionChecker {
     std::vector<std::uint8_t> variance;
     std::vector<bool> reads_key;  // of each node so far: whether it is made of `k`
     ContextKey context_key = ContextKey::unknown;
-    std::vector<Term::Unguarded>* let_reads = nullptr;  // set while a let is checked
-    bool by_itself = false;                             // arguments are placeholders
+    std::vector<Term::Guarded>* let_reads = nullptr;  // set while a let is checked
+    bool by_itself = false;                           // arguments are placeholders
     std::uint32_t placeholders = 0;
     bool unrolling = false;
     std::size_t unrolled_nodes = 0;
@@ -96,7 +98,7 @@ class ExpressionChecker {
 
  private:
   Term name(Frame& frame, const ast::Name& n, Range range);
-  Term language_name(Frame& frame, std::string_view name, Range range);
+  Term language_name(const Frame& frame, std::string_view name);
   void unknown_name(Frame& frame, std::string_view name, Range range);
   Term field(Frame& frame, const ast::Field& f, Range range);
   Term unary(Frame& frame, const ast::Unary& u, Range range);
@@ -117,7 +119,8 @@ class ExpressionChecker {
   Term dot(Frame& frame, const ast::Call& c, Range range);
   bool argument_count(std::string_view name, std::size_t wanted, bool at_least, const ast::Call& c,
                       Range range);
-  void require_grid_key(Range range, std::string what);
+  void require_guard(Term::Guarded read);
+  bool guard_holds(const Term::Guarded& read) const;
   bool reads_key_position(NodeId node);
   bool over_limits(Range range);
 

@@ -26,20 +26,21 @@ bool has_plain_name(const ir::SymbolInfo& symbol) {
 Term ExpressionChecker::name(Frame& frame, const ast::Name& n, Range range) {
   if (const auto it = frame.names.find(n.text); it != frame.names.end()) {
     frame.used.insert(n.text);
-    if (building_.context_key != ContextKey::no) {
-      for (const Term::Unguarded& read : it->second.unguarded) {
-        if (building_.let_reads != nullptr)
-          building_.let_reads->push_back(read);
-        else
-          sink_.report(Kind::unguarded_context, read.range, read.what)
-              .label(range, "used here, where the key may be a context key")
-              .with_help(fmt::format("guard one of the two: `0 if k.context else {}`, say", n.text));
-      }
+    for (const Term::Guarded& read : it->second.guarded) {
+      if (guard_holds(read)) continue;
+      if (building_.let_reads != nullptr)
+        building_.let_reads->push_back(read);
+      else
+        sink_.report(Kind::unguarded_context, read.range, read.what)
+            .label(range, building_.context_key == ContextKey::yes
+                              ? "used here, where the key is a context key"
+                              : "used here, where the key may be a context key")
+            .with_help(fmt::format("guard one of the two: `0 if k.context else {}`, say", n.text));
     }
     return it->second;
   }
   if (frame.block) {
-    if (Term term = language_name(frame, n.text, range); term.valid()) return term;
+    if (Term term = language_name(frame, n.text); term.valid()) return term;
   }
   if (n.text == "inf") return Term::scalar(building_.module.constant(std::numeric_limits<float>::infinity()));
   if (n.text == "pi") return Term::scalar(building_.module.constant(3.14159265358979323846f));
@@ -53,7 +54,7 @@ Term ExpressionChecker::name(Frame& frame, const ast::Name& n, Range range) {
   return {};
 }
 
-Term ExpressionChecker::language_name(Frame& frame, std::string_view text, Range) {
+Term ExpressionChecker::language_name(const Frame& frame, std::string_view text) {
   for (const ir::SymbolInfo& symbol : ir::all_symbols()) {
     if (!has_plain_name(symbol) || symbol.name != text) continue;
     if (frame.declaring_dims && symbol.varies != ir::kLaunch) return {};
@@ -136,9 +137,8 @@ Term ExpressionChecker::field(Frame& frame, const ast::Field& f, Range range) {
   }
   const bool query = base->text == "q";
   if (!query && base->text != "k") {
-    auto& d = sink_.report(Kind::unknown_field, range, base->text, f.field.text)
-                  .with_help("only `q` and `k` have fields");
-    (void)d;
+    sink_.report(Kind::unknown_field, range, base->text, f.field.text)
+        .with_help("only `q` and `k` have fields");
     return {};
   }
   if (!frame.block || frame.declaring_dims) {
@@ -158,7 +158,7 @@ Term ExpressionChecker::field(Frame& frame, const ast::Field& f, Range range) {
   }
   for (std::uint32_t a = 0; a < building_.module.axes.size(); ++a) {
     if (building_.module.axes[a].name != f.field.text) continue;
-    if (!query) require_grid_key(range, fmt::format("coordinate `k.{}`", f.field.text));
+    if (!query) require_guard({range, fmt::format("coordinate `k.{}`", f.field.text), true});
     return Term::scalar(building_.module.symbol(query ? SymbolKind::q_axis : SymbolKind::k_axis, a));
   }
   auto& d = sink_.report(Kind::unknown_field, f.field.range, base->text, f.field.text);
@@ -175,10 +175,15 @@ Term ExpressionChecker::field(Frame& frame, const ast::Field& f, Range range) {
 
 // What is known of k.context.
 
-void ExpressionChecker::require_grid_key(Range range, std::string what) {
-  if (!building_.module.context || building_.context_key == ContextKey::no) return;
-  if (building_.let_reads != nullptr) return building_.let_reads->push_back({range, std::move(what)});
-  sink_.report(Kind::unguarded_context, range, what)
+bool ExpressionChecker::guard_holds(const Term::Guarded& read) const {
+  return building_.context_key == ContextKey::no ||
+         (building_.context_key == ContextKey::yes && !read.coordinate);
+}
+
+void ExpressionChecker::require_guard(Term::Guarded read) {
+  if (!building_.module.context || guard_holds(read)) return;
+  if (building_.let_reads != nullptr) return building_.let_reads->push_back(std::move(read));
+  sink_.report(Kind::unguarded_context, read.range, read.what)
       .with_help(
           "say what holds for context keys: `0 if k.context else ...` in a score, `k.context or ...` in a "
           "mask");

@@ -20,7 +20,7 @@ Term ExpressionChecker::unary(Frame& frame, const ast::Unary& u, Range range) {
   if (const auto* literal = std::get_if<ast::Integer>(&expr(frame, u.operand).what);
       literal != nullptr && u.op == TokenKind::minus && literal->value == 2147483648u)
     return Term::scalar(building_.module.constant(std::numeric_limits<std::int32_t>::min()));
-  const NodeId operand = scalar(frame, u.operand, "an operand");
+  const NodeId operand = scalar(frame, u.operand);
   if (!operand.valid()) return {};
   if (type(operand) == Type::boolean) {
     auto& d = sink_.report(Kind::bool_arithmetic, range, spelling(u.op));
@@ -53,7 +53,7 @@ Term ExpressionChecker::logical(Frame& frame, const ast::Binary& b, Range) {
 
 Term ExpressionChecker::binary(Frame& frame, const ast::Binary& b, Range range) {
   if (b.op == TokenKind::kw_and || b.op == TokenKind::kw_or) return logical(frame, b, range);
-  NodeId left = scalar(frame, b.left, "an operand"), right = scalar(frame, b.right, "an operand");
+  NodeId left = scalar(frame, b.left), right = scalar(frame, b.right);
   if (!left.valid() || !right.valid()) return {};
   if (type(left) == Type::boolean || type(right) == Type::boolean) {
     auto& d = sink_.report(Kind::bool_arithmetic, b.op_range, spelling(b.op))
@@ -127,7 +127,7 @@ Term ExpressionChecker::comparison(Frame& frame, const ast::Comparison& c, Range
   std::vector<NodeId> operands;
   bool valid = true;
   for (ExprId id : c.operands) {
-    operands.push_back(scalar(frame, id, "an operand"));
+    operands.push_back(scalar(frame, id));
     valid = valid && operands.back().valid();
   }
   if (!valid) return {};
@@ -170,9 +170,8 @@ Term ExpressionChecker::comparison(Frame& frame, const ast::Comparison& c, Range
 
 Term ExpressionChecker::conditional(Frame& frame, const ast::Conditional& c, Range range) {
   const NodeId condition = typed(frame, c.condition, Type::boolean, "the condition");
-  NodeId then = under(assume(frame, c.condition, true), [&] { return scalar(frame, c.then, "a choice"); });
-  NodeId otherwise =
-      under(assume(frame, c.condition, false), [&] { return scalar(frame, c.otherwise, "a choice"); });
+  NodeId then = under(assume(frame, c.condition, true), [&] { return scalar(frame, c.then); });
+  NodeId otherwise = under(assume(frame, c.condition, false), [&] { return scalar(frame, c.otherwise); });
   if (!condition.valid() || !then.valid() || !otherwise.valid()) return {};
   if (type(then) != type(otherwise)) {
     if (type(then) == Type::boolean || type(otherwise) == Type::boolean) {

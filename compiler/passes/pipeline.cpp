@@ -19,6 +19,7 @@ constexpr Pass kPipeline[] = {
     {"fold-constants", "operations on constants become constants", fold_constants},
     {"canonicalize", "one form for what can be written in several", canonicalize},
     {"simplify", "rules that make less of it", simplify},
+    {"mask-from-score", "scores of -inf become masks", mask_from_score},
     {"fold-constants-again", "what the rules have opened", fold_constants},
     {"simplify-again", "what folding has opened", simplify},
 };

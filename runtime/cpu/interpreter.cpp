@@ -6,6 +6,8 @@
 
 #include "compiler/support/check.h"
 #include "compiler/support/match.h"
+#include "runtime/host/elements.h"
+#include "runtime/host/parallel.h"
 #include "templates/vicinal/geometry.cuh"
 
 namespace vicinal::cpu {
@@ -142,7 +144,9 @@ class Expression {
   Value load(std::uint32_t input, const ir::Node& node, const Scratch& values) const {
     const runtime::CapturedInput& x = problem_.inputs[input];
     const double element =
-        left_out(x) ? 0 : load_element(x.data, x.dtype, offset(input, node, 0, node.operands.size(), values));
+        left_out(x)
+            ? 0
+            : host::load_element(x.data, x.dtype, offset(input, node, 0, node.operands.size(), values));
     switch (node.type) {
       case ir::Type::integer:
         return ir::int_value(
@@ -162,8 +166,8 @@ class Expression {
     float exact = 0;
     double wide = 0;
     for (std::int64_t i = 0; i < x.extents.back(); ++i) {
-      const double a = load_element(x.data, x.dtype, x_at + i * x.strides.back());
-      const double b = load_element(y.data, y.dtype, y_at + i * y.strides.back());
+      const double a = host::load_element(x.data, x.dtype, x_at + i * x.strides.back());
+      const double b = host::load_element(y.data, y.dtype, y_at + i * y.strides.back());
       wide += a * b;
       const float product = static_cast<float>(a) * static_cast<float>(b);
       exact += product;
@@ -272,7 +276,7 @@ struct Interpreter::Impl {
       s.ranges.push_back(neighborhood(axis(i), static_cast<int>(s.coordinate[i])));
     const std::int64_t at = offset(problem.q, p, p.h, s.local);
     for (std::int64_t c = 0; c < problem.head_dim; ++c)
-      s.query.push_back(load_element(problem.q.data, problem.q.dtype, at + c * problem.q.dim));
+      s.query.push_back(host::load_element(problem.q.data, problem.q.dtype, at + c * problem.q.dim));
     if (module.query_l2norm) s.query_norm = norm(s.query);
     s.scale = scale.valid() ? value(scale, p) : 1 / std::sqrt(static_cast<double>(problem.head_dim));
     if (score.valid()) (plain ? plain_score : score).start_row(p, s.score_values);
@@ -293,7 +297,7 @@ struct Interpreter::Impl {
     if (s.plain) return plain_score_of(s, keys, at);
     double dot = 0, squares = 0;
     for (std::int64_t c = 0; c < problem.head_dim; ++c) {
-      const double x = load_element(keys.data, keys.dtype, at + c * keys.dim);
+      const double x = host::load_element(keys.data, keys.dtype, at + c * keys.dim);
       dot += s.query[static_cast<std::size_t>(c)] * x;
       squares += x * x;
     }
@@ -306,7 +310,7 @@ struct Interpreter::Impl {
   double plain_score_of(RowState& s, const runtime::Strided& keys, std::int64_t at) const {
     float dot = 0, squares = 0;
     for (std::int64_t c = 0; c < problem.head_dim; ++c) {
-      const auto x = static_cast<float>(load_element(keys.data, keys.dtype, at + c * keys.dim));
+      const auto x = static_cast<float>(host::load_element(keys.data, keys.dtype, at + c * keys.dim));
       dot += static_cast<float>(s.query[static_cast<std::size_t>(c)]) * x;
       squares += x * x;
     }
@@ -382,7 +386,7 @@ struct Interpreter::Impl {
                                                                          : k.score;
       for (std::int64_t c = 0; c < problem.value_dim; ++c)
         result.out[static_cast<std::size_t>(c)] +=
-            weight * load_element(k.values->data, k.values->dtype, k.at + c * k.values->dim);
+            weight * host::load_element(k.values->data, k.values->dtype, k.at + c * k.values->dim);
     }
     finish(output, s, result);
     return result;
@@ -401,8 +405,8 @@ struct Interpreter::Impl {
 
   double rounded(double x) const {
     std::uint64_t cell = 0;
-    store_element(&cell, problem.q.dtype, 0, x);
-    return load_element(&cell, problem.q.dtype, 0);
+    host::store_element(&cell, problem.q.dtype, 0, x);
+    return host::load_element(&cell, problem.q.dtype, 0);
   }
 
   RowResult plain_row(const Row& where) const {
@@ -423,7 +427,8 @@ struct Interpreter::Impl {
       sum += weight;
       const auto low = static_cast<float>(rounded(static_cast<double>(weight)));
       for (std::size_t c = 0; c < out.size(); ++c)
-        out[c] += low * static_cast<float>(load_element(k.values->data, k.values->dtype,
+        out[c] +=
+            low * static_cast<float>(host::load_element(k.values->data, k.values->dtype,
                                                         k.at + static_cast<std::int64_t>(c) * k.values->dim));
     }
     if (softmax) result.lse = static_cast<double>(base + std::log(sum));
@@ -470,7 +475,7 @@ std::vector<bool> Interpreter::kept(const Row& row) const {
 void Interpreter::run(unsigned threads) const {
   const Problem& p = impl_->problem;
   const std::int64_t queries = p.local_queries();
-  parallel_for(p.rows(), threads, [&](std::int64_t n) {
+  host::parallel_for(p.rows(), threads, [&](std::int64_t n) {
     const Row where{n / queries / p.heads, n / queries % p.heads, n % queries};
     const RowResult result = row(where);
     const std::vector<std::int64_t> local = local_coordinates(p.q_axis, where.token);
@@ -478,9 +483,10 @@ void Interpreter::run(unsigned threads) const {
     place.b = where.batch;
     const std::int64_t at = Impl::offset(p.out, place, where.head, local);
     for (std::int64_t c = 0; c < p.value_dim; ++c)
-      store_element(p.out.data, p.out.dtype, at + c * p.out.dim, result.out[static_cast<std::size_t>(c)]);
+      host::store_element(p.out.data, p.out.dtype, at + c * p.out.dim,
+                          result.out[static_cast<std::size_t>(c)]);
     if (p.lse.data != nullptr)
-      store_element(p.lse.data, p.lse.dtype, Impl::offset(p.lse, place, where.head, local), result.lse);
+      host::store_element(p.lse.data, p.lse.dtype, Impl::offset(p.lse, place, where.head, local), result.lse);
   });
 }
 

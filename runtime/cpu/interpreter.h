@@ -48,14 +48,4 @@ class Interpreter {
   std::unique_ptr<const Impl> impl_;
 };
 
-// One per processor.
-unsigned default_threads();
-
-// Element access by dtype.
-double load_element(const void* data, DType dtype, std::int64_t offset);
-void store_element(void* data, DType dtype, std::int64_t offset, double value);
-
-// body(i) for i in [0, count), on that many threads; an element runs once, in no fixed order.
-void parallel_for(std::int64_t count, unsigned threads, const std::function<void(std::int64_t)>& body);
-
 }  // namespace vicinal::cpu

@@ -15,6 +15,7 @@
 #include <thread>
 
 #include "runtime/cpu/interpreter.h"
+#include "runtime/host/elements.h"
 
 namespace vicinal::testing {
 namespace fs = std::filesystem;
@@ -145,7 +146,7 @@ std::string Sandbox::write_npy(std::string_view name, DType dtype, std::vector<s
   std::int64_t elements = 1;
   for (const std::int64_t extent : array.shape) elements *= extent;
   array.bytes.resize(static_cast<std::size_t>(elements) * size_of(dtype));
-  for (std::int64_t i = 0; i < elements; ++i) cpu::store_element(array.bytes.data(), dtype, i, element(i));
+  for (std::int64_t i = 0; i < elements; ++i) host::store_element(array.bytes.data(), dtype, i, element(i));
   files::write_npy(path(name), array).value();
   return path(name);
 }
@@ -156,7 +157,7 @@ std::vector<double> Sandbox::read_npy(std::string_view name, const std::vector<s
   REQUIRE(array.shape == shape);
   std::vector<double> elements(array.bytes.size() / size_of(array.dtype));
   for (std::size_t i = 0; i < elements.size(); ++i)
-    elements[i] = cpu::load_element(array.bytes.data(), array.dtype, static_cast<std::int64_t>(i));
+    elements[i] = host::load_element(array.bytes.data(), array.dtype, static_cast<std::int64_t>(i));
   return elements;
 }
 

@@ -12,6 +12,7 @@
 #include "compiler/ir/text.h"
 #include "runtime/cpu/interpreter.h"
 #include "runtime/engine.h"
+#include "runtime/host/parallel.h"
 #include "runtime/kernel_impl.h"
 #include "tests/support/emitted_text.h"
 #include "tests/support/gallery.h"
@@ -129,7 +130,7 @@ TEST_CASE("gallery: every block compiles through NVRTC") {
   std::mutex mutex;
   std::vector<double> times;
   std::vector<std::string> failures;
-  cpu::parallel_for(static_cast<std::int64_t>(jobs.size()), 2, [&](std::int64_t n) {
+  host::parallel_for(static_cast<std::int64_t>(jobs.size()), 2, [&](std::int64_t n) {
     const Job& job = jobs[static_cast<std::size_t>(n)];
     cuda::CompileRequest request;
     request.source = job.source.text;

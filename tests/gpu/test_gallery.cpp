@@ -11,6 +11,7 @@
 #include <mutex>
 
 #include "runtime/cpu/interpreter.h"
+#include "runtime/host/parallel.h"
 #include "runtime/kernel_impl.h"
 #include "tests/support/device_problem.h"
 #include "tests/support/gallery.h"
@@ -46,7 +47,7 @@ struct Job {
 
 // NVRTC takes most of the time, so all kernels are compiled first, on all processors.
 void compile_all(std::vector<Job>& jobs) {
-  cpu::parallel_for(static_cast<std::int64_t>(jobs.size()), cpu::default_threads(), [&](std::int64_t n) {
+  host::parallel_for(static_cast<std::int64_t>(jobs.size()), host::default_threads(), [&](std::int64_t n) {
     Job& job = jobs[static_cast<std::size_t>(n)];
     CompileOptions options;
     options.backend = Backend::cuda;
@@ -98,7 +99,7 @@ std::pair<Errors, Errors> compare(const Kernel& host, const Problem& problem) {
   HostTensor(DType::i8, problem.shape.queries).each([&](const Index& token) { tokens.push_back(token); });
   Errors out, lse;
   std::mutex mutex;
-  cpu::parallel_for(bound.rows(), cpu::default_threads(), [&](std::int64_t n) {
+  host::parallel_for(bound.rows(), host::default_threads(), [&](std::int64_t n) {
     const auto queries = static_cast<std::int64_t>(tokens.size());
     const cpu::Row row{n / queries / bound.heads, n / queries % bound.heads, n % queries};
     const cpu::RowResult exact = oracle.row(row), plain = oracle.plain_row(row);
@@ -167,7 +168,7 @@ void check_mask(const cuda::Context& context, const Job& job, Problem problem) {
     const runtime::Problem bound = job.host->impl().bind(problem.arguments()).value();
     const cpu::Interpreter oracle(module, bound);
     std::vector<double> want(static_cast<std::size_t>(bound.rows()) * columns);
-    cpu::parallel_for(bound.rows(), cpu::default_threads(), [&](std::int64_t n) {
+    host::parallel_for(bound.rows(), host::default_threads(), [&](std::int64_t n) {
       const std::int64_t queries = bound.local_queries();
       const cpu::RowResult row =
           oracle.row({n / queries / bound.heads, n / queries % bound.heads, n % queries});

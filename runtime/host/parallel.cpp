@@ -2,9 +2,9 @@
 #include <atomic>
 #include <thread>
 
-#include "runtime/cpu/interpreter.h"
+#include "runtime/host/parallel.h"
 
-namespace vicinal::cpu {
+namespace vicinal::host {
 
 unsigned default_threads() {
   return std::max(1u, std::thread::hardware_concurrency());
@@ -20,4 +20,4 @@ void parallel_for(std::int64_t count, unsigned threads, const std::function<void
   work();
 }
 
-}  // namespace vicinal::cpu
+}  // namespace vicinal::host

@@ -1,10 +1,10 @@
 #include <cmath>
 #include <cstring>
 
-#include "runtime/cpu/interpreter.h"
 #include "runtime/files/half.h"
+#include "runtime/host/elements.h"
 
-namespace vicinal::cpu {
+namespace vicinal::host {
 namespace {
 
 template <class T>
@@ -57,4 +57,4 @@ void store_element(void* data, DType dtype, std::int64_t offset, double value) {
   }
 }
 
-}  // namespace vicinal::cpu
+}  // namespace vicinal::host

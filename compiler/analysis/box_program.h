@@ -1,0 +1,91 @@
+// Evaluates a boolean of the IR over boxes: all queries of one box against all keys of another at once. The
+// answer is "for every pair", "for no pair" or "cannot say", by the set arithmetic of
+// templates/vicinal/ranges.cuh, and is never wrong; on boxes of one token it is the value itself.
+#pragma once
+
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "compiler/ir/evaluate.h"
+#include "compiler/ir/module.h"
+#include "templates/vicinal/ranges.cuh"
+
+namespace vicinal::analysis {
+
+// What captured inputs hold, over boxes of indices that have been clamped into the input's extents.
+class InputRanges {
+ public:
+  virtual ~InputRanges() = default;
+  virtual std::int64_t extent(std::uint32_t input, std::size_t dimension) const = 0;
+  virtual ranges::Range integers(std::uint32_t input, std::span<const ranges::Range> indices) const = 0;
+  virtual ranges::RealRange reals(std::uint32_t input, std::span<const ranges::Range> indices) const = 0;
+  virtual ranges::Truth truths(std::uint32_t input, std::span<const ranges::Range> indices) const = 0;
+  // Sum over the last dimension of both; every index is one number.
+  virtual float dot(std::uint32_t first, std::span<const ranges::Range> first_indices, std::uint32_t second,
+                    std::span<const ranges::Range> second_indices) const = 0;
+};
+
+// A box of tokens: what q, q.index (or k) and the coordinates can be.
+struct TokenBox {
+  ranges::Range position, index;
+  std::vector<ranges::Range> coordinate;
+};
+
+class BoxProgram {
+ public:
+  // `root` is a bool of `module`, which is specialised for one kind of key. Both outlive the program.
+  BoxProgram(const ir::Module& module, ir::NodeId root);
+
+  // Whether anything changes with the batch, the query head, or the key head alone.
+  bool reads_batch() const { return reads_batch_; }
+  bool reads_head() const { return reads_head_; }
+  bool reads_kv_head() const { return reads_kv_head_; }
+  bool reads_inputs() const { return reads_inputs_; }
+  // By input: the dimensions whose index changes with query or key.
+  const std::vector<std::uint8_t>& ranged_dimensions() const { return ranged_dimensions_; }
+  std::size_t pair_steps() const { return steps_[kPair].size(); }
+
+  // Values under evaluation. One per thread.
+  class Evaluator {
+   public:
+    // `launch` knows extents and params.
+    Evaluator(const BoxProgram& program, const ir::SymbolLookup& launch, const InputRanges& inputs);
+    // In this order; each keeps what it computed until it is called again.
+    void slice(int b, int h, int kv_h);
+    void queries(const TokenBox& box);
+    void keys(const TokenBox& box);
+    ranges::Truth evaluate();
+
+   private:
+    union Value {
+      ranges::Range i;
+      ranges::RealRange f;
+      ranges::Truth b;
+    };
+    void run(int stage);
+    static Value apply(ir::Op op, const Value* const* operands);
+    Value load(const ir::Node& node, std::uint32_t input) const;
+    Value dot(const ir::Node& node, const ir::Dot& dot) const;
+    std::size_t indices(const ir::Node& node, std::size_t first, std::size_t last, std::uint32_t input,
+                        ranges::Range* out) const;
+
+    const BoxProgram& program_;
+    const ir::SymbolLookup& launch_;
+    const InputRanges& inputs_;
+    int b_ = 0, h_ = 0, kv_h_ = 0;
+    const TokenBox *queries_ = nullptr, *keys_ = nullptr;
+    std::vector<Value> values_;
+  };
+
+ private:
+  enum Stage { kLaunchTime, kSlice, kQueries, kKeys, kPair, kStages };
+
+  const ir::Module& module_;
+  ir::NodeId root_;
+  std::vector<std::uint32_t> steps_[kStages];  // nodes, operands first
+  std::vector<std::uint8_t> ranged_dimensions_;
+  bool reads_batch_ = false, reads_head_ = false, reads_kv_head_ = false, reads_inputs_ = false;
+};
+
+}  // namespace vicinal::analysis

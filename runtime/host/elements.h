@@ -1,0 +1,14 @@
+// Tensor elements in host memory, by dtype.
+#pragma once
+
+#include <vicinal/dtype.h>
+
+#include <cstdint>
+
+namespace vicinal::host {
+
+// `offset` counts elements.
+double load_element(const void* data, DType dtype, std::int64_t offset);
+void store_element(void* data, DType dtype, std::int64_t offset, double value);
+
+}  // namespace vicinal::host

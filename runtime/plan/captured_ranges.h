@@ -1,0 +1,36 @@
+// What captured inputs hold over ranges of indices: least and greatest elements of blocks, so that a question
+// about a tile is answered from a few of them.
+#pragma once
+
+#include <vicinal/dtype.h>
+
+#include <memory>
+
+#include "compiler/analysis/box_program.h"
+#include "runtime/binding/problem.h"
+
+namespace vicinal::plan {
+
+class CapturedRanges final : public analysis::InputRanges {
+ public:
+  // `ranged`: by input, the dimensions that are asked about by more than one index at a time. Inputs that no
+  // one asks about may be anything. Reads host memory; the problem must outlive this object.
+  CapturedRanges(const ir::Module& module, const runtime::Problem& problem,
+                 const std::vector<std::uint8_t>& ranged, unsigned threads);
+  ~CapturedRanges() override;
+
+  std::int64_t extent(std::uint32_t input, std::size_t dimension) const override;
+  ranges::Range integers(std::uint32_t input, std::span<const ranges::Range> indices) const override;
+  ranges::RealRange reals(std::uint32_t input, std::span<const ranges::Range> indices) const override;
+  ranges::Truth truths(std::uint32_t input, std::span<const ranges::Range> indices) const override;
+  float dot(std::uint32_t first, std::span<const ranges::Range> first_indices, std::uint32_t second,
+            std::span<const ranges::Range> second_indices) const override;
+
+  struct Table;
+
+ private:
+  const runtime::Problem& problem_;
+  std::vector<std::unique_ptr<const Table>> tables_;  // by input; null where there is none
+};
+
+}  // namespace vicinal::plan

@@ -1,0 +1,215 @@
+// Tile plans against brute force: a tile that is left out keeps no pair, and a full one keeps all of them.
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <map>
+
+#include "runtime/cpu/interpreter.h"
+#include "runtime/kernel_impl.h"
+#include "runtime/plan/tile_plan.h"
+#include "tests/support/gallery.h"
+#include "tests/support/random_problem.h"
+#include "tests/support/random_spec.h"
+
+namespace vicinal::testing {
+namespace {
+
+struct Tally {
+  std::int64_t tiles = 0, empty = 0, full = 0, partial = 0;
+  std::int64_t missed_empty = 0, missed_full = 0;  // left partial, though they are one or the other
+  std::int64_t unsound = 0;
+
+  void add(const Tally& other) {
+    tiles += other.tiles;
+    empty += other.empty;
+    full += other.full;
+    partial += other.partial;
+    missed_empty += other.missed_empty;
+    missed_full += other.missed_full;
+    unsound += other.unsound;
+  }
+};
+
+// Every pair's truth by the interpreter, which knows no tiles; scores are plain, so that -inf says not kept.
+class BruteForce {
+ public:
+  BruteForce(const ir::Module& module, const runtime::Problem& problem)
+      : interpreter_(module, problem), problem_(problem) {}
+
+  const std::vector<bool>& kept(std::int64_t b, std::int64_t h, std::int64_t token) {
+    const std::int64_t key = (b * problem_.heads + h) * problem_.local_queries() + token;
+    auto [known, is_new] = rows_.try_emplace(key);
+    if (is_new)
+      for (double s : interpreter_.scores({b, h, token})) known->second.push_back(s != -INFINITY);
+    return known->second;
+  }
+
+ private:
+  cpu::Interpreter interpreter_;
+  const runtime::Problem& problem_;
+  std::map<std::int64_t, std::vector<bool>> rows_;
+};
+
+std::int64_t flattened(const plan::TileGrid& grid, const std::vector<runtime::GridAxis>& axes,
+                       const std::vector<Stretch>& box, std::int64_t n) {
+  std::int64_t token = 0, scale = 1;
+  for (std::size_t i = box.size(); i-- > 0;) {
+    const std::int64_t at = box[i].first + n % box[i].count * grid.axis(i).dilation - axes[i].origin;
+    n /= box[i].count;
+    token += at * scale;
+    scale *= axes[i].local;
+  }
+  return token;
+}
+
+std::int64_t size(const std::vector<Stretch>& box) {
+  std::int64_t n = 1;
+  for (const Stretch& s : box) n *= s.count;
+  return n;
+}
+
+Tally compare(const plan::TilePlan& plan, const runtime::Problem& p, BruteForce& brute) {
+  Tally tally;
+  const plan::TileGrid& grid = plan.grid();
+  std::vector<int> times(static_cast<std::size_t>(p.local_queries()));  // that a query stands in a row
+  for (std::int64_t slice = 0; slice < p.batch * p.heads; ++slice) {
+    const std::int64_t b = slice / p.heads, h = slice % p.heads;
+    for (std::int64_t number = 0; number < grid.rows(); ++number) {
+      plan::Row row;
+      grid.row(number, row);
+      const std::int64_t queries = row.tiles == 0 && row.queries.back().count == 0 ? 0 : size(row.queries);
+      std::vector<std::int64_t> tokens;
+      for (std::int64_t n = 0; n < queries; ++n) {
+        tokens.push_back(flattened(grid, p.q_axis, row.queries, n));
+        if (slice == 0) ++times[static_cast<std::size_t>(tokens.back())];
+        REQUIRE(grid.row_of(tokens.back()) == number);
+      }
+      std::vector<int> marks(static_cast<std::size_t>(row.tiles));  // 1 partial, 2 full
+      plan.each_tile(plan.slices().of(b, h), number, row, [&](std::int64_t t, bool full) {
+        REQUIRE(t < row.tiles);
+        marks[static_cast<std::size_t>(t)] = full ? 2 : 1;
+      });
+      const std::int64_t keys = p.local_keys() + p.context;
+      std::vector<std::int64_t> tile_of(static_cast<std::size_t>(keys), -1);
+      for (std::int64_t t = 0; t < row.tiles; ++t) {
+        std::vector<Stretch> box;
+        grid.tile(row, t, box);
+        std::int64_t kept = 0;
+        for (std::int64_t n = 0; n < size(box); ++n) {
+          const std::int64_t key =
+              grid.is_context(row, t) ? p.local_keys() + box[0].first + n : flattened(grid, p.k_axis, box, n);
+          REQUIRE(tile_of[static_cast<std::size_t>(key)] == -1);
+          tile_of[static_cast<std::size_t>(key)] = t;
+          for (std::int64_t token : tokens) kept += brute.kept(b, h, token)[static_cast<std::size_t>(key)];
+        }
+        const std::int64_t pairs = size(box) * queries;
+        const int mark = marks[static_cast<std::size_t>(t)];
+        ++tally.tiles;
+        tally.empty += mark == 0;
+        tally.partial += mark == 1;
+        tally.full += mark == 2;
+        tally.unsound += (mark == 0 && kept != 0) || (mark == 2 && kept != pairs);
+        tally.missed_empty += mark == 1 && kept == 0;
+        tally.missed_full += mark == 1 && kept == pairs && size(box) == grid.shape().keys();
+      }
+      // What no tile holds, nobody keeps.
+      for (std::int64_t key = 0; key < keys; ++key)
+        if (tile_of[static_cast<std::size_t>(key)] == -1)
+          for (std::int64_t token : tokens)
+            tally.unsound += brute.kept(b, h, token)[static_cast<std::size_t>(key)];
+    }
+  }
+  for (const int n : times) REQUIRE(n == 1);
+  return tally;
+}
+
+plan::Masks masks_of(const driver::Variant& variant) {
+  return {&variant.specialized.grid.module,
+          variant.specialized.context ? &variant.specialized.context->module : nullptr};
+}
+
+plan::TileShape random_shape(std::size_t rank, std::mt19937& random) {
+  plan::TileShape shape;
+  for (std::size_t i = 0; i < rank; ++i) {
+    const unsigned most = rank == 1 ? 17 : 5;
+    shape.q.push_back(1 + static_cast<int>(random() % most));
+    shape.k.push_back(1 + static_cast<int>(random() % most));
+  }
+  return shape;
+}
+
+Kernel interpreted(const Spec& spec, const std::map<std::string, DType>& dtypes) {
+  CompileOptions options;
+  options.backend = Backend::interpreter;
+  options.dtype = DType::f64;
+  options.head_dim = 8;
+  options.input_dtypes = dtypes;
+  return compile(spec, options).value();
+}
+
+Tally check_plans(const Kernel& kernel, const Problem& problem, int shapes, std::mt19937& random,
+                  int effort) {
+  const runtime::Problem bound = kernel.impl().bind(problem.arguments()).value();
+  BruteForce brute(kernel.impl().variant.checked.module, bound);
+  Tally tally;
+  for (int i = 0; i < shapes; ++i) {
+    const plan::TileShape shape = random_shape(bound.q_axis.size(), random);
+    CAPTURE(plan::print(shape));
+    const auto plan =
+        plan::plan_tiles(masks_of(kernel.impl().variant), bound, shape,
+                         {.threads = 1 + static_cast<unsigned>(random() % 2), .effort = effort});
+    REQUIRE(plan.has_value());
+    const Tally one = compare(*plan, bound, brute);
+    CHECK(one.unsound == 0);
+    tally.add(one);
+  }
+  return tally;
+}
+
+std::string words(const Tally& t) {
+  return fmt::format("{} tiles: {} empty, {} full, {} partial, of which {} are really empty and {} full",
+                     t.tiles, t.empty, t.full, t.partial, t.missed_empty, t.missed_full);
+}
+
+}  // namespace
+
+TEST_CASE("tile plans: random specs, random tile shapes") {
+  const char* wanted = std::getenv("VICINAL_RANDOM_PLANS");
+  const std::int64_t least = wanted == nullptr ? 20000 : std::atoll(wanted);
+  Tally tally;
+  unsigned specs = 0;
+  for (unsigned seed = 50001; tally.tiles < least || specs < 400; ++seed) {
+    const std::string text = random_spec(seed, true).mask_only;
+    CAPTURE(seed);
+    CAPTURE(text);
+    std::mt19937 random(seed);
+    const Spec spec = Spec::from_string(text).value();
+    const Kernel kernel = interpreted(spec, random_input_dtypes(spec, random));
+    const std::optional<Problem> problem = random_problem(kernel, random, {.tokens = 24, .heads = 2});
+    if (!problem) continue;
+    ++specs;
+    tally.add(check_plans(kernel, *problem, 2, random, seed % 3 == 0 ? 0 : 48));
+  }
+  MESSAGE(specs, " specs, ", words(tally));
+  CHECK(tally.empty > tally.tiles / 50);
+  CHECK(tally.full > tally.tiles / 50);
+}
+
+TEST_CASE("tile plans: the gallery") {
+  std::mt19937 random(5);
+  for (const GalleryBlock& block : gallery()) {
+    CAPTURE(block.name);
+    const Kernel kernel = interpreted(block.spec, {});
+    std::string why;
+    const std::optional<Problem> problem = random_problem(kernel, random, {.tokens = 70, .heads = 2}, &why);
+    if (!problem) continue;
+    const runtime::Problem bound = kernel.impl().bind(problem->arguments()).value();
+    if (bound.local_queries() * bound.local_keys() > 200000) continue;
+    const Tally tally = check_plans(kernel, *problem, 2, random, 1000);
+    if (tally.missed_empty + tally.missed_full != 0) MESSAGE(block.name, ": ", words(tally));
+  }
+}
+
+}  // namespace vicinal::testing
