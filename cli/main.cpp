@@ -8,6 +8,7 @@
 #include <system_error>
 
 #include "cli/command.h"
+#include "cli/interrupt.h"
 #include "runtime/engine.h"
 
 namespace {
@@ -86,6 +87,7 @@ int main(int argc, char** argv) {
   }
   if (!globals.action)
     return fail(globals, Error(ErrorKind::usage, "a subcommand is missing", "see `vicinal --help`"));
+  clean_up_on_interrupt();
   runtime::Engine::set_options(globals.settings);
   runtime::Engine::set_warning_sink(
       [&globals](std::string_view warning) { say(globals, fmt::format("warning: {}", warning)); });

@@ -46,42 +46,45 @@ std::string terminal_text(const Picture& picture) {
 }
 
 #if defined(VICINAL_HAVE_PNG)
-Result<std::string> png_file(const Picture& picture) {
-  const std::int64_t longest = std::max<std::int64_t>({picture.rows, picture.columns, 1});
-  const auto scale = static_cast<std::size_t>(std::max<std::int64_t>(1, 768 / longest));
+Result<std::string> png_file(const Pixels& pixels) {
+  if (pixels.rgb.empty())
+    return unexpected(ErrorKind::spec, "there is nothing to draw: no queries or no keys");
   png_image image{};
   image.version = PNG_IMAGE_VERSION;
-  image.width = static_cast<png_uint_32>(static_cast<std::size_t>(picture.columns) * scale);
-  image.height = static_cast<png_uint_32>(static_cast<std::size_t>(picture.rows) * scale);
+  image.width = static_cast<png_uint_32>(pixels.width);
+  image.height = static_cast<png_uint_32>(pixels.height);
   image.format = PNG_FORMAT_RGB;
-  std::vector<unsigned char> pixels(std::size_t{3} * image.width * image.height);
-  for (std::size_t y = 0; y < image.height; ++y)
-    for (std::size_t x = 0; x < image.width; ++x) {
-      const auto share = static_cast<double>(
-          picture.at(static_cast<std::int64_t>(y / scale), static_cast<std::int64_t>(x / scale)));
+  std::string file(PNG_IMAGE_PNG_SIZE_MAX(image), '\0');
+  png_alloc_size_t size = file.size();
+  if (png_image_write_to_memory(&image, file.data(), &size, 0, pixels.rgb.data(), 0, nullptr) == 0)
+    return unexpected(ErrorKind::internal, fmt::format("cannot encode the picture: {}", image.message));
+  file.resize(size);
+  return file;
+}
+#else
+Result<std::string> png_file(const Pixels&) {
+  return unexpected(ErrorKind::environment, "this program was built without libpng",
+                    "install libpng-dev and build again; the terminal picture needs nothing");
+}
+#endif
+
+Result<std::string> png_file(const Picture& picture) {
+  const std::int64_t longest = std::max<std::int64_t>({picture.rows, picture.columns, 1});
+  const std::int64_t scale = std::max<std::int64_t>(1, 768 / longest);
+  Pixels pixels(picture.rows * scale, picture.columns * scale);
+  for (std::int64_t y = 0; y < pixels.height; ++y)
+    for (std::int64_t x = 0; x < pixels.width; ++x) {
+      const auto share = static_cast<double>(picture.at(y / scale, x / scale));
       // From white through light blue; a cell's edge is a shade darker where cells are large enough to see.
       const bool edge = scale >= 6 && (x % scale == 0 || y % scale == 0);
       const double target[3] = {24, 78, 168};
       for (std::size_t c = 0; c < 3; ++c) {
         double value = 255 + (target[c] - 255) * (share <= 0 ? 0 : 0.15 + 0.85 * share);
         if (edge) value *= 0.9;
-        pixels[3 * (y * image.width + x) + c] = static_cast<unsigned char>(std::lround(value));
+        pixels.at(y, x)[c] = static_cast<unsigned char>(std::lround(value));
       }
     }
-  if (image.width == 0 || image.height == 0)
-    return unexpected(ErrorKind::spec, "there is nothing to draw: no queries or no keys");
-  std::string file(PNG_IMAGE_PNG_SIZE_MAX(image), '\0');
-  png_alloc_size_t size = file.size();
-  if (png_image_write_to_memory(&image, file.data(), &size, 0, pixels.data(), 0, nullptr) == 0)
-    return unexpected(ErrorKind::internal, fmt::format("cannot encode the picture: {}", image.message));
-  file.resize(size);
-  return file;
+  return png_file(pixels);
 }
-#else
-Result<std::string> png_file(const Picture&) {
-  return unexpected(ErrorKind::environment, "this program was built without libpng",
-                    "install libpng-dev and build again; the terminal picture needs nothing");
-}
-#endif
 
 }  // namespace vicinal::cli

@@ -23,8 +23,21 @@ struct Picture {
 // Two characters a cell, so that cells are square; a frame around it.
 std::string terminal_text(const Picture& picture);
 
-// A PNG file: white for nothing, deep blue for everything, scaled up to a readable size. An error
-// (environment) where the program was built without libpng.
+// Pixels row by row, red, green and blue.
+struct Pixels {
+  std::int64_t height = 0, width = 0;
+  std::vector<unsigned char> rgb;
+
+  Pixels(std::int64_t h, std::int64_t w)
+      : height(h), width(w), rgb(std::size_t{3} * static_cast<std::size_t>(h * w)) {}
+  unsigned char* at(std::int64_t y, std::int64_t x) {
+    return &rgb[static_cast<std::size_t>(3 * (y * width + x))];
+  }
+};
+
+// A PNG file. Errors: there is nothing to draw (spec), or the program was built without libpng (environment).
+Result<std::string> png_file(const Pixels& pixels);
+// White for nothing, deep blue for everything, scaled up to a readable size.
 Result<std::string> png_file(const Picture& picture);
 
 }  // namespace vicinal::cli

@@ -5,8 +5,6 @@
 #include <chrono>
 #include <limits>
 
-#include "runtime/cuda/arguments_writer.h"
-
 namespace vicinal::runtime {
 namespace {
 
@@ -65,7 +63,7 @@ Result<CompiledCubin> compile_cubin(Engine& engine, const emit::KernelSource& so
 }
 
 Result<Launch> prepare_launch(const emit::KernelSource& source, const emit::KernelOptions& options,
-                              const ir::Module& module, const Problem& p) {
+                              const ir::Module& module, const Problem& p, const cuda::TileWords& tiles) {
   cuda::ForwardWords forward;
   forward.batch = p.batch;
   forward.heads = p.heads;
@@ -82,6 +80,7 @@ Result<Launch> prepare_launch(const emit::KernelSource& source, const emit::Kern
   forward.context_v = words(p.context_v);
   forward.out = words(p.out);
   forward.lse = words(p.lse);
+  forward.tiles = tiles;
 
   cuda::ParameterWords parameters;
   for (const emit::ParameterSlot& slot : source.parameters) {
@@ -116,7 +115,7 @@ Result<Launch> prepare_launch(const emit::KernelSource& source, const emit::Kern
   launch.arguments = cuda::write_arguments(forward, parameters);
   const std::int64_t blocks = options.kind == emit::KernelKind::reference
                                   ? (p.rows() + source.rows - 1) / source.rows
-                                  : (p.local_queries() + source.rows - 1) / source.rows * p.heads * p.batch;
+                                  : tiles.rows * p.heads * p.batch;
   if (blocks > std::numeric_limits<std::int32_t>::max())
     return unexpected(ErrorKind::limit, fmt::format("{} query tiles are more than one launch takes", blocks),
                       "split the batch or the heads");

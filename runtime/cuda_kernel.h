@@ -3,6 +3,7 @@
 
 #include "compiler/emit/cuda/kernel_source.h"
 #include "runtime/binding/problem.h"
+#include "runtime/cuda/arguments_writer.h"
 #include "runtime/cuda/launch.h"
 #include "runtime/engine.h"
 
@@ -31,6 +32,6 @@ struct Launch {
   std::vector<std::byte> arguments;
 };
 Result<Launch> prepare_launch(const emit::KernelSource& source, const emit::KernelOptions& options,
-                              const ir::Module& module, const Problem& problem);
+                              const ir::Module& module, const Problem& problem, const cuda::TileWords& tiles);
 
 }  // namespace vicinal::runtime

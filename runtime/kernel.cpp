@@ -176,6 +176,15 @@ Result<runtime::Problem> Kernel::Impl::bind(const RunArguments& arguments) const
                        arguments);
 }
 
+plan::Masks Kernel::Impl::masks() const {
+  const emit::Specialized& specialized = variant.specialized;
+  return {&specialized.grid.module, specialized.context ? &specialized.context->module : nullptr};
+}
+
+plan::TileShape Kernel::Impl::tile_shape(const runtime::Problem& problem) const {
+  return plans.shape(variant.checked.module, problem, kernel_options.tile_q, kernel_options.tile_k);
+}
+
 Result<Support> Kernel::supports(const RunArguments& arguments) const {
   VICINAL_TRY(const runtime::Problem problem, impl_->bind(arguments));
   Support support;
@@ -183,8 +192,9 @@ Result<Support> Kernel::supports(const RunArguments& arguments) const {
   support.backend = impl_->info.backend;
   support.path = impl_->info.path;
   if (impl_->loaded) {
-    VICINAL_TRY_VOID(runtime::prepare_launch(impl_->source, impl_->kernel_options,
-                                             impl_->variant.specialized.declarations(), problem));
+    VICINAL_TRY_VOID(runtime::prepare_launch(
+        impl_->source, impl_->kernel_options, impl_->variant.specialized.declarations(), problem,
+        runtime::tile_words(problem, impl_->tile_shape(problem), nullptr)));
     support.reason = "the portable kernel takes every variant";
     if (impl_->kernel_options.kind == emit::KernelKind::reference)
       support.reason = "the reference kernel was asked for";
@@ -195,19 +205,71 @@ Result<Support> Kernel::supports(const RunArguments& arguments) const {
   return support;
 }
 
-Result<void> Kernel::run(const RunArguments& arguments, Stream stream) const {
-  VICINAL_TRY(const runtime::Problem problem, impl_->bind(arguments));
+Result<void> Kernel::Impl::run(const runtime::Problem& problem, const Plan::Impl* plan, Stream stream) const {
   if (problem.rows() == 0) return {};
-  if (!impl_->loaded) {
-    cpu::Interpreter(impl_->variant.checked.module, problem).run(host::default_threads());
+  if (!loaded) {
+    cpu::Interpreter(variant.checked.module, problem)
+        .run(host::default_threads(), plan == nullptr ? nullptr : &*plan->tiles);
     return {};
   }
+  const plan::TileShape shape = plan == nullptr ? tile_shape(problem) : plan->tiles->grid().shape();
   VICINAL_TRY(const runtime::Launch launch,
-              runtime::prepare_launch(impl_->source, impl_->kernel_options,
-                                      impl_->variant.specialized.declarations(), problem));
-  const cuda::ContextScope scope(impl_->loaded->context());
-  return cuda::launch(*impl_->loaded, static_cast<cuda::StreamHandle>(stream), launch.shape,
-                      launch.arguments);
+              runtime::prepare_launch(source, kernel_options, variant.specialized.declarations(), problem,
+                                      runtime::tile_words(problem, shape, plan)));
+  const cuda::ContextScope scope(loaded->context());
+  return cuda::launch(*loaded, static_cast<cuda::StreamHandle>(stream), launch.shape, launch.arguments);
+}
+
+Result<void> Kernel::run(const RunArguments& arguments, Stream stream) const {
+  VICINAL_TRY(const runtime::Problem problem, impl_->bind(arguments));
+  const auto plan = impl_->plans.find(runtime::plan_key(impl_->variant.checked.module, problem));
+  if (plan || impl_->info.backend != Backend::cpu) return impl_->run(problem, plan.get(), stream);
+  // On the CPU a plan takes no device memory and next to no time.
+  VICINAL_TRY(const Plan made, prepare(arguments, stream));
+  return impl_->run(problem, &made.impl(), stream);
+}
+
+Result<void> Kernel::run(const RunArguments& arguments, const Plan& plan, Stream stream) const {
+  VICINAL_TRY(const runtime::Problem problem, impl_->bind(arguments));
+  if (plan.impl().kernel != impl_.get())
+    return unexpected(ErrorKind::spec, "the plan was prepared by another kernel",
+                      "call prepare() on the kernel that runs it");
+  if (plan.impl().key != runtime::plan_key(impl_->variant.checked.module, problem))
+    return unexpected(ErrorKind::spec, "the plan was prepared for other extents or params",
+                      "call prepare() with the arguments of this run");
+  return impl_->run(problem, &plan.impl(), stream);
+}
+
+Result<Plan> Kernel::prepare(const RunArguments& arguments, Stream stream) const {
+  auto plan = std::make_shared<Plan::Impl>();
+  VICINAL_TRY(plan->problem, impl_->bind(arguments));
+  plan->kernel = impl_.get();
+  plan->key = runtime::plan_key(impl_->variant.checked.module, plan->problem);
+  const plan::Masks masks = impl_->masks();
+  // Masks are planned on the host.
+  runtime::HostInputs inputs;
+  if (impl_->loaded && plan->problem.rows() != 0) {
+    VICINAL_TRY(inputs,
+                runtime::download_inputs(impl_->loaded->context(), static_cast<cuda::StreamHandle>(stream),
+                                         plan::inputs_read(masks), plan->problem));
+  }
+  Result<plan::TilePlan> tiles = plan::plan_tiles(masks, plan->problem, impl_->tile_shape(plan->problem),
+                                                  {.threads = host::default_threads()});
+  if (!tiles) return tiles.forward_error();
+  plan->tiles.emplace(*std::move(tiles));
+  if (impl_->loaded) VICINAL_TRY_VOID(runtime::upload(*plan, impl_->loaded->context()));
+  if (!plan->tiles->depends_on_data()) impl_->plans.add(plan);
+  return Plan(std::move(plan));
+}
+
+bool Plan::depends_on_data() const {
+  return impl_->tiles->depends_on_data();
+}
+std::size_t Plan::bytes() const {
+  const plan::TilePlan& tiles = *impl_->tiles;
+  return tiles.listed()
+             ? tiles.row_starts().size() * sizeof(std::uint32_t) + tiles.runs().size() * sizeof(plan::Run)
+             : 0;
 }
 
 const CompileInfo& Kernel::info() const {

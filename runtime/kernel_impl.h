@@ -6,6 +6,7 @@
 
 #include "compiler/driver/compile.h"
 #include "runtime/cuda_kernel.h"
+#include "runtime/kernel_plan.h"
 
 namespace vicinal {
 
@@ -28,7 +29,12 @@ struct Kernel::Impl {
   emit::KernelSource source;
   std::optional<cuda::LoadedKernel> loaded;
 
+  mutable runtime::PlanCache plans;
+
   Result<runtime::Problem> bind(const RunArguments& arguments) const;
+  plan::Masks masks() const;
+  plan::TileShape tile_shape(const runtime::Problem& problem) const;
+  Result<void> run(const runtime::Problem& problem, const Plan::Impl* plan, Stream stream) const;
 };
 
 namespace runtime {

@@ -55,13 +55,16 @@ class Bench {
     for (Backend b : {Backend::automatic, Backend::interpreter, Backend::cpu, Backend::cuda})
       if (name_of(b) == options_.backend) compile_options.backend = b;
     VICINAL_TRY(const Kernel kernel, compile(spec, compile_options));
+    HostTensor out = problem.like_rows(problem.dtype, problem.value_dim);
+    // Before any work is done: what the spec does not allow is found here.
+    VICINAL_TRY(const runtime::Problem bound, kernel.impl().bind(problem.arguments(&out, nullptr)));
     json_ = {{"schema", "vicinal.bench.v1"},
              {"spec", spec.name()},
              {"problem", problem.describe()},
              {"path", kernel.info().path}};
     print("{}: {}\n", spec.name(), problem.describe());
     VICINAL_TRY_VOID(compile_times(kernel));
-    VICINAL_TRY_VOID(run_times(kernel, problem));
+    VICINAL_TRY_VOID(run_times(kernel, problem, bound, out));
     if (options_.json) fmt::print("{}\n", json_.dump(2));
     return int{kOk};
   }
@@ -149,9 +152,8 @@ class Bench {
     return {};
   }
 
-  Result<void> run_times(const Kernel& kernel, HostProblem& problem) {
-    HostTensor out = problem.like_rows(problem.dtype, problem.value_dim);
-    VICINAL_TRY(const runtime::Problem bound, kernel.impl().bind(problem.arguments(&out, nullptr)));
+  Result<void> run_times(const Kernel& kernel, HostProblem& problem, const runtime::Problem& bound,
+                         HostTensor& out) {
     const double pairs = kept_pairs(kernel, bound);
     std::vector<double> times;
     if (kernel.info().backend == Backend::cuda) {
@@ -190,7 +192,7 @@ class Bench {
   }
 
   // Events around each launch, with the L2 cache overwritten in between.
-  Result<std::vector<double>> cuda_times(const Kernel& kernel, HostProblem& problem, HostTensor& out) const {
+  Result<std::vector<double>> cuda_times(const Kernel& kernel, HostProblem& problem, HostTensor& out) {
     const cuda::Context& context = kernel.impl().loaded->context();
     const cuda::ContextScope scope(context);
     VICINAL_TRY(const DeviceProblem device, DeviceProblem::upload(kernel, problem, out, nullptr));
@@ -199,12 +201,23 @@ class Bench {
                 cuda::DeviceBuffer::allocate(context.api(), 2 * static_cast<std::size_t>(info.l2_bytes) + 1));
     VICINAL_TRY(cuda::Event begin, cuda::Event::create(context.api()));
     VICINAL_TRY(cuda::Event end, cuda::Event::create(context.api()));
+    std::vector<double> plans;
+    std::optional<Plan> plan;
+    constexpr int kPlans = 5;
+    for (int i = 0; i < kPlans; ++i) {
+      VICINAL_TRY(const double ms, milliseconds([&]() -> Result<void> {
+                    VICINAL_TRY(plan, kernel.prepare(device.arguments()));
+                    return {};
+                  }));
+      plans.push_back(ms);
+    }
+    row("plan", spread(plans));
     std::vector<double> times;
     constexpr int kWarmUp = 3;
     for (int i = 0; i < kWarmUp + options_.repeat; ++i) {
       VICINAL_TRY_VOID(flush.fill(static_cast<unsigned char>(i)));
       VICINAL_TRY_VOID(begin.record(nullptr));
-      VICINAL_TRY_VOID(kernel.run(device.arguments()));
+      VICINAL_TRY_VOID(kernel.run(device.arguments(), *plan));
       VICINAL_TRY_VOID(end.record(nullptr));
       VICINAL_TRY_VOID(end.synchronize());
       VICINAL_TRY(const float ms, end.milliseconds_since(begin));
@@ -229,7 +242,8 @@ void add_bench(CLI::App& app, Globals& globals) {
       ->capture_default_str();
   command->add_option("--arch", options->arch, "Architecture to compile for where there is no GPU")
       ->capture_default_str();
-  command->add_option("--kernel", options->kernel, "portable or reference");
+  command->add_option("--kernel", options->kernel, "portable or reference")
+      ->check(CLI::IsMember({"portable", "reference"}));
   command->add_option("--repeat", options->repeat, "Timed launches")
       ->check(CLI::Range(1, 100000))
       ->capture_default_str();

@@ -1,11 +1,10 @@
-// vicinal explain mask|score SPEC, vicinal explain DIAGNOSTIC: what the compiler understood.
+// vicinal explain mask|tiles|score SPEC, vicinal explain DIAGNOSTIC: what the compiler understood.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <charconv>
-
 #include <nlohmann/json.hpp>
 
+#include "cli/commands/explain_tiles.h"
 #include "cli/picture.h"
 #include "cli/problem.h"
 #include "compiler/ir/text.h"
@@ -19,7 +18,7 @@ namespace {
 using nlohmann::ordered_json;
 
 struct Options {
-  std::string topic, query, png;
+  std::string topic, query, png, tile;
   ProblemOptions problem;
   std::int64_t batch = 0, head = 0;
   bool json = false;
@@ -34,8 +33,9 @@ int explain_diagnostic(const Globals& globals, const std::string& name) {
     std::string names;
     for (const diagnostics::CatalogEntry& e : diagnostics::catalog())
       names += fmt::format("{}{}", names.empty() ? "" : ", ", e.name);
-    return fail(globals, Error(ErrorKind::usage, fmt::format("there is nothing to explain about `{}`", name),
-                               "`explain mask SPEC`, `explain score SPEC`, or one of " + names));
+    return fail(globals,
+                Error(ErrorKind::usage, fmt::format("there is nothing to explain about `{}`", name),
+                      "`explain mask SPEC`, `explain tiles SPEC`, `explain score SPEC`, or one of " + names));
   }
   fmt::print("{}: {}\n", entry->name, entry->explanation);
   return kOk;
@@ -134,22 +134,7 @@ class MaskExplainer {
 
   // The keys of one query: a sequence in a line, a grid slice by slice.
   Result<int> one_query(const cpu::Interpreter& interpreter, const runtime::Problem& p) const {
-    std::int64_t token = 0;
-    std::size_t i = 0;
-    for (const std::string& part : CLI::detail::split(options_.query, ',')) {
-      std::int64_t at = -1;
-      const char* last = part.data() + part.size();
-      const auto [end, error] = std::from_chars(part.data(), last, at);
-      if (error != std::errc() || end != last || i >= p.q_axis.size() || at < 0 || at >= p.q_axis[i].extent)
-        return unexpected(ErrorKind::usage,
-                          fmt::format("`--query {}` is not a place on the grid", options_.query),
-                          fmt::format("give {} coordinate{} within the grid", p.q_axis.size(),
-                                      p.q_axis.size() == 1 ? "" : "s, slowest first,"));
-      token = token * p.q_axis[i++].extent + at;
-    }
-    if (i != p.q_axis.size())
-      return unexpected(ErrorKind::usage, fmt::format("`--query {}` has {} coordinates for {} axes",
-                                                      options_.query, i, p.q_axis.size()));
+    VICINAL_TRY(const std::int64_t token, query_at(options_.query, p));
     const std::vector<bool> row = interpreter.kept({options_.batch, options_.head, token});
     const std::size_t rank = p.k_axis.size();
     const std::int64_t columns = p.k_axis[rank - 1].local, rows = rank > 1 ? p.k_axis[rank - 2].local : 1;
@@ -193,14 +178,21 @@ class MaskExplainer {
 };
 
 int explain(const Globals& globals, const Options& options) {
-  if (options.topic != "mask" && options.topic != "score") return explain_diagnostic(globals, options.topic);
+  const bool tiles = options.topic == "tiles";
+  if (options.topic != "mask" && options.topic != "score" && !tiles)
+    return explain_diagnostic(globals, options.topic);
   if (options.problem.spec.spec.empty())
     return fail(globals, Error(ErrorKind::usage, fmt::format("`explain {}` needs a spec", options.topic)));
+  if (!tiles && !options.tile.empty())
+    return fail(globals, Error(ErrorKind::usage, "--tile goes with `explain tiles`"));
   int exit = kOk;
   const std::optional<Spec> spec = load_spec(globals, options.problem.spec, exit);
   if (!spec) return exit;
   if (options.topic == "score") return explain_score(*spec);
-  const Result<int> result = MaskExplainer(globals, options).run(*spec);
+  const Result<int> result =
+      tiles ? explain_tiles(*spec, {options.problem, options.tile, options.query, options.png, options.batch,
+                                    options.head, options.json})
+            : MaskExplainer(globals, options).run(*spec);
   return result ? *result : fail(globals, result.error());
 }
 
@@ -209,12 +201,16 @@ int explain(const Globals& globals, const Options& options) {
 void add_explain(CLI::App& app, Globals& globals) {
   auto* command = app.add_subcommand(
       "explain",
-      "Draw a mask with its exact pair counts, show what a score varies with, or explain a diagnostic");
+      "Draw a mask with its exact pair counts or the tiles that it skips, show what a score varies with, or "
+      "explain a diagnostic");
   auto options = std::make_shared<Options>();
-  command->add_option("topic", options->topic, "mask, score, or a diagnostic's name")->required();
+  command->add_option("topic", options->topic, "mask, tiles, score, or a diagnostic's name")->required();
   add_problem_options(*command, options->problem);
   command->get_option("spec")->required(false);
-  command->add_option("--query", options->query, "The keys of one query, by its coordinates: 3,5");
+  command->add_option(
+      "--query", options->query,
+      "The keys of one query, by its coordinates: 3,5; of tiles, those of the tile that holds it");
+  command->add_option("--tile", options->tile, "Tile shape, queries/keys: 64/64, 4x8x8/2x8x8");
   command->add_option("--batch", options->batch, "Which batch")->capture_default_str();
   command->add_option("--head", options->head, "Which head")->capture_default_str();
   command->add_option("--png", options->png, "Also write the picture here");

@@ -108,8 +108,9 @@ class Runner {
     VICINAL_TRY(const DeviceProblem device, DeviceProblem::upload(*kernel_, *problem_, out, lse));
     VICINAL_TRY(cuda::Event begin, cuda::Event::create(context.api()));
     VICINAL_TRY(cuda::Event end, cuda::Event::create(context.api()));
+    VICINAL_TRY(const Plan plan, kernel_->prepare(device.arguments()));
     VICINAL_TRY_VOID(begin.record(nullptr));
-    VICINAL_TRY_VOID(kernel_->run(device.arguments()));
+    VICINAL_TRY_VOID(kernel_->run(device.arguments(), plan));
     VICINAL_TRY_VOID(end.record(nullptr));
     VICINAL_TRY_VOID(device.download(out, lse));
     VICINAL_TRY(const float milliseconds, end.milliseconds_since(begin));
@@ -223,7 +224,8 @@ void add_run(CLI::App& app, Globals& globals) {
       ->check(CLI::IsMember({"auto", "interpreter", "cpu", "cuda"}))
       ->capture_default_str();
   command->add_option("--tile", options->tile, "Q,K: the tile of the portable kernel, 16, 32 or 64 each");
-  command->add_option("--kernel", options->kernel, "portable or reference");
+  command->add_option("--kernel", options->kernel, "portable or reference")
+      ->check(CLI::IsMember({"portable", "reference"}));
   command->add_option("--device", options->device, "Which GPU")->capture_default_str();
   command->add_option("--out", options->out, "Write the output here, f32 .npy");
   command->add_option("--lse", options->lse, "Write the log-sum-exp here, f32 .npy");

@@ -20,7 +20,10 @@ constexpr std::size_t kMaxIndices = 5;
 }  // namespace
 
 BoxProgram::BoxProgram(const ir::Module& module, ir::NodeId root)
-    : module_(module), root_(root), ranged_dimensions_(module.inputs.size()) {
+    : module_(module),
+      root_(root),
+      ranged_dimensions_(module.inputs.size()),
+      inputs_read_(module.inputs.size()) {
   VICINAL_ASSERT(module[root].type == Type::boolean, "only a truth value is evaluated over boxes");
   const std::vector<std::uint8_t> varies = ir::variance(module);
   std::vector<bool> reached(root.value + 1);
@@ -29,7 +32,7 @@ BoxProgram::BoxProgram(const ir::Module& module, ir::NodeId root)
     if (reached[n])
       for (ir::NodeId id : module.nodes()[n].operands) reached[id.value] = true;
   const auto ranged = [&](std::uint32_t input, const ir::Node& node, std::size_t first, std::size_t last) {
-    reads_inputs_ = true;
+    inputs_read_[input] = true;
     for (std::size_t i = first; i < last; ++i)
       if ((varies[node.operands[i].value] & (ir::kQuery | ir::kKey)) != 0)
         ranged_dimensions_[input] |= static_cast<std::uint8_t>(1u << (i - first));

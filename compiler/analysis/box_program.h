@@ -41,8 +41,8 @@ class BoxProgram {
   bool reads_batch() const { return reads_batch_; }
   bool reads_head() const { return reads_head_; }
   bool reads_kv_head() const { return reads_kv_head_; }
-  bool reads_inputs() const { return reads_inputs_; }
-  // By input: the dimensions whose index changes with query or key.
+  // By input: whether any element is read, and the dimensions whose index changes with query or key.
+  const std::vector<bool>& inputs_read() const { return inputs_read_; }
   const std::vector<std::uint8_t>& ranged_dimensions() const { return ranged_dimensions_; }
   std::size_t pair_steps() const { return steps_[kPair].size(); }
 
@@ -85,7 +85,8 @@ class BoxProgram {
   ir::NodeId root_;
   std::vector<std::uint32_t> steps_[kStages];  // nodes, operands first
   std::vector<std::uint8_t> ranged_dimensions_;
-  bool reads_batch_ = false, reads_head_ = false, reads_kv_head_ = false, reads_inputs_ = false;
+  bool reads_batch_ = false, reads_head_ = false, reads_kv_head_ = false;
+  std::vector<bool> inputs_read_;
 };
 
 }  // namespace vicinal::analysis

@@ -215,7 +215,7 @@ struct Interpreter::Impl {
   // All that is fixed along one row.
   struct RowState {
     Place place;
-    std::vector<std::int64_t> local, coordinate;
+    std::vector<std::int64_t> local, coordinate, key_coordinate;
     std::vector<KeyRange> ranges;  // of the neighborhood, per axis
     Expression::Scratch score_values, mask_values;
     bool plain = false;  // fp32 instead of double
@@ -223,11 +223,7 @@ struct Interpreter::Impl {
     double query_norm = 1, scale = 1;
   };
 
-  Axis axis(std::size_t i) const {
-    const Problem::AxisShape& a = problem.axes[i];
-    return {static_cast<int>(problem.q_axis[i].extent), static_cast<int>(a.window),
-            static_cast<int>(a.dilation), static_cast<int>(a.stride), a.causal};
-  }
+  Axis axis(std::size_t i) const { return plan::neighborhood_axis(problem, i); }
 
   static std::int64_t offset(const runtime::Strided& t, const Place& p, std::int64_t head,
                              const std::vector<std::int64_t>& local) {
@@ -321,30 +317,59 @@ struct Interpreter::Impl {
     return score.valid() ? plain_score.at(s.place, s.score_values).f : s.place.score;
   }
 
-  // visit(number, score, v offset or context) for each key in order; score is -inf where the key is not kept.
+  // visit(score, values, v offset); the score is -inf where the key is not kept. `sure`: known to be kept.
+  template <class Visit>
+  void grid_key(RowState& s, const std::vector<std::int64_t>& local, bool sure, Visit visit) const {
+    s.place.k = position(problem.k_axis, local, s.key_coordinate);
+    s.place.k_coordinate = s.key_coordinate.data();
+    s.place.context_key = false;
+    const bool keep = sure || (in_neighborhood(s, s.key_coordinate) && masked_in(s));
+    visit(keep ? score_of(s, problem.k, offset(problem.k, s.place, s.place.kv_h, local)) : -kInfinity,
+          problem.v, offset(problem.v, s.place, s.place.kv_h, local));
+  }
+  template <class Visit>
+  void context_key(RowState& s, std::int64_t j, bool sure, Visit visit) const {
+    s.place.k = j;
+    s.place.context_key = true;
+    const std::vector<std::int64_t> local = {j};
+    const bool keep = sure || masked_in(s);
+    visit(keep ? score_of(s, problem.context_k, offset(problem.context_k, s.place, s.place.kv_h, local))
+               : -kInfinity,
+          problem.context_v, offset(problem.context_v, s.place, s.place.kv_h, local));
+  }
+
+  // Every key, the grid's and then the context's, in order.
   template <class Visit>
   void each_key(RowState& s, Visit visit) const {
-    std::vector<std::int64_t> coordinate;
-    const std::int64_t grid_keys = problem.local_keys();
-    for (std::int64_t j = 0; j < grid_keys; ++j) {
-      const std::vector<std::int64_t> local = local_coordinates(problem.k_axis, j);
-      s.place.k = position(problem.k_axis, local, coordinate);
-      s.place.k_coordinate = coordinate.data();
-      s.place.context_key = false;
-      const bool keep = in_neighborhood(s, coordinate) && masked_in(s);
-      visit(j, keep ? score_of(s, problem.k, offset(problem.k, s.place, s.place.kv_h, local)) : -kInfinity,
-            problem.v, offset(problem.v, s.place, s.place.kv_h, local));
-    }
-    for (std::int64_t j = 0; j < problem.context; ++j) {
-      s.place.k = j;
-      s.place.context_key = true;
-      const std::vector<std::int64_t> local = {j};
-      const bool keep = masked_in(s);
-      visit(grid_keys + j,
-            keep ? score_of(s, problem.context_k, offset(problem.context_k, s.place, s.place.kv_h, local))
-                 : -kInfinity,
-            problem.context_v, offset(problem.context_v, s.place, s.place.kv_h, local));
-    }
+    for (std::int64_t j = 0; j < problem.local_keys(); ++j)
+      grid_key(s, local_coordinates(problem.k_axis, j), false, visit);
+    for (std::int64_t j = 0; j < problem.context; ++j) context_key(s, j, false, visit);
+  }
+
+  // The keys of the tiles that a plan lists for the row.
+  template <class Visit>
+  void each_planned_key(RowState& s, const Row& where, const plan::TilePlan& plan, Visit visit) const {
+    const plan::TileGrid& grid = plan.grid();
+    const std::int64_t number = grid.row_of(where.token);
+    plan::Row row;
+    grid.row(number, row);
+    std::vector<Stretch> box;
+    std::vector<std::int64_t> local(grid.rank());
+    plan.each_tile(plan.slices().of(where.batch, where.head), number, row, [&](std::int64_t tile, bool full) {
+      grid.tile(row, tile, box);
+      std::int64_t keys = 1;
+      for (const Stretch& along : box) keys *= along.count;
+      for (std::int64_t n = 0; n < keys; ++n) {
+        if (grid.is_context(row, tile)) {
+          context_key(s, box[0].first + n, full, visit);
+          continue;
+        }
+        std::int64_t rest = n;
+        for (std::size_t i = box.size(); i-- > 0; rest /= box[i].count)
+          local[i] = box[i].first + rest % box[i].count * grid.axis(i).dilation - problem.k_axis[i].origin;
+        grid_key(s, local, full, visit);
+      }
+    });
   }
 
   struct Kept {
@@ -352,11 +377,15 @@ struct Interpreter::Impl {
     const runtime::Strided* values;
     std::int64_t at;
   };
-  std::vector<Kept> kept_keys(RowState& s) const {
+  std::vector<Kept> kept_keys(RowState& s, const Row& where, const plan::TilePlan* plan) const {
     std::vector<Kept> kept;
-    each_key(s, [&](std::int64_t, double x, const runtime::Strided& values, std::int64_t at) {
+    const auto keep = [&](double x, const runtime::Strided& values, std::int64_t at) {
       if (x != -kInfinity) kept.push_back({x, &values, at});
-    });
+    };
+    if (plan == nullptr)
+      each_key(s, keep);
+    else
+      each_planned_key(s, where, *plan, keep);
     return kept;
   }
 
@@ -367,9 +396,9 @@ struct Interpreter::Impl {
     return result == -kInfinity ? 0 : result;
   }
 
-  RowResult row(const Row& where) const {
+  RowResult row(const Row& where, const plan::TilePlan* plan = nullptr) const {
     RowState s = start(where);
-    const std::vector<Kept> kept = kept_keys(s);
+    const std::vector<Kept> kept = kept_keys(s, where, plan);
     RowResult result{std::vector<double>(static_cast<std::size_t>(problem.value_dim)), 0,
                      static_cast<std::int64_t>(kept.size())};
     const bool softmax = module.normalize == ir::Normalize::softmax;
@@ -411,7 +440,7 @@ struct Interpreter::Impl {
 
   RowResult plain_row(const Row& where) const {
     RowState s = start(where, true);
-    const std::vector<Kept> kept = kept_keys(s);
+    const std::vector<Kept> kept = kept_keys(s, where, nullptr);
     RowResult result{std::vector<double>(static_cast<std::size_t>(problem.value_dim)), 0,
                      static_cast<std::int64_t>(kept.size())};
     const bool softmax = module.normalize == ir::Normalize::softmax;
@@ -454,8 +483,7 @@ RowResult Interpreter::plain_row(const Row& row) const {
 std::vector<double> Interpreter::scores(const Row& row) const {
   Impl::RowState s = impl_->start(row);
   std::vector<double> result;
-  impl_->each_key(
-      s, [&](std::int64_t, double x, const runtime::Strided&, std::int64_t) { result.push_back(x); });
+  impl_->each_key(s, [&](double x, const runtime::Strided&, std::int64_t) { result.push_back(x); });
   return result;
 }
 
@@ -472,12 +500,12 @@ std::vector<bool> Interpreter::kept(const Row& row) const {
   return result;
 }
 
-void Interpreter::run(unsigned threads) const {
+void Interpreter::run(unsigned threads, const plan::TilePlan* plan) const {
   const Problem& p = impl_->problem;
   const std::int64_t queries = p.local_queries();
   host::parallel_for(p.rows(), threads, [&](std::int64_t n) {
     const Row where{n / queries / p.heads, n / queries % p.heads, n % queries};
-    const RowResult result = row(where);
+    const RowResult result = impl_->row(where, plan);
     const std::vector<std::int64_t> local = local_coordinates(p.q_axis, where.token);
     Place place;
     place.b = where.batch;

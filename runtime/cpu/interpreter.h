@@ -7,6 +7,7 @@
 #include <span>
 
 #include "runtime/binding/problem.h"
+#include "runtime/plan/tile_plan.h"
 
 namespace vicinal::cpu {
 
@@ -40,8 +41,9 @@ class Interpreter {
   // Which of the local grid's keys a row keeps, by the neighborhood and the mask alone.
   std::vector<bool> kept(const Row& row) const;
 
-  // Computes every row, on `threads` threads, and stores out and lse in the tensors' dtypes.
-  void run(unsigned threads) const;
+  // Computes every row, on `threads` threads, and stores out and lse in the tensors' dtypes. With a plan only
+  // the tiles that it lists are looked at; the oracle does without.
+  void run(unsigned threads, const plan::TilePlan* plan = nullptr) const;
 
  private:
   struct Impl;

@@ -33,6 +33,19 @@ class Writer {
     for (std::size_t i = 0; i < rank_; ++i) word(i < tensor.axis.size() ? tensor.axis[i] : std::int64_t{0});
   }
 
+  void tiles(const TileWords& tiles) {
+    VICINAL_ASSERT(tiles.q.size() == rank_ && tiles.k.size() == rank_,
+                   "a tile has an extent along every axis");
+    for (const std::int64_t extent : tiles.q) word(extent);
+    for (const std::int64_t extent : tiles.k) word(extent);
+    word(tiles.rows);
+    word(tiles.row_start);
+    word(tiles.runs);
+    word(tiles.slice_batch);
+    word(tiles.slice_head);
+    word(tiles.heads_per_slice);
+  }
+
   std::vector<std::byte> bytes() const {
     std::vector<std::byte> bytes(words_.size() * sizeof(std::uint64_t));
     std::memcpy(bytes.data(), words_.data(), bytes.size());
@@ -71,6 +84,7 @@ std::vector<std::byte> write_arguments(const ForwardWords& forward, const Parame
                                     &forward.context_v, &forward.out, &forward.lse}) {
     writer.tensor(*tensor);
   }
+  writer.tiles(forward.tiles);
   for (const std::uint64_t word : parameters.words()) writer.word(word);
   if (parameters.words().empty()) writer.word(std::uint64_t{0});
   return writer.bytes();

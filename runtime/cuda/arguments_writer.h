@@ -23,11 +23,20 @@ struct GridAxisWords {
   std::int64_t local = 0, origin = 0;  // of the shard; the whole axis has local = extent, origin = 0
 };
 
+// How the kernel walks its tiles (TileArguments). Addresses are 0 where there is no list.
+struct TileWords {
+  std::vector<std::int64_t> q, k;  // as many as the rank
+  std::int64_t rows = 0;
+  std::uint64_t row_start = 0, runs = 0;
+  std::int64_t slice_batch = 0, slice_head = 0, heads_per_slice = 1;
+};
+
 struct ForwardWords {
   std::int64_t batch = 0, heads = 0, kv_heads = 0;
   std::int64_t tokens = 0, keys = 0, context = 0;
   std::vector<GridAxisWords> q_axis, k_axis;  // as many as the rank
   TensorWords q, k, v, context_k, context_v, out, lse;
+  TileWords tiles;
 };
 
 // The words of the emitted Parameters struct, in its order.

@@ -7,8 +7,13 @@
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
 #include <cerrno>
+#include <chrono>
+#include <memory>
+#include <mutex>
 #include <random>
+#include <set>
 #include <system_error>
 #include <utility>
 
@@ -25,6 +30,44 @@ void sync_folder(const fs::path& folder) {
   if (fd < 0) return;
   ::fsync(fd);  // best effort: not every filesystem can
   ::close(fd);
+}
+
+// Temporaries by name. Never freed: threads may still write while the process ends.
+struct Remembered {
+  std::timed_mutex mutex;
+  std::set<fs::path> paths;
+};
+std::atomic<Remembered*> remembered = nullptr;  // none: nobody asked for it
+
+// A temporary comes or goes only in its thread's turn, so that what is remembered is what there is.
+class Turn {
+ public:
+  Turn() : list_(remembered.load()) {
+    if (list_ != nullptr) list_->mutex.lock();
+  }
+  Turn(const Turn&) = delete;
+  Turn& operator=(const Turn&) = delete;
+  ~Turn() {
+    if (list_ != nullptr) list_->mutex.unlock();
+  }
+  void add(const fs::path& path) {
+    if (list_ != nullptr) list_->paths.insert(path);
+  }
+  void remove(const fs::path& path) {
+    if (list_ != nullptr) list_->paths.erase(path);
+  }
+
+ private:
+  Remembered* const list_;
+};
+
+// A descriptor, or -1 with errno.
+int create_temporary(const fs::path& path, mode_t mode) {
+  Turn turn;
+  turn.add(path);  // may throw: before there is anything to lose
+  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
+  if (fd < 0) turn.remove(path);
+  return fd;
 }
 
 // Closes on every way out.
@@ -62,13 +105,15 @@ AtomicFile::AtomicFile(AtomicFile&& other) noexcept
 
 AtomicFile::~AtomicFile() {
   if (fd_ >= 0) ::close(fd_);
-  if (!temporary_.empty()) ::unlink(temporary_.c_str());
+  if (temporary_.empty()) return;
+  Turn turn;
+  ::unlink(temporary_.c_str());
+  turn.remove(temporary_);
 }
 
 Result<AtomicFile> AtomicFile::create(const fs::path& target, std::optional<mode_t> mode) {
   const fs::path temporary = folder_of(target) / fmt::format(".{}{}", random_name(), kTemporarySuffix);
-  const int fd =
-      ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode.value_or(0666));
+  const int fd = create_temporary(temporary, mode.value_or(0666));
   if (fd < 0) return system_error("create a file beside", target, errno);
   AtomicFile file(target, temporary, fd);
   if (mode && ::fchmod(fd, *mode) != 0) return system_error("set the mode of", temporary, errno);
@@ -85,14 +130,35 @@ Result<void> AtomicFile::append(std::string_view bytes) {
   return {};
 }
 
+// 0, or errno.
+int AtomicFile::rename_to_target() {
+  Turn turn;
+  if (::rename(temporary_.c_str(), target_.c_str()) != 0) return errno;
+  turn.remove(temporary_);
+  temporary_.clear();
+  return 0;
+}
+
 Result<void> AtomicFile::commit(bool durable) {
   if (durable && ::fsync(fd_) != 0) return system_error("write", target_, errno);
   // A network filesystem may report a full quota only here.
   if (::close(std::exchange(fd_, -1)) != 0) return system_error("write", target_, errno);
-  if (::rename(temporary_.c_str(), target_.c_str()) != 0) return system_error("write", target_, errno);
-  temporary_.clear();
+  if (const int error = rename_to_target(); error != 0) return system_error("write", target_, error);
   if (durable) sync_folder(folder_of(target_));
   return {};
+}
+
+void remember_temporaries() {
+  Remembered* none = nullptr;
+  auto list = std::make_unique<Remembered>();
+  if (remembered.compare_exchange_strong(none, list.get())) list.release();
+}
+
+void abandon_temporaries() {
+  Remembered* const list = remembered.load();
+  // A filesystem that hangs may keep a turn from ending; that must not keep the process from it.
+  if (list == nullptr || !list->mutex.try_lock_for(std::chrono::seconds(2))) return;
+  for (const fs::path& path : list->paths) ::unlink(path.c_str());
 }
 
 Result<std::optional<std::string>> read_whole_file(const fs::path& path, std::size_t max_bytes) {

@@ -31,11 +31,21 @@ class AtomicFile {
 
  private:
   AtomicFile(std::filesystem::path target, std::filesystem::path temporary, int fd);
+  int rename_to_target();
 
   std::filesystem::path target_;
   std::filesystem::path temporary_;
   int fd_;
 };
+
+// For a process that a signal may end at any time, and that wants no temporary left behind then. Libraries
+// leave both to the program: they take hold of the whole process.
+
+// Has every temporary remembered that is made from here on.
+void remember_temporaries();
+// Removes those that there are, from a thread of the process that is about to end; who makes or commits a
+// file from here on waits for that end. Takes a lock, and so is not for signal handlers.
+void abandon_temporaries();
 
 // The whole content of a regular file; nullopt where there is none. Never follows a link in the last
 // component, and never maps: a mapped file that shrinks, or a lost network mount, is a SIGBUS.

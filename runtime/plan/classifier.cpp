@@ -60,8 +60,13 @@ bool MaskPrograms::reads_head() const {
 bool MaskPrograms::reads_kv_head() const {
   return (grid_ && grid_->reads_kv_head()) || (context_ && context_->reads_kv_head());
 }
-bool MaskPrograms::reads_inputs() const {
-  return (grid_ && grid_->reads_inputs()) || (context_ && context_->reads_inputs());
+
+std::vector<bool> inputs_read(const Masks& masks) {
+  std::vector<bool> read(masks.grid->inputs.size());
+  for (const ir::Module* module : {masks.grid, masks.context})
+    if (const auto p = program(module))
+      for (std::size_t i = 0; i < read.size(); ++i) read[i] = read[i] || p->inputs_read()[i];
+  return read;
 }
 
 Classifier::Classifier(const MaskPrograms& programs, const TileGrid& grid)

@@ -29,7 +29,6 @@ class MaskPrograms {
   bool reads_batch() const;
   bool reads_head() const;
   bool reads_kv_head() const;
-  bool reads_inputs() const;
 
  private:
   friend class Classifier;
@@ -39,6 +38,9 @@ class MaskPrograms {
   std::unique_ptr<const CapturedRanges> captured_;
   ir::SymbolLookup launch_;
 };
+
+// By input: whether a mask reads it, so that another content makes another plan.
+std::vector<bool> inputs_read(const Masks& masks);
 
 enum class Verdict : std::uint8_t { empty, full, partial, undecided };
 

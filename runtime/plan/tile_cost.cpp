@@ -10,12 +10,11 @@ namespace {
 
 // Along one axis, summed over its tiles of queries.
 struct AxisCost {
-  std::int64_t rows = 0, visited = 0, full = 0, useful = 0;
+  std::int64_t rows = 0, visited = 0, full = 0;
 };
 
 AxisCost axis_cost(const TileGrid& grid, std::size_t i, int tile_k, Anchor anchor) {
   AxisCost cost;
-  const Axis& axis = grid.axis(i);
   for (std::int64_t n = 0; n < grid.rows_along(i); ++n) {
     const Stretch queries = grid.queries(i, n);
     if (queries.count == 0) continue;
@@ -25,26 +24,38 @@ AxisCost axis_cost(const TileGrid& grid, std::size_t i, int tile_k, Anchor ancho
     const int tiles = span.tiles(tile_k);
     cost.visited += tiles;
     for (int t = 0; t < tiles; ++t) cost.full += span.full(tile_k, t);
-    for (int q = 0; q < queries.count; ++q) {
-      const KeySpan own = grid.keys(i, {queries.first + q * axis.dilation, 1});
-      cost.useful += own.end - own.begin;
-    }
   }
   return cost;
 }
 
-TileCost product(const TileGrid& grid, const std::vector<AxisCost>& axes) {
+// Pairs that see each other along one axis.
+std::int64_t axis_pairs(const TileGrid& grid, std::size_t i) {
+  std::int64_t pairs = 0;
+  const runtime::GridAxis& local = grid.problem().q_axis[i];
+  for (std::int64_t x = local.origin; x < local.origin + local.local; ++x) {
+    const KeySpan keys = grid.keys(i, {static_cast<int>(x), 1});
+    pairs += keys.end - keys.begin;
+  }
+  return pairs;
+}
+
+double kept_pairs(const TileGrid& grid) {
+  double pairs = 1;
+  for (std::size_t i = 0; i < grid.rank(); ++i) pairs *= static_cast<double>(axis_pairs(grid, i));
+  return pairs;
+}
+
+TileCost product(const TileGrid& grid, const std::vector<AxisCost>& axes, double useful) {
   const TileShape& shape = grid.shape();
   TileCost cost;
   cost.tile_queries = shape.queries();
   cost.tile_keys = shape.keys();
   cost.rows = cost.visited = cost.full = 1;
-  cost.useful = 1;
+  cost.useful = useful;
   for (const AxisCost& a : axes) {
     cost.rows *= a.rows;
     cost.visited *= a.visited;
     cost.full *= a.full;
-    cost.useful *= static_cast<double>(a.useful);
   }
   cost.computed = static_cast<double>(cost.visited) * static_cast<double>(cost.tile_queries * cost.tile_keys);
   cost.all =
@@ -124,7 +135,7 @@ std::vector<std::vector<int>> factorizations(std::int64_t n, std::size_t rank) {
 TileCost neighborhood_cost(const TileGrid& grid, Anchor anchor) {
   std::vector<AxisCost> axes;
   for (std::size_t i = 0; i < grid.rank(); ++i) axes.push_back(axis_cost(grid, i, grid.shape().k[i], anchor));
-  return product(grid, axes);
+  return product(grid, axes, kept_pairs(grid));
 }
 
 TileCost plan_cost(const TilePlan& plan, const Masks& masks, unsigned threads) {
@@ -169,6 +180,7 @@ std::vector<ShapeChoice> search_shapes(const runtime::Problem& problem, std::int
   const std::size_t rank = problem.q_axis.size();
   const auto of_queries = factorizations(queries, rank), of_keys = factorizations(keys, rank);
   std::vector<ShapeChoice> choices;
+  const double useful = kept_pairs(TileGrid(problem, {of_queries[0], of_keys[0]}));
   // A pair of extents along one axis stands in many shapes.
   std::vector<std::vector<std::pair<std::pair<int, int>, AxisCost>>> known(rank);
   for (const std::vector<int>& q : of_queries) {
@@ -183,7 +195,7 @@ std::vector<ShapeChoice> search_shapes(const runtime::Problem& problem, std::int
           at = table.insert(at, {{q[i], k[i]}, axis_cost(grid, i, k[i], Anchor::window)});
         axes.push_back(at->second);
       }
-      const TileCost cost = product(grid, axes);
+      const TileCost cost = product(grid, axes, useful);
       choices.push_back({grid.shape(), cost, cost.computed + mask_weight * cost.masked()});
     }
   }

@@ -221,7 +221,8 @@ class Planner {
  public:
   Planner(const Masks& masks, const runtime::Problem& problem, const TileShape& shape,
           const PlanOptions& options)
-      : problem_(problem),
+      : masks_(masks),
+        problem_(problem),
         options_(options),
         plan_(TileGrid(problem, shape)),
         programs_(masks, problem, options.threads) {}
@@ -229,7 +230,7 @@ class Planner {
   Result<TilePlan> run() {
     plan_.listed_ = !programs_.always();
     if (!plan_.listed_) return std::move(plan_);
-    plan_.depends_on_data_ = programs_.reads_inputs();
+    plan_.depends_on_data_ = std::ranges::count(inputs_read(masks_), true) != 0;
     Slices& s = plan_.slices_;
     if (programs_.reads_batch()) s.batches = problem_.batch;
     if (programs_.reads_head())
@@ -278,6 +279,7 @@ class Planner {
     return std::move(plan_);
   }
 
+  const Masks& masks_;
   const runtime::Problem& problem_;
   PlanOptions options_;
   TilePlan plan_;

@@ -28,6 +28,24 @@ struct InputArgument {
   i64 extent[Rank == 0 ? 1 : Rank];
 };
 
+// Tiles [begin, end) of a row, by their numbers; the lowest bit of the second word says that every pair is
+// kept.
+struct TileRun {
+  u32 begin, end_and_full;
+};
+
+// How a kernel that works in tiles walks them (tiles.cuh). `row_start` and `runs` list the tiles of keys that
+// each tile of queries has to visit; without a list all in its reach are visited.
+template <int Rank>
+struct TileArguments {
+  i64 q[Rank], k[Rank];  // tokens of a tile along each axis, in its dilation group
+  i64 rows;              // tiles of queries
+  const u32* row_start;  // [slice][row], and one more
+  const TileRun* runs;
+  // The slice of a batch and a query head: b * slice_batch + h / heads_per_slice * slice_head.
+  i64 slice_batch, slice_head, heads_per_slice;
+};
+
 // Rank: number of grid axes (1 for a sequence). Parameters: emitted with the variant; its dynamic params,
 // named extents and captured inputs.
 template <int Rank, class Parameters>
@@ -37,6 +55,7 @@ struct ForwardArguments {
   GridAxis q_axis[Rank], k_axis[Rank];
   TensorArgument<Rank> q, k, v, context_k, context_v, out;
   TensorArgument<Rank> lse;  // float; dim is unused; data is null when it is not wanted
+  TileArguments<Rank> tiles;
   Parameters parameters;
 };
 

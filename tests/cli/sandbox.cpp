@@ -14,7 +14,7 @@
 #include <iterator>
 #include <thread>
 
-#include "runtime/cpu/interpreter.h"
+#include "runtime/files/atomic_file.h"
 #include "runtime/host/elements.h"
 
 namespace vicinal::testing {
@@ -35,6 +35,17 @@ double processor_seconds(pid_t process) {
   std::vector<std::string> words{std::istream_iterator<std::string>(fields), {}};
   if (words.size() < 13) return 0;
   return (std::stod(words[11]) + std::stod(words[12])) / static_cast<double>(sysconf(_SC_CLK_TCK));
+}
+
+bool running(pid_t process) {
+  siginfo_t info{};
+  return ::waitid(P_PID, static_cast<id_t>(process), &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+         info.si_pid == 0;
+}
+
+void signal_when(const std::function<bool()>& ready, pid_t process, int signal) {
+  while (running(process) && !ready()) std::this_thread::sleep_for(std::chrono::microseconds(200));
+  ::kill(process, signal);
 }
 
 std::vector<char*> pointers(std::vector<std::string>& strings) {
@@ -119,20 +130,29 @@ Outcome Sandbox::run(const std::vector<std::string>& arguments, const Given& giv
 
 Outcome Sandbox::interrupt(const std::vector<std::string>& arguments, double after_seconds) const {
   const pid_t process = start(arguments, {});
-  const auto running = [&] {
-    siginfo_t info{};
-    return ::waitid(P_PID, static_cast<id_t>(process), &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
-           info.si_pid == 0;
-  };
-  while (running() && processor_seconds(process) < after_seconds)
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  ::kill(process, SIGINT);
+  signal_when([&] { return processor_seconds(process) >= after_seconds; }, process, SIGINT);
+  return finish(process, {});
+}
+
+Outcome Sandbox::interrupt(const std::vector<std::string>& arguments, const std::function<bool()>& ready,
+                           int signal) const {
+  const pid_t process = start(arguments, {});
+  signal_when(ready, process, signal);
   return finish(process, {});
 }
 
 std::size_t Sandbox::count_files() const {
   const fs::directory_iterator files(root_ / "files");
   return static_cast<std::size_t>(std::distance(begin(files), end(files)));
+}
+
+bool Sandbox::holds_part_of_a_file() const {
+  for (const auto& entry : fs::directory_iterator(root_ / "files")) {
+    std::error_code gone;
+    if (entry.path().extension() == files::kTemporarySuffix && fs::file_size(entry.path(), gone) > 0 && !gone)
+      return true;
+  }
+  return false;
 }
 
 std::string Sandbox::write(std::string_view name, std::string_view text) const {

@@ -40,14 +40,19 @@ class Sandbox {
 
   // Checks besides that no file was left in the working directory or the home, and that no sanitizer spoke.
   Outcome run(const std::vector<std::string>& arguments, const Given& given = {}) const;
-  // The same, interrupted as Ctrl-C does once it has used this much processor time.
+  // The same, ended by a signal, as Ctrl-C does, once it has used this much processor time or `ready` says
+  // so.
   Outcome interrupt(const std::vector<std::string>& arguments, double after_seconds) const;
+  Outcome interrupt(const std::vector<std::string>& arguments, const std::function<bool()>& ready,
+                    int signal) const;
 
   // Paths in the folder that tests keep their files in.
   std::string path(std::string_view name) const { return (root_ / "files" / name).string(); }
   std::filesystem::path cache() const { return root_ / "cache"; }
   bool holds(std::string_view name) const { return std::filesystem::exists(path(name)); }
   std::size_t count_files() const;
+  // Whether a file there is being written: the temporary one of a later output, with something in it.
+  bool holds_part_of_a_file() const;
 
   // Each returns the path that it wrote.
   std::string write(std::string_view name, std::string_view text) const;

@@ -2,9 +2,11 @@
 // output is the mean of the values that a query sees, and the lse the logarithm of their number.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
+#include <signal.h>
 
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "tests/cli/sandbox.h"
 
@@ -263,6 +265,42 @@ TEST_CASE("run: an interrupted run leaves no file behind, and an old output as i
   CHECK(o.out.empty());
   CHECK(box.count_files() == 1);
   CHECK(box.read("old.npy") == "what was there");
+}
+
+TEST_CASE("run: interrupted while it writes its output, it leaves no part of it") {
+  // Little to compute and 134 MB to write. On a machine that is busy with other things the signal may come
+  // too late; then it is sent to another run.
+  const Sandbox box;
+  const std::vector<std::string> run = {
+      "run",   gallery_spec("causal"), "--shape", "heads=131072,kv_heads=1,tokens=1,head_dim=8,value_dim=256",
+      "--out", box.path("out.npy")};
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+    CAPTURE(signal);
+    box.write("out.npy", "what was there");
+    bool met = false;
+    for (int attempt = 0; attempt < 10 && !met; ++attempt) {
+      const Outcome o = box.interrupt(
+          run, [&] { return box.holds_part_of_a_file(); }, signal);
+      met = o.exit == 128 + signal;
+      if (!met) CHECK(o.exit == 0);
+      CHECK(box.count_files() == 1);
+      CHECK((box.read("out.npy") == "what was there") == met);
+    }
+    CHECK(met);
+  }
+}
+
+TEST_CASE("run: a signal that is ignored from the start stays ignored") {
+  const Sandbox box;
+  struct sigaction ignore {
+  }, before{};
+  ignore.sa_handler = SIG_IGN;
+  ::sigaction(SIGHUP, &ignore, &before);  // what nohup does: the command inherits it
+  bool asked = false;
+  const Outcome o = box.interrupt(
+      {"run", gallery_spec("causal")}, [&] { return std::exchange(asked, true); }, SIGHUP);
+  ::sigaction(SIGHUP, &before, nullptr);
+  CHECK(o.exit == 0);
 }
 
 }  // namespace

@@ -246,6 +246,30 @@ TEST_CASE("interpreter: context keys") {
                       p);
 }
 
+TEST_CASE("interpreter: lets that index with k, used where it is known what k counts") {
+  for (const std::int64_t context : {5, 20}) {  // fewer than the keys, and more
+    ProblemShape s;
+    s.context = context;
+    Problem p = make_problem(s);
+    const auto number = [](const Index& i) { return 0.25 * static_cast<double>(i[0] % 7); };
+    const HostTensor& prompt = p.inputs["prompt"] = HostTensor(DType::f32, {context}).fill(number);
+    const HostTensor& bias = p.inputs["bias"] = HostTensor(DType::f32, {13}).fill(number);
+    PlainSpec plain;
+    plain.score = [&](const PlainPair& x, double score) {
+      return score + (x.context ? prompt.at({x.k}) : bias.at({x.k}));
+    };
+    plain.mask = [&](const PlainPair& x) { return !x.context || prompt.at({x.k}) > 0.5; };
+    const std::string head = "context\ninput prompt: float[context]\ninput bias: float[keys]\n";
+    const std::string direct =
+        "score = score + (prompt[k] if k.context else bias[k])\n"
+        "mask = not k.context or prompt[k] > 0.5";
+    const std::string by_lets =
+        "let own = prompt[k]\nlet other = bias[k]\nlet kept = own > 0.5\n"
+        "score = score + (own if k.context else other)\nmask = not k.context or kept";
+    for (const std::string& body : {direct, by_lets}) check_against_plain(block(head + body), plain, p);
+  }
+}
+
 TEST_CASE("interpreter: a variant with context keys, given none") {
   check_against_plain(block("context\nmask = k.context or k <= q"),
                       masked([](const PlainPair& p) { return p.k <= p.q; }), make_problem({}));

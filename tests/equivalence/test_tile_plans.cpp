@@ -125,11 +125,6 @@ Tally compare(const plan::TilePlan& plan, const runtime::Problem& p, BruteForce&
   return tally;
 }
 
-plan::Masks masks_of(const driver::Variant& variant) {
-  return {&variant.specialized.grid.module,
-          variant.specialized.context ? &variant.specialized.context->module : nullptr};
-}
-
 plan::TileShape random_shape(std::size_t rank, std::mt19937& random) {
   plan::TileShape shape;
   for (std::size_t i = 0; i < rank; ++i) {
@@ -158,7 +153,7 @@ Tally check_plans(const Kernel& kernel, const Problem& problem, int shapes, std:
     const plan::TileShape shape = random_shape(bound.q_axis.size(), random);
     CAPTURE(plan::print(shape));
     const auto plan =
-        plan::plan_tiles(masks_of(kernel.impl().variant), bound, shape,
+        plan::plan_tiles(kernel.impl().masks(), bound, shape,
                          {.threads = 1 + static_cast<unsigned>(random() % 2), .effort = effort});
     REQUIRE(plan.has_value());
     const Tally one = compare(*plan, bound, brute);
@@ -210,6 +205,83 @@ TEST_CASE("tile plans: the gallery") {
     const Tally tally = check_plans(kernel, *problem, 2, random, 1000);
     if (tally.missed_empty + tally.missed_full != 0) MESSAGE(block.name, ": ", words(tally));
   }
+}
+
+TEST_CASE("tile plans: the CPU backend, which takes them, and the interpreter, which does not, agree") {
+  std::mt19937 random(11);
+  int compared = 0;
+  for (const GalleryBlock& block : gallery()) {
+    CAPTURE(block.name);
+    const Kernel interpreter = interpreted(block.spec, {});
+    CompileOptions options = interpreter.impl().options;
+    options.backend = Backend::cpu;
+    const Kernel cpu = compile(block.spec, options).value();
+    const std::optional<Problem> made = random_problem(interpreter, random, {.tokens = 80, .heads = 2});
+    if (!made || made->shape.queries.size() > 2) continue;
+    Problem wanted = *made, got = *made;
+    REQUIRE(interpreter.run(wanted.arguments()).has_value());
+    REQUIRE(cpu.run(got.arguments()).has_value());
+    // Sums in another order.
+    const auto close = [](const HostTensor& a, const HostTensor& b) {
+      double worst = 0;
+      a.each([&](const Index& at) {
+        const double x = a.at(at), y = b.at(at);
+        if (x == y || (std::isnan(x) && std::isnan(y))) return;
+        worst = std::max(worst, std::abs(x - y) / (1 + std::abs(x)));
+      });
+      return worst < 1e-11;
+    };
+    CHECK(close(wanted.out, got.out));
+    if (made->shape.lse) CHECK(close(wanted.lse, got.lse));
+    ++compared;
+  }
+  CHECK(compared > 100);
+}
+
+TEST_CASE("tile plans: prepared once, and for what they were prepared") {
+  const Spec spec =
+      Spec::from_string("attention t { input doc: int[tokens]\n mask = doc[q] == doc[k] }").value();
+  CompileOptions options;
+  options.backend = Backend::cpu;
+  options.dtype = DType::f32;
+  options.head_dim = 8;
+  const Kernel kernel = compile(spec, options).value(), other = compile(spec, options).value();
+  ProblemShape shape;
+  shape.dtype = DType::f32;
+  shape.queries = shape.keys = {130};
+  const auto make = [&](const ProblemShape& s) {
+    Problem p = make_problem(s, 3);
+    p.inputs["doc"] = HostTensor(DType::i32, {s.queries[0]}).fill([](const Index& i) { return i[0] / 40; });
+    return p;
+  };
+  Problem problem = make(shape);
+  const Plan plan = kernel.prepare(problem.arguments()).value();
+  CHECK(plan.depends_on_data());
+  CHECK(plan.bytes() > 0);
+  CHECK(kernel.run(problem.arguments(), plan).has_value());
+
+  const Result<void> foreign = other.run(problem.arguments(), plan);
+  REQUIRE(!foreign.has_value());
+  CHECK(foreign.error().message.find("another kernel") != std::string::npos);
+  shape.queries = shape.keys = {131};
+  Problem longer = make(shape);
+  const Result<void> stale = kernel.run(longer.arguments(), plan);
+  REQUIRE(!stale.has_value());
+  CHECK(stale.error().kind == ErrorKind::spec);
+  CHECK(stale.error().message.find("other extents") != std::string::npos);
+  RunArguments without = longer.arguments();
+  without.inputs.clear();
+  const Result<Plan> missing = kernel.prepare(without);
+  REQUIRE(!missing.has_value());
+  CHECK(missing.error().message.find("doc") != std::string::npos);
+
+  const Spec window = Spec::from_string("attention t { axis x { window = 5 } }").value();
+  const Kernel closed = compile(window, options).value();
+  Problem plain = make(shape);
+  plain.inputs.clear();
+  const Plan formula = closed.prepare(plain.arguments()).value();
+  CHECK(!formula.depends_on_data());
+  CHECK(formula.bytes() == 0);
 }
 
 }  // namespace vicinal::testing

@@ -6,7 +6,8 @@
 
 namespace vicinal::testing {
 
-Result<void> run_on_device(const cuda::Context& context, const Kernel& kernel, Problem& problem) {
+Result<void> run_on_device(const cuda::Context& context, const Kernel& kernel, Problem& problem,
+                           Tiles tiles) {
   const cuda::ContextScope scope(context);
   VICINAL_TRY(const cuda::Stream stream, cuda::Stream::create(context.api()));
   std::vector<cuda::DeviceBuffer> buffers;
@@ -30,7 +31,13 @@ Result<void> run_on_device(const cuda::Context& context, const Kernel& kernel, P
     VICINAL_TRY_VOID(upload(problem.context_v, *a.context_v));
   }
   for (auto& [name, tensor] : a.inputs) VICINAL_TRY_VOID(upload(problem.inputs.at(name), tensor));
-  VICINAL_TRY_VOID(kernel.run(a, stream.handle()));
+  std::optional<Plan> plan;  // lives until the work is done
+  if (tiles == Tiles::planned) {
+    VICINAL_TRY(plan, kernel.prepare(a, stream.handle()));
+    VICINAL_TRY_VOID(kernel.run(a, *plan, stream.handle()));
+  } else {
+    VICINAL_TRY_VOID(kernel.run(a, stream.handle()));
+  }
   VICINAL_TRY_VOID(buffers[0].read(problem.out.bytes(), stream.handle()));
   if (results > 1) VICINAL_TRY_VOID(buffers[1].read(problem.lse.bytes(), stream.handle()));
   return stream.synchronize();

@@ -15,6 +15,7 @@
 #include "runtime/cuda/device_memory.h"
 #include "runtime/cuda/nvrtc_compiler.h"
 #include "templates/embed/bundle.h"
+#include "templates/vicinal/tiles.cuh"
 
 namespace vicinal::testing {
 namespace {
@@ -156,6 +157,28 @@ std::vector<cuda::GridAxisWords> words_of(const std::vector<AxisShard>& axes) {
   std::vector<cuda::GridAxisWords> words;
   for (const AxisShard& axis : axes) words.push_back({axis.extent, local_of(axis), axis.origin});
   return words;
+}
+
+// A tile's tokens over the axes: as even as they go, the last axis first.
+std::vector<std::int64_t> spread(int tokens, std::size_t rank) {
+  std::vector<std::int64_t> extents(rank, 1);
+  for (std::size_t i = rank; tokens > 1; tokens /= 2) {
+    i = i == 0 ? rank - 1 : i - 1;
+    extents[i] *= 2;
+  }
+  return extents;
+}
+
+cuda::TileWords tiles_of(const KernelProblem& p) {
+  std::vector<Axis> axes = meaning_of(p.kernel.example).axes;
+  axes.resize(p.q_axis.size(), Axis{0, 0, 1, 1, false});
+  cuda::TileWords tiles;
+  tiles.q = spread(p.kernel.tile_q, axes.size());
+  tiles.k = spread(p.kernel.tile_k, axes.size());
+  tiles.rows = 1;
+  for (std::size_t i = 0; i < axes.size(); ++i)
+    tiles.rows *= query_tiles(axes[i], local_of(p.q_axis[i]), static_cast<int>(tiles.q[i]));
+  return tiles;
 }
 
 // Kernels by source, since many problems share one.
@@ -329,7 +352,8 @@ Result<KernelOutcome> run_on_device(const cuda::Context& context, const KernelPr
                                  .context_k = words_of(data.context_k, context_k.address(), sequence),
                                  .context_v = words_of(data.context_v, context_v.address(), sequence),
                                  .out = words_of(out, out_buffer.address(), p.q_axis),
-                                 .lse = words_of(lse, lse_buffer.address(), p.q_axis)};
+                                 .lse = words_of(lse, lse_buffer.address(), p.q_axis),
+                                 .tiles = tiles_of(p)};
   const std::vector<std::byte> arguments = cuda::write_arguments(words, parameters);
   const cuda::LaunchShape shape{{p.blocks}, {256}, 0};
   const auto start = [&] { return cuda::launch(kernel, stream.handle(), shape, arguments); };

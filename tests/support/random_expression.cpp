@@ -11,9 +11,9 @@ Scope with(Scope s, std::string local, Type type) {
   return s;
 }
 
-// Where an index stands, a key's number is only used if it is the grid's.
+// Where an index stands, a key's number is only used if it is known what it counts.
 Scope for_index(Scope s) {
-  if (!s.grid_key) s.key = false;
+  if (!s.known_key) s.key = false;
   s.score = s.out = s.lse = false;
   return s;
 }
@@ -21,7 +21,7 @@ Scope for_index(Scope s) {
 bool sees(const Scope& s, const Scope& let) {
   return (!let.query || s.query) && (!let.key || s.key) && (!let.score || s.score) &&
          (!let.transcendental || s.transcendental || !(let.query || let.key)) &&
-         (!let.grid_key || s.grid_key);
+         (!let.grid_key || s.grid_key) && (!let.known_key || s.known_key);
 }
 
 Scope exact_only(Scope s) {
@@ -38,16 +38,17 @@ Scope whole_only(Scope s) {
 Scope exact_if_bool(Scope s, Type p) {
   return p == Type::real ? s : exact_only(s);
 }
+
 std::string paren(const std::string& text) {
   return text.find(' ') == std::string::npos ? text : "(" + text + ")";
 }
+
+}  // namespace
 
 std::string operand(const std::string& text) {
   const bool simple = text.find_first_of(" -~+") == std::string::npos;
   return simple ? text : "(" + text + ")";
 }
-
-}  // namespace
 
 std::string ExpressionGenerator::fresh() {
   static constexpr const char* pool[] = {
@@ -73,7 +74,7 @@ Scope ExpressionGenerator::pair(bool with_score) const {
   Scope s;
   s.query = s.key = true;
   s.score = s.transcendental = with_score;
-  s.grid_key = !context_;
+  s.grid_key = s.known_key = !context_;
   return s;
 }
 
@@ -158,7 +159,7 @@ std::string ExpressionGenerator::index(const Scope& s, const std::string& dim) {
   if (dim == "keys" && s.key && !chance(5)) return "k";
   if (dim.starts_with("len(")) {
     const std::string axis = dim.substr(4, dim.size() - 5);
-    if (s.key && chance(2)) return "k." + axis;
+    if (s.key && s.grid_key && chance(2)) return "k." + axis;
     if (s.query) return "q." + axis;
   }
   const std::string any = integer(s, 1);
@@ -240,8 +241,8 @@ std::string ExpressionGenerator::real(const Scope& s, int depth) {
     case 5: return fmt::format("{} ** {}", operand(x()), word({"2", "3"}));
     case 6: return reduction(s, "sum", Type::real, depth);
     case 7:
-      return dots_.empty() || !s.query || !s.key || !s.grid_key || s.function ? call(s, Type::real, depth)
-                                                                              : pick(dots_);
+      return dots_.empty() || !s.query || !s.key || !s.known_key || s.function ? call(s, Type::real, depth)
+                                                                               : pick(dots_);
     case 8:
     case 9:
       return fmt::format("{} {} {}", operand(x()), word({"+", "-", "*", "/", "//", "%"}),
@@ -284,10 +285,10 @@ std::string ExpressionGenerator::any(const Scope& s, Type type, int depth) {
 }
 
 std::string ExpressionGenerator::choice(const Scope& s, Type type, int depth) {
-  Scope guarded = s;
-  guarded.grid_key = true;
+  Scope guarded = s, of_context = s;
+  guarded.grid_key = guarded.known_key = of_context.known_key = true;
   if (context_ && s.key && !s.grid_key && !s.function && chance(2))
-    return fmt::format("{} if k.context else {}", operand(any(s, type, depth - 1)),
+    return fmt::format("{} if k.context else {}", operand(any(of_context, type, depth - 1)),
                        operand(any(guarded, type, depth - 1)));
   if (type == Type::boolean && context_ && s.key && !s.grid_key && !s.function && chance(2))
     return fmt::format("k.context or {}", operand(any(guarded, type, depth - 1)));

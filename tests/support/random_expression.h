@@ -21,6 +21,7 @@ struct Scope {
   bool query = false, key = false, score = false, out = false, lse = false;
   bool transcendental = true;  // on anything in scope
   bool grid_key = false;       // k is known not to be a context key, or there are none
+  bool known_key = false;      // k is known to be of the grid or of the context: it may index
   bool function = false;       // sees its parameters only
   bool whole = false;          // no float arithmetic inside, and nothing that could hold some
   std::vector<std::pair<std::string, Type>> locals;
@@ -42,6 +43,9 @@ struct Function {
   Type result;
   bool transcendental;
 };
+
+// In parentheses unless nothing could tear it apart.
+std::string operand(const std::string& text);
 
 class ExpressionGenerator {
  protected:
@@ -79,7 +83,7 @@ class ExpressionGenerator {
   bool tame_;
   int names_ = 0, nesting_ = 0, depth_ = 3;
   bool context_ = false, softmax_ = true;
-  std::string wrapper_, reader_;
+  std::string wrapper_, reader_;  // functions that take a function and an input; empty: there is none
   std::vector<std::string> bare_, axes_, extents_, constants_, dots_;
   std::vector<std::pair<std::string, Type>> params_;
   std::vector<Input> inputs_;

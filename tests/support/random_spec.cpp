@@ -161,9 +161,10 @@ class Generator : ExpressionGenerator {
     for (std::int64_t n = below(4); n > 0; --n) {
       Scope s = chance(3) ? launch() : pair(false);
       if (chance(4)) s.key = false;
-      // Reads of a context key's missing coordinates are allowed in a let that only guarded places use.
-      if (s.key && chance(2)) s.grid_key = true;
-      if (!s.key) s.grid_key = false;
+      // What needs a guard is allowed in a let that only guarded places use.
+      if (s.key && chance(2)) s.grid_key = s.known_key = true;
+      if (s.key && chance(2)) s.known_key = true;
+      if (!s.key) s.grid_key = s.known_key = false;
       const Type type = static_cast<Type>(below(3));
       const std::string name = introduce();
       text += fmt::format("  let {} = {}\n", name, any(s, type, 2));

@@ -151,6 +151,24 @@ struct CompileInfo {
   int registers = 0, local_bytes = 0, shared_bytes = 0;
 };
 
+// Which tiles a kernel visits for one set of extents: what its mask leaves out is skipped, where it keeps
+// everything it is not asked. Belongs to the kernel that made it; on a device it owns memory there, so that
+// it has to live until the work that uses it is done, and as long as a graph that captured it.
+class VICINAL_API Plan {
+ public:
+  // Whether contents of inputs went into it. Then it is the caller's promise that they are the same at every
+  // run.
+  bool depends_on_data() const;
+  std::size_t bytes() const;  // of the list; 0 where a formula says it all
+
+  struct Impl;
+  explicit Plan(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
+  const Impl& impl() const { return *impl_; }
+
+ private:
+  std::shared_ptr<const Impl> impl_;
+};
+
 class VICINAL_API Kernel {
  public:
   // Checks shapes, extents and windows; touches no tensor data. Errors are as run() would give them.
@@ -159,7 +177,15 @@ class VICINAL_API Kernel {
   // Enqueues on the stream and returns: nothing is compiled, allocated or synchronised, so it can be captured
   // in a CUDA graph. On the CPU it returns when the result is there. Tensors must stay alive until the work
   // is done.
+  // Visits every tile that the neighborhood reaches, unless prepare() was called for these extents.
   Result<void> run(const RunArguments& arguments, Stream stream = nullptr) const;
+
+  // Plans the tiles for these extents. On a device it allocates the plan's list there and, where the mask
+  // reads inputs, waits for the stream and copies them to the host. A plan that does not depend on data is
+  // remembered: later runs with the same extents take it by themselves.
+  Result<Plan> prepare(const RunArguments& arguments, Stream stream = nullptr) const;
+  // Errors (spec): a plan of another kernel, or for other extents.
+  Result<void> run(const RunArguments& arguments, const Plan& plan, Stream stream = nullptr) const;
 
   const CompileInfo& info() const;
   const std::string& source() const;  // emitted text; empty for the interpreter

@@ -1,8 +1,10 @@
 // The portable kernel: tiled attention on the FP32 units of any GPU from sm_75 on.
 //
-// A block owns TileQ queries of one batch and head and walks over the keys, TileK at a time. Per tile:
+// A block owns a tile of TileQ queries of one batch and head and walks over the tiles of TileK keys that the
+// plan has for it. Tiles are boxes of the grid, whose extents are run-time arguments. Per tile of keys:
 //
-//   keep      which pairs does the variant keep?             one bit a pair; a tile without any ends here
+//   keep      which pairs does the variant keep?             one bit a pair; a tile without any ends here,
+//                                                            and a tile that is proved full need not ask
 //   multiply  scores = Q * K^T                               through shared memory in chunks of the head dim
 //   weigh     scores -> variant's score -> weights           online softmax; weights go to shared memory
 //   gather    out += weights * V                             through shared memory in stages of some keys
@@ -18,6 +20,7 @@
 
 #include "vicinal/online_softmax.cuh"
 #include "vicinal/tile/shared_tile.cuh"
+#include "vicinal/tiles.cuh"
 #include "vicinal/tokens.cuh"
 
 namespace vicinal::portable {
@@ -76,6 +79,9 @@ class Forward {
       };
       SharedTile<kPass * kRowThreads, kWidth, 0> out;
     };
+    Stretch queries[kRank];  // of the tile
+    KeySpan span[kRank];     // of the keys in its reach
+    int tiles[kRank];        // of keys, along each axis
     Query<kRank> query[TileQ];
     Reach<V> reach[V::neighborhood ? TileQ : 1];
     Key<kRank> key[TileK];
@@ -89,55 +95,63 @@ class Forward {
   VICINAL_DEVICE Forward(const typename V::Arguments& arguments, Shared& storage)
       : a(arguments), shared(storage) {}
 
-  // Walks over (batch, head, query tile), tiles of one head next to each other, since they share keys.
+  // Walks over (batch, head, tile of queries), tiles of one head next to each other, since they share keys.
   VICINAL_DEVICE void run() {
-    const int queries = token_count(a.q_axis), query_tiles = tile_count(queries, TileQ);
-    const int heads = static_cast<int>(a.heads);
+    const int heads = static_cast<int>(a.heads), tiles = static_cast<int>(a.tiles.rows);
     // Below 2^32, as the host checks: a 64-bit division is long.
-    const u32 items = static_cast<u32>(a.batch * heads * query_tiles);
+    const u32 items = static_cast<u32>(a.batch * heads * tiles);
 #pragma unroll 1
     for (u32 item = blockIdx.x; item < items; item += gridDim.x) {
-      const int row_of_tiles = static_cast<int>(item / query_tiles);  // a batch and a head
-      const int batch = row_of_tiles / heads, head = row_of_tiles % heads;
-      const int first = static_cast<int>(item - row_of_tiles * query_tiles) * TileQ;
-      start(batch, head, first, smaller(queries - first, TileQ));
-
-      const KeySpan grid = grid_span();
-      const int context = V::has_context ? static_cast<int>(a.context) : 0;
-      const int grid_tiles = tile_count(grid.end - grid.begin, TileK);
-      const int tiles = grid_tiles + tile_count(context, TileK);
-#pragma unroll 1
-      for (int t = 0; t < tiles; ++t) {
-        const bool in_context = V::has_context && t >= grid_tiles;
-        const int from = in_context ? (t - grid_tiles) * TileK : grid.begin + t * TileK;
-        visit(in_context, from, smaller((in_context ? context : grid.end) - from, TileK));
-      }
+      const int slice = static_cast<int>(item / tiles);  // a batch and a head
+      const int number = static_cast<int>(item - slice * tiles);
+      if (!start(slice / heads, slice % heads, number)) continue;
+      walk(number);
       finish();
     }
   }
 
  private:
-  struct KeySpan {
-    int begin, end;
-  };
-
-  static VICINAL_DEVICE int tile_count(int tokens, int tile) {
-    return tokens > 0 ? (tokens - 1) / tile + 1 : 0;
+  // Tiles of keys are numbered with the last axis fastest; the context's follow the grid's.
+  VICINAL_DEVICE void walk(int number) {
+    int grid_tiles = 1;
+#pragma unroll
+    for (int i = 0; i < kRank; ++i) grid_tiles *= shared.tiles[i];
+    const bool listed = V::has_mask && a.tiles.row_start != nullptr;
+    u32 run = 0, runs = 1;
+    if (listed) {
+      const i64 slice =
+          b * a.tiles.slice_batch + h / static_cast<int>(a.tiles.heads_per_slice) * a.tiles.slice_head;
+      const u32* const start_of = a.tiles.row_start + slice * a.tiles.rows + number;
+      run = start_of[0];
+      runs = start_of[1];
+    }
+#pragma unroll 1
+    for (; run < runs; ++run) {
+      TileRun tiles = {
+          0, 2 * static_cast<u32>(grid_tiles + (V::has_context ? tile_count(a.context, TileK) : 0))};
+      if (listed) tiles = a.tiles.runs[run];
+#pragma unroll 1
+      for (int t = tiles.begin; t < static_cast<int>(tiles.end_and_full >> 1); ++t) {
+        const bool context = V::has_context && t >= grid_tiles;
+        if (context) {
+          locate_context((t - grid_tiles) * TileK);
+        } else {
+          locate(t);
+        }
+        visit(context, listed ? (tiles.end_and_full & 1) != 0 : !V::has_mask && !context && full(t));
+      }
+    }
   }
-  static VICINAL_DEVICE int smaller(int x, int y) {
-    return x < y ? x : y;
-  }
 
-  // A tile of the grid's keys or of the context's. The difference is a run-time flag, so that the products
-  // are compiled once; a variant without context never looks at it.
-  VICINAL_DEVICE void visit(bool context, int first, int keys) {
-    locate(context, first, keys);
+  // The grid's keys and the context's differ by a run-time flag, so that the products are compiled once; a
+  // variant without context never looks at it.
+  VICINAL_DEVICE void visit(bool context, bool full) {
     __syncthreads();
-    u32 kept = keep(context, keys);
-    if (!__syncthreads_or(kept != 0)) return;
-    multiply(context ? source(a.context_k) : source(a.k), keys);
+    u32 kept = full ? filled : keep(context);
+    if (!full && !__syncthreads_or(kept != 0)) return;
+    multiply(context ? source(a.context_k) : source(a.k));
     kept = weigh(context, kept);
-    gather(context ? source(a.context_v) : source(a.v), keys, kept);
+    gather(context ? source(a.context_v) : source(a.v), kept);
   }
 
   // A thread's rows and keys, as rows and columns of the tile.
@@ -154,76 +168,125 @@ class Forward {
     return (g * kColumnThreads + lane()) * kVector;
   }
 
-  // The queries of the tile.
-  VICINAL_DEVICE void start(int batch, int head, int first, int count) {
+  // The queries of a tile. False where a dilation group has fewer tiles than the largest: no query then.
+  VICINAL_DEVICE bool start(int batch, int head, int number) {
     b = batch;
     h = head;
-    rows = count;
-    for (int i = threadIdx.x; i < rows; i += kThreads) {
-      const auto token = token_at(a.q_axis, first + i);
-      shared.query[i] = query_of<V>(a, b, h, token);
-      shared.q_offset[i] = token_offset(a.q, token);
-      shared.out_offset[i] = token_offset(a.out, token);
-      shared.lse_offset[i] = token_offset(a.lse, token);
-      if constexpr (V::neighborhood) shared.reach[i].start(a, shared.query[i]);
-    }
+    if (threadIdx.x == 0) place_tile(number);
     __syncthreads();
-    const Query<kRank>& any = shared.query[0];
-    kv_h = any.kv_h;
-    scale = V::scale(a, any);
-    const float sink = V::has_sink ? V::sink(a, any) : -infinity();
+    bool any = true;
+#pragma unroll
+    for (int i = 0; i < kRank; ++i) any = any && shared.queries[i].count > 0;
+    if (!any) {
+      __syncthreads();
+      return false;
+    }
+    if (const int r = threadIdx.x; r < TileQ) locate_query(r);
+    __syncthreads();
+    const Query<kRank>& first = shared.query[0];
+    kv_h = first.kv_h;
+    scale = V::scale(a, first);
+    filled = 0;
+    const float sink = V::has_sink ? V::sink(a, first) : -infinity();
 #pragma unroll
     for (int i = 0; i < kRows; ++i) {
+      if (shared.q_offset[row(i)] != kNoRow) filled |= ((1u << kKeys) - 1) << (i * kKeys);
       state[i].start(sink, lane() == 0);
 #pragma unroll
       for (int c = 0; c < kColumns; ++c) out[i][c] = 0.0f;
     }
+    return true;
   }
 
-  // The grid's keys that some query of the tile may see. Along the slowest axis the queries of a tile are in
-  // order and so are the ends of their ranges, hence the first and the last query bound them all.
-  VICINAL_DEVICE KeySpan grid_span() const {
-    const int keys = token_count(a.k_axis);
-    if constexpr (V::neighborhood) {
-      const Axis axis = V::axis(a, 0);
-      const int origin = static_cast<int>(a.k_axis[0].origin), local = static_cast<int>(a.k_axis[0].local);
-      if (axis.dilation == 1 && keys > 0) {
-        const int begin = neighborhood(axis, shared.query[0].coordinate[0]).begin - origin;
-        const int end = neighborhood(axis, shared.query[rows - 1].coordinate[0]).end - origin;
-        const int slice = keys / local;
-        if (begin < end && begin < local && end > 0)
-          return {(begin > 0 ? begin : 0) * slice, smaller(end, local) * slice};
-        return {0, 0};
-      }
+  // By one thread: the tile's queries along each axis, and the keys in their reach.
+  VICINAL_DEVICE void place_tile(int number) {
+#pragma unroll
+    for (int i = kRank - 1; i >= 0; --i) {
+      const Axis axis = V::axis(a, i);
+      const int local = static_cast<int>(a.q_axis[i].local), tile = static_cast<int>(a.tiles.q[i]);
+      const int along = query_tiles(axis, local, tile);
+      const Stretch queries =
+          query_stretch(axis, static_cast<int>(a.q_axis[i].origin), local, tile, number % along);
+      number /= along;
+      shared.queries[i] = queries;
+      const int k_origin = static_cast<int>(a.k_axis[i].origin),
+                k_local = static_cast<int>(a.k_axis[i].local);
+      shared.span[i] = V::neighborhood && queries.count > 0 ? key_span(axis, queries, k_origin, k_local)
+                                                            : all_keys(k_origin, k_local);
+      shared.tiles[i] = shared.span[i].tiles(static_cast<int>(a.tiles.k[i]));
     }
-    return {0, keys};
   }
 
-  // The keys of the tile.
-  VICINAL_DEVICE void locate(bool context, int first, int keys) {
-    for (int j = threadIdx.x; j < keys; j += kThreads) {
-      const int index = first + j;
-      if (context) {
-        shared.key[j] = context_key<V>(index);
-        shared.k_offset[j] = index * a.context_k.axis[0];
-        shared.v_offset[j] = index * a.context_v.axis[0];
-      } else {
-        const auto token = token_at(a.k_axis, index);
-        shared.key[j] = key_of<V>(a, token);
-        shared.k_offset[j] = token_offset(a.k, token);
-        shared.v_offset[j] = token_offset(a.v, token);
-      }
+  VICINAL_DEVICE void locate_query(int r) {
+    Token<kRank> token;
+    bool inside = true;
+    int rest = r;
+#pragma unroll
+    for (int i = kRank - 1; i >= 0; --i) {
+      const int extent = static_cast<int>(a.tiles.q[i]), digit = rest % extent;
+      rest /= extent;
+      inside = inside && digit < shared.queries[i].count;
+      token.local[i] =
+          shared.queries[i].first + digit * V::axis(a, i).dilation - static_cast<int>(a.q_axis[i].origin);
     }
+    shared.q_offset[r] = inside ? token_offset(a.q, token) : kNoRow;
+    if (!inside) return;
+    shared.query[r] = query_of<V>(a, b, h, token);
+    shared.out_offset[r] = token_offset(a.out, token);
+    shared.lse_offset[r] = token_offset(a.lse, token);
+    if constexpr (V::neighborhood) shared.reach[r].start(a, shared.query[r]);
+  }
+
+  // Whether every query of the tile sees every key of a tile of keys, and that one is whole.
+  VICINAL_DEVICE bool full(int number) const {
+    bool all = true;
+#pragma unroll
+    for (int i = kRank - 1; i >= 0; --i) {
+      all = all && shared.span[i].full(static_cast<int>(a.tiles.k[i]), number % shared.tiles[i]);
+      number /= shared.tiles[i];
+    }
+    return all;
+  }
+
+  // The keys of a tile.
+  VICINAL_DEVICE void locate(int number) {
+    const int j = threadIdx.x;
+    if (j >= TileK) return;
+    Token<kRank> token;
+    bool inside = true;
+    int rest = j;
+#pragma unroll
+    for (int i = kRank - 1; i >= 0; --i) {
+      const int extent = static_cast<int>(a.tiles.k[i]);
+      const KeySpan& span = shared.span[i];
+      const int position = span.position(extent, number % shared.tiles[i]) + rest % extent;
+      number /= shared.tiles[i];
+      rest /= extent;
+      inside = inside && position < span.end;
+      token.local[i] = coordinate_at(V::axis(a, i), span, position) - static_cast<int>(a.k_axis[i].origin);
+    }
+    if (inside) shared.key[j] = key_of<V>(a, token);
+    shared.k_offset[j] = inside ? token_offset(a.k, token) : kNoRow;
+    shared.v_offset[j] = inside ? token_offset(a.v, token) : kNoRow;
+  }
+
+  VICINAL_DEVICE void locate_context(int first) {
+    const int j = threadIdx.x, index = first + j;
+    if (j >= TileK) return;
+    const bool inside = index < a.context;
+    shared.key[j] = context_key<V>(index);
+    shared.k_offset[j] = inside ? index * a.context_k.axis[0] : kNoRow;
+    shared.v_offset[j] = inside ? index * a.context_v.axis[0] : kNoRow;
   }
 
   // The thread's pairs are numbered row by row. Loops over pairs that evaluate the variant are not unrolled:
   // a long expression is then compiled once.
-  VICINAL_DEVICE u32 keep(bool context, int keys) const {
+  VICINAL_DEVICE u32 keep(bool context) const {
     u32 kept = 0;
 #pragma unroll 1
     for (int pair = 0; pair < kRows * kKeys; ++pair) {
       const int r = row(pair / kKeys), k = key(pair % kKeys);
-      bool keeps = r < rows && k < keys;
+      bool keeps = shared.q_offset[r] != kNoRow && shared.k_offset[k] != kNoRow;
       if constexpr (V::neighborhood) {
         keeps = keeps && (context || shared.reach[r].holds(a, shared.query[r], shared.key[k]));
       }
@@ -253,15 +316,15 @@ class Forward {
   }
 
   // Leaves the scaled dot products in shared.weights, each written and later read by the same thread.
-  VICINAL_DEVICE void multiply(const RowSource<T>& tile_keys, int keys) {
+  VICINAL_DEVICE void multiply(const RowSource<T>& tile_keys) {
     const auto queries = row_source<T>(a.q, b * a.q.batch + h * a.q.head);
     float dot[kRows][kKeys] = {};
     float squares = 0.0f;
 #pragma unroll 1
     for (int begin = 0; begin < HeadDim; begin += kDepth) {
       const int end = HeadDim % kDepth == 0 || begin + kDepth < HeadDim ? begin + kDepth : HeadDim;
-      load_rows<kThreads>(shared.q, queries, shared.q_offset, rows, begin, end);
-      load_rows<kThreads>(shared.k, tile_keys, shared.k_offset, keys, begin, end);
+      load_rows<kThreads>(shared.q, queries, shared.q_offset, begin, end);
+      load_rows<kThreads>(shared.k, tile_keys, shared.k_offset, begin, end);
       __syncthreads();
       add_product(dot, end - begin);
       if constexpr (V::query_l2norm || V::key_l2norm) squares = add_squares(squares, end - begin);
@@ -354,12 +417,11 @@ class Forward {
     return kept;
   }
 
-  VICINAL_DEVICE void gather(const RowSource<T>& values, int keys, u32 kept) {
+  VICINAL_DEVICE void gather(const RowSource<T>& values, u32 kept) {
     bool published = false;
 #pragma unroll 1
-    for (int first = 0; first < keys; first += kStage) {
-      const float probe =
-          load_rows<kThreads>(shared.v, values, shared.v_offset + first, keys - first, 0, ValueDim);
+    for (int first = 0; first < TileK; first += kStage) {
+      const float probe = load_rows<kThreads>(shared.v, values, shared.v_offset + first, 0, ValueDim);
       if (!__syncthreads_or(probe != 0.0f)) {
         add_values(first);
       } else {
@@ -455,14 +517,14 @@ class Forward {
     for (int i = threadIdx.x; i < kPass * kRowThreads * ValueDim; i += kThreads) {
       const int staged = i / ValueDim, x = i % ValueDim;
       const int r = staged / kPass * kRows + first + staged % kPass;
-      if (r >= rows) continue;
+      if (shared.q_offset[r] == kNoRow) continue;
       const float value = shared.out.at(staged, x), lse = shared.lse[r];
       const Query<kRank>& q = shared.query[r];
       T* const to = static_cast<T*>(a.out.data) + b * a.out.batch + h * a.out.head + shared.out_offset[r];
       to[x * a.out.dim] = from_float<T>(V::has_output ? V::output(a, q, value, lse) : value);
     }
     if (V::normalize != Normalize::softmax || a.lse.data == nullptr || first != 0) return;
-    if (const int r = threadIdx.x; r < rows) {
+    if (const int r = threadIdx.x; r < TileQ && shared.q_offset[r] != kNoRow) {
       float* const to = static_cast<float*>(a.lse.data) + b * a.lse.batch + h * a.lse.head;
       to[shared.lse_offset[r]] = shared.lse[r];
     }
@@ -471,7 +533,7 @@ class Forward {
   const typename V::Arguments& a;
   Shared& shared;
   int b, h, kv_h;
-  int rows;  // valid queries of the tile
+  u32 filled;  // the thread's pairs whose query is there
   float scale;
   float out[kRows][kColumns];
   RowWeights<V::normalize> state[kRows];

@@ -49,12 +49,15 @@ VICINAL_DEVICE RowSource<T> row_source(const TensorArgument<Rank>& tensor, i64 o
   return {static_cast<const T*>(tensor.data) + offset, tensor.dim, tensor.dim == 1 && aligned};
 }
 
+// The offset of a row that is not there.
+constexpr i64 kNoRow = -0x7fffffffffffffffLL - 1;
+
 // Columns [begin, end) of the source go to the tile's columns from 0 on, converted to fp32 by all `Threads`
-// threads of the block. Rows from `rows` on become 0. `offset` holds the element offset of each row. Returns
-// 0, or NaN if this thread met a value that is not finite.
+// threads of the block. `offset` holds the element offset of each row; a row that is not there becomes 0.
+// Returns 0, or NaN if this thread met a value that is not finite.
 template <int Threads, class T, int Rows, int Columns, int Pad>
 VICINAL_DEVICE float load_rows(SharedTile<Rows, Columns, Pad>& tile, const RowSource<T>& source,
-                               const i64* offset, int rows, int begin, int end) {
+                               const i64* offset, int begin, int end) {
   constexpr int kWord = kPerWord<T>;
   constexpr int kWords = Columns / kWord;
   float probe = 0.0f;
@@ -64,7 +67,7 @@ VICINAL_DEVICE float load_rows(SharedTile<Rows, Columns, Pad>& tile, const RowSo
       const int row = i / kWords, column = i % kWords * kWord;
       if (begin + column >= end) continue;
       float x[kWord] = {};
-      if (row < rows) {
+      if (offset[row] != kNoRow) {
         unpack<T>(*reinterpret_cast<const uint4*>(source.data + offset[row] + begin + column), x);
       }
 #pragma unroll
@@ -79,7 +82,8 @@ VICINAL_DEVICE float load_rows(SharedTile<Rows, Columns, Pad>& tile, const RowSo
     for (int i = threadIdx.x; i < Rows * Columns; i += Threads) {
       const int row = i / Columns, column = i % Columns;
       if (begin + column >= end) continue;
-      const float x = row < rows ? to_float(source.data[offset[row] + (begin + column) * source.step]) : 0.0f;
+      const float x =
+          offset[row] != kNoRow ? to_float(source.data[offset[row] + (begin + column) * source.step]) : 0.0f;
       tile.at(row, column) = x;
       probe = fmaf(x, 0.0f, probe);
     }

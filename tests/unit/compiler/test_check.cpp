@@ -21,7 +21,11 @@ TEST_CASE("a read that context keys do not have must be guarded") {
         "let d = q.t - k.t\nscore = score + (0 if k.context else d)",
         "mask = k.context or q.t > 2 and k.t > 1", "mask = not (k.context or k.t > 3)",
         "score = score + (0 if k.context or q > 3 else k.t)", "mask = k < 3", "score = score + x[q]",
-        "mask = (q > 1 and not k.context) and k.t > 1"}) {
+        "mask = (q > 1 and not k.context) and k.t > 1", "score = score + (x[k] if k.context else 0)",
+        "let v = x[k]\nscore = score + (v if k.context else 0)",
+        "let v = x[k]\nscore = score + (v if not k.context else 0)",
+        "let v = x[k]\nlet w = v + 1\nmask = k.context and w > 0",
+        "let v = x[k]\nlet w = v if k.context else 0\nscore = score + w"}) {
     const auto compiled = compile_block(head + good + "\nlet unused_sink = x[q]");
     CAPTURE(good);
     CHECK(compiled.names().find("unguarded") == std::string::npos);
@@ -30,7 +34,10 @@ TEST_CASE("a read that context keys do not have must be guarded") {
   for (const char* bad : {"score = score + k.t", "mask = k.context and k.t <= q.t", "score = score + x[k]",
                           "score = score + x[k // 2]", "let d = k.t\nscore = score + d",
                           "mask = q > 3 or k.t > 1", "score = score + (k.t if k.context else 0)",
-                          "mask = (k.context or q > 1) and k.t > 1", "score = score + x[k + 1 - 1]"}) {
+                          "mask = (k.context or q > 1) and k.t > 1", "score = score + x[k + 1 - 1]",
+                          "let v = x[k]\nscore = score + v", "let d = k.t\nmask = k.context and d > 0",
+                          "let v = x[k]\nscore = score + (v if k.context else 0) + v",
+                          "let d = x[k] + k.t\nscore = score + (d if k.context else 0)"}) {
     const auto compiled = compile_block(head + bad);
     CAPTURE(bad);
     CHECK(compiled.names().find("unguarded-context") != std::string::npos);

@@ -62,7 +62,8 @@ TEST_CASE("arguments: every field arrives in its place") {
                            .context_k = tensor(1),
                            .context_v = tensor(1),
                            .out = tensor(2),
-                           .lse = tensor(2)};
+                           .lse = tensor(2),
+                           .tiles = {{4, 8}, {2, 16}, 77, 0x1000, 0x2000, 5, 6, 7}};
   ParameterWords parameters;
   parameters.add_float(1.5f);
   parameters.add_int(-3);
@@ -87,6 +88,14 @@ TEST_CASE("arguments: every field arrives in its place") {
   check_tensor(a.context_v, words.context_v);
   check_tensor(a.out, words.out);
   check_tensor(a.lse, words.lse);
+  CHECK(a.tiles.q[0] == 4);
+  CHECK(a.tiles.k[1] == 16);
+  CHECK(a.tiles.rows == 77);
+  CHECK(reinterpret_cast<std::uint64_t>(a.tiles.row_start) == 0x1000);
+  CHECK(reinterpret_cast<std::uint64_t>(a.tiles.runs) == 0x2000);
+  CHECK(a.tiles.slice_batch == 5);
+  CHECK(a.tiles.slice_head == 6);
+  CHECK(a.tiles.heads_per_slice == 7);
   CHECK(a.parameters.gain == 1.5f);
   CHECK(a.parameters.window == -3);
   CHECK(reinterpret_cast<std::uint64_t>(a.parameters.table.data) == 0xabcd);
@@ -102,6 +111,7 @@ TEST_CASE("arguments: without parameters, and with eight axes") {
   words.q_axis.resize(8);
   words.k_axis.resize(8);
   words.k_axis[7].origin = 5;
+  words.tiles.q = words.tiles.k = std::vector<std::int64_t>(8, 1);
   const auto a = as<ForwardArguments<8, None>>(write_arguments(words, {}));
   CHECK(a.k_axis[7].origin == 5);
   CHECK(a.lse.data == nullptr);

@@ -1,0 +1,112 @@
+// Tile plans as pictures: what is skipped, masked and full, for a terminal or as PNG.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "cli/picture.h"
+#include "runtime/plan/tile_plan.h"
+
+namespace vicinal::cli {
+
+enum class TileMark : std::uint8_t { partial, full, outside };
+
+// Places first, first + step, ... along one side of a picture.
+struct Places {
+  std::int64_t first, count, step = 1;
+};
+
+// A plane of places, all skipped until a tile is painted over them; no two tiles share a place. A plane that
+// is too large to draw is shrunk: a cell then stands for several places.
+class TilePicture {
+ public:
+  // At most so many cells down and across.
+  TilePicture(std::int64_t rows, std::int64_t columns, std::int64_t most);
+
+  // Neighbouring cells of different tiles have an edge between them; 0 is no tile.
+  void paint(const Places& down, const Places& across, TileMark mark, std::int64_t tile);
+  // A tile that is left out: an edge and nothing else.
+  void outline(const Places& down, const Places& across, std::int64_t tile);
+  void mark_queries(const Places& down, const Places& across);
+
+  // Shares of a cell; what is left of 1 is skipped.
+  struct Cell {
+    float partial = 0, full = 0, outside = 0;
+    bool queries = false;
+    std::int64_t tile = 0;
+
+    float visited() const { return partial + full; }
+  };
+  Cell cell(std::int64_t row, std::int64_t column) const;
+  std::int64_t rows() const { return down_.cells; }
+  std::int64_t columns() const { return across_.cells; }
+  // Places to a cell.
+  std::int64_t down() const { return down_.places; }
+  std::int64_t across() const { return across_.places; }
+  bool exact() const { return down() == 1 && across() == 1; }
+  bool blank() const;
+
+ private:
+  struct Side {
+    std::int64_t extent, places, cells;
+    Side(std::int64_t extent, std::int64_t most);
+    std::int64_t size(std::int64_t cell) const { return std::min(places, extent - cell * places); }
+  };
+  template <class Visit>
+  void each_cell(const Places& down, const Places& across, Visit visit);
+
+  Side down_, across_;
+  std::vector<Cell> cells_;  // counts of places
+};
+
+// Two characters a cell, and a frame. A Q marks queries.
+std::string terminal_text(const TilePicture& picture);
+// A line that tells the shades of such a text.
+std::string legend(const std::string& text);
+
+// Pictures of one size on a sheet, in reading order: skipped white, partial orange, full blue, light grey
+// outside, a dark line around queries.
+Pixels pixels(const std::vector<TilePicture>& sheet);
+
+// All tiles of a slice, queries down: of a sequence, whose tiles of keys all rows share, a tile a place; of a
+// single axis, whose tiles start where the windows do, a token a place, queries in the order of their tiles.
+// Tiles of the context stand to the right of a gap.
+TilePicture picture_of(const plan::TilePlan& plan, std::int64_t slice, std::int64_t most);
+
+// Coordinates [low, high) of an axis.
+struct Interval {
+  std::int64_t low, high;
+};
+
+// One tile of queries of a plan with two axes or more: its tiles of keys over the grid of tokens.
+class RowPicture {
+ public:
+  RowPicture(const plan::TilePlan& plan, std::int64_t slice, std::int64_t number);
+
+  const plan::Row& row() const { return row_; }
+  std::int64_t partial() const { return partial_; }
+  std::int64_t full() const { return full_; }
+  // By axis, what the queries and the tiles that they reach cover between them.
+  const std::vector<Interval>& reach() const { return reach_; }
+
+  // The last two axes, for one coordinate of each axis before them.
+  TilePicture plane(const std::vector<std::int64_t>& at, Interval down, Interval across,
+                    std::int64_t most) const;
+  // The keys of the context, so many to a line.
+  TilePicture context(std::int64_t line, std::int64_t most) const;
+
+ private:
+  enum class Visit : std::uint8_t { skipped, partial, full };
+  void paint(TilePicture& picture, std::int64_t tile, const Places& down, const Places& across) const;
+  Places places(std::size_t axis, const Stretch& tokens, const Interval& frame) const;
+  bool holds(std::size_t axis, const Stretch& tokens, std::int64_t coordinate) const;
+
+  const plan::TileGrid& grid_;
+  plan::Row row_;
+  std::vector<Visit> visits_;  // by tile
+  std::vector<Interval> reach_;
+  std::int64_t partial_ = 0, full_ = 0;
+};
+
+}  // namespace vicinal::cli
