@@ -92,27 +92,27 @@ void TilePicture::each_cell(const Places& down, const Places& across, Visit visi
   for (const auto& [row, height] : parts(down_, down))
     for (const auto& [column, width] : columns)
       visit(cells_[static_cast<std::size_t>(row * across_.cells + column)],
-            static_cast<float>(height * width));
+            static_cast<double>(height * width));
 }
 
 void TilePicture::paint(const Places& down, const Places& across, TileMark mark, std::int64_t tile) {
-  each_cell(down, across, [&](Cell& cell, float places) {
+  each_cell(down, across, [&](Cell& cell, double places) {
     (mark == TileMark::partial ? cell.partial : mark == TileMark::full ? cell.full : cell.outside) += places;
     cell.tile = tile;
   });
 }
 
 void TilePicture::outline(const Places& down, const Places& across, std::int64_t tile) {
-  each_cell(down, across, [&](Cell& cell, float) { cell.tile = tile; });
+  each_cell(down, across, [&](Cell& cell, double) { cell.tile = tile; });
 }
 
 void TilePicture::mark_queries(const Places& down, const Places& across) {
-  each_cell(down, across, [](Cell& cell, float) { cell.queries = true; });
+  each_cell(down, across, [](Cell& cell, double) { cell.queries = true; });
 }
 
 TilePicture::Cell TilePicture::cell(std::int64_t row, std::int64_t column) const {
   Cell cell = cells_[static_cast<std::size_t>(row * across_.cells + column)];
-  const auto area = static_cast<float>(down_.size(row) * across_.size(column));
+  const auto area = static_cast<double>(down_.size(row) * across_.size(column));
   cell.partial /= area;
   cell.full /= area;
   cell.outside /= area;
@@ -153,11 +153,11 @@ constexpr Color kSkipped = {255, 255, 255}, kPartial = {245, 158, 66}, kFull = {
 
 Color color(const TilePicture::Cell& cell) {
   // A cell of which only a little is visited still shows.
-  constexpr float kLeast = 0.35f;
-  const float visited = cell.visited();
+  constexpr double kLeast = 0.35;
+  const double visited = cell.visited();
   const double raise = visited > 0 && visited < kLeast ? kLeast / visited : 1;
   const double partial = raise * cell.partial, full = raise * cell.full,
-               outside = std::min<double>(cell.outside, 1 - partial - full);
+               outside = std::min(cell.outside, 1 - partial - full);
   Color mix;
   for (std::size_t i = 0; i < 3; ++i)
     mix[i] = kSkipped[i] + partial * (kPartial[i] - kSkipped[i]) + full * (kFull[i] - kSkipped[i]) +

@@ -32,11 +32,11 @@ class TilePicture {
 
   // Shares of a cell; what is left of 1 is skipped.
   struct Cell {
-    float partial = 0, full = 0, outside = 0;
+    double partial = 0, full = 0, outside = 0;
     bool queries = false;
     std::int64_t tile = 0;
 
-    float visited() const { return partial + full; }
+    double visited() const { return partial + full; }
   };
   Cell cell(std::int64_t row, std::int64_t column) const;
   std::int64_t rows() const { return down_.cells; }

@@ -15,6 +15,7 @@
 #include <random>
 #include <set>
 #include <system_error>
+#include <thread>
 #include <utility>
 
 namespace vicinal::files {
@@ -34,7 +35,7 @@ void sync_folder(const fs::path& folder) {
 
 // Temporaries by name. Never freed: threads may still write while the process ends.
 struct Remembered {
-  std::timed_mutex mutex;
+  std::mutex mutex;
   std::set<fs::path> paths;
 };
 std::atomic<Remembered*> remembered = nullptr;  // none: nobody asked for it
@@ -156,8 +157,13 @@ void remember_temporaries() {
 
 void abandon_temporaries() {
   Remembered* const list = remembered.load();
+  if (list == nullptr) return;
   // A filesystem that hangs may keep a turn from ending; that must not keep the process from it.
-  if (list == nullptr || !list->mutex.try_lock_for(std::chrono::seconds(2))) return;
+  int patience = 2000;
+  while (!list->mutex.try_lock()) {
+    if (--patience == 0) return;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
   for (const fs::path& path : list->paths) ::unlink(path.c_str());
 }
 

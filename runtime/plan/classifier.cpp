@@ -88,16 +88,18 @@ void Classifier::slice(std::int64_t b, std::int64_t h) {
 void Classifier::locate(std::span<const Stretch> box, const std::vector<runtime::GridAxis>& axes,
                         std::int64_t shift, analysis::TokenBox& out) const {
   out.coordinate.resize(box.size());
-  Range position = ranges::point(0);
+  Range position = {};
   for (std::size_t i = 0; i < box.size(); ++i) {
     const auto step = static_cast<std::int64_t>(grid_.axis(i).dilation);
     out.coordinate[i] =
         ranges::make_range(box[i].first, box[i].first + (box[i].count - 1) * step, static_cast<u32>(step));
-    position = ranges::add_i(ranges::mul_i(position, ranges::point(static_cast<int>(axes[i].extent))),
-                             out.coordinate[i]);
+    position = i == 0
+                   ? out.coordinate[0]
+                   : ranges::add_i(ranges::mul_i(position, ranges::point(static_cast<int>(axes[i].extent))),
+                                   out.coordinate[i]);
   }
   out.index = position;
-  out.position = ranges::add_i(position, ranges::point(static_cast<int>(shift)));
+  out.position = shift == 0 ? position : ranges::add_i(position, ranges::point(static_cast<int>(shift)));
 }
 
 void Classifier::queries(std::span<const Stretch> box) {
@@ -154,7 +156,16 @@ struct Classifier::Search {
   int effort;
   bool kept = false, dropped = false;
 
-  using Box = std::vector<Stretch>;
+  // Small enough to be copied at every step, without a word to the heap.
+  struct Box {
+    Stretch axis[kMaxRank];
+    std::size_t rank;
+
+    explicit Box(std::span<const Stretch> box) : rank(box.size()) { std::ranges::copy(box, axis); }
+    operator std::span<const Stretch>() const { return {axis, rank}; }
+    const Stretch* begin() const { return axis; }
+    const Stretch* end() const { return axis + rank; }
+  };
 
   bool done() const { return (kept && dropped) || effort <= 0; }
 
@@ -173,9 +184,9 @@ struct Classifier::Search {
   // The token that stands at so many quarters of every axis.
   Box token(Side side, const Box& box, int quarters) const {
     Box result = box;
-    for (std::size_t i = 0; i < box.size(); ++i) {
-      const int at = static_cast<int>(static_cast<std::int64_t>(box[i].count - 1) * quarters / 4);
-      result[i] = {box[i].first + at * dilation(side, i), 1};
+    for (Stretch* s = result.axis; s < result.axis + result.rank; ++s) {
+      const int at = static_cast<int>(static_cast<std::int64_t>(s->count - 1) * quarters / 4);
+      *s = {s->first + at * dilation(side, static_cast<std::size_t>(s - result.axis)), 1};
     }
     return result;
   }
@@ -200,24 +211,23 @@ struct Classifier::Search {
   }
   // Halves along the longest axis.
   static std::size_t longest(const Box& box) {
-    return static_cast<std::size_t>(
-        std::ranges::max_element(box, {}, [](const Stretch& s) { return s.count; }) - box.begin());
+    return static_cast<std::size_t>(std::ranges::max_element(box, {}, &Stretch::count) - box.begin());
   }
 
   void halve(const Box& queries, const Box& keys) {
     const Side side = size(queries) >= size(keys) ? Side::queries : Side::keys;
     const Box& box = side == Side::queries ? queries : keys;
     const std::size_t axis = longest(box);
-    if (box[axis].count == 1) {
+    const Stretch whole = box.axis[axis];
+    if (whole.count == 1) {
       effort = 0;  // a single pair that cannot be told: a value that is NaN
       return;
     }
-    const int half = box[axis].count / 2;
+    const int half = whole.count / 2;
     for (int part = 0; part < 2 && !done(); ++part) {
       Box halved = box;
-      halved[axis] = part == 0
-                         ? Stretch{box[axis].first, half}
-                         : Stretch{box[axis].first + half * dilation(side, axis), box[axis].count - half};
+      halved.axis[axis] = part == 0 ? Stretch{whole.first, half}
+                                    : Stretch{whole.first + half * dilation(side, axis), whole.count - half};
       const Box& q = side == Side::queries ? halved : queries;
       const Box& k = side == Side::queries ? keys : halved;
       const Truth t = look(q, k);
@@ -230,7 +240,7 @@ struct Classifier::Search {
 Verdict Classifier::settle(std::span<const Stretch> queries, std::span<const Stretch> keys, bool context,
                            int effort) {
   Search search{*this, context, effort};
-  const Search::Box q(queries.begin(), queries.end()), k(keys.begin(), keys.end());
+  const Search::Box q(queries), k(keys);
   search.probe(q, k);
   if (!search.done()) search.halve(q, k);
   if (search.kept && search.dropped) return Verdict::partial;

@@ -45,8 +45,6 @@ void digits(std::int64_t number, std::size_t count, Radix radix, std::int64_t* o
   }
 }
 
-constexpr std::size_t kMaxRank = 16;
-
 }  // namespace
 
 std::int64_t TileShape::queries() const {

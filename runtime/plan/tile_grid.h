@@ -11,6 +11,8 @@
 
 namespace vicinal::plan {
 
+inline constexpr std::size_t kMaxRank = 16;
+
 // Tokens of a tile along each axis, counted inside a dilation group; one number for a sequence.
 struct TileShape {
   std::vector<int> q, k;

@@ -37,15 +37,18 @@ class RowPlanner {
   void rows(std::int64_t first, std::int64_t last) {
     for (std::int64_t number = first; number < last; ++number) {
       grid_.row(number, row_);
-      marks_.assign(static_cast<std::size_t>(row_.tiles), Mark::empty);
+      marks_.assign(static_cast<std::size_t>(row_.grid_tiles), Mark::empty);
       if (row_.tiles > 0) {
         classifier_.queries(row_.queries);
         box_low_.assign(grid_.rank(), 0);
         box_high_.resize(grid_.rank());
         for (std::size_t i = 0; i < grid_.rank(); ++i) box_high_[i] = row_.keys[i].tiles(grid_.shape().k[i]);
         if (row_.grid_tiles > 0) mark_box();
-        for (std::int64_t t = row_.grid_tiles; t < row_.tiles; ++t) mark_tile(t);
       }
+      start_row();
+      for (std::int64_t t = 0; t < row_.grid_tiles; ++t)
+        append(t, t + 1, marks_[static_cast<std::size_t>(t)]);
+      for (std::int64_t t = row_.grid_tiles; t < row_.tiles; ++t) append(t, t + 1, classified(t));
       finish_row();
     }
   }
@@ -102,41 +105,29 @@ class RowPlanner {
       descend(middle, last, finer);
       return;
     }
-    grid_.row(first, row_);
-    marks_.assign(static_cast<std::size_t>(row_.tiles), Mark::empty);
+    row_.queries[0] = queries;
+    start_row();
     for (const Piece& p : finer) {
-      for (std::int64_t t = p.begin; t < p.end; ++t) {
-        if (p.open)
-          mark_open_tile(t);
-        else
-          mark(t, p.full ? Mark::full : Mark::partial);
-      }
+      if (!p.open) append(p.begin, p.end, p.full ? Mark::full : Mark::partial);
+      for (std::int64_t t = p.begin; p.open && t < p.end; ++t) append(t, t + 1, settled(t));
     }
-    for (std::int64_t t = row_.grid_tiles; t < row_.tiles; ++t) mark_tile(t);
+    for (std::int64_t t = row_.grid_tiles; t < row_.tiles; ++t) append(t, t + 1, classified(t));
     finish_row();
   }
 
-  void mark(std::int64_t t, Mark m) {
-    // A tile that the keys' end cuts is masked there.
-    if (m == Mark::full && !grid_.whole(row_, t)) m = Mark::partial;
-    marks_[static_cast<std::size_t>(t)] = m;
-  }
-
-  void mark_open_tile(std::int64_t t) {
+  // Of a tile that is open at first sight; other boxes are set afterwards, but for the row's queries.
+  Mark settled(std::int64_t t) {
     grid_.tile(row_, t, keys_);
     const Verdict v = classifier_.settle(row_.queries, keys_, grid_.is_context(row_, t), effort_);
     classifier_.queries(row_.queries);
-    mark(t, v == Verdict::empty ? Mark::empty : v == Verdict::full ? Mark::full : Mark::partial);
+    return v == Verdict::empty ? Mark::empty : v == Verdict::full ? Mark::full : Mark::partial;
   }
 
-  void mark_tile(std::int64_t t) {
+  Mark classified(std::int64_t t) {
     grid_.tile(row_, t, keys_);
     classifier_.keys(keys_, grid_.is_context(row_, t));
     const Truth truth = classifier_.evaluate();
-    if (open(truth))
-      mark_open_tile(t);
-    else
-      mark(t, ranges::always(truth) ? Mark::full : Mark::empty);
+    return open(truth) ? settled(t) : ranges::always(truth) ? Mark::full : Mark::empty;
   }
 
   // The box of tiles between box_low_ and box_high_, by axis: all at once, or in halves.
@@ -146,7 +137,8 @@ class RowPlanner {
     for (std::size_t i = 0; i < low.size(); ++i)
       if (high[i] - low[i] > high[longest] - low[longest]) longest = i;
     if (high[longest] - low[longest] == 1) {
-      mark_tile(number_of(low));
+      const std::int64_t t = number_of(low);
+      marks_[static_cast<std::size_t>(t)] = classified(t);
       return;
     }
     keys_.resize(grid_.rank());
@@ -177,7 +169,7 @@ class RowPlanner {
   void mark_all(const std::vector<std::int64_t>& low, const std::vector<std::int64_t>& high) {
     std::vector<std::int64_t> at = low;
     for (;;) {
-      mark(number_of(at), Mark::full);
+      marks_[static_cast<std::size_t>(number_of(at))] = Mark::full;
       std::size_t i = at.size();
       while (i > 0 && ++at[i - 1] == high[i - 1]) {
         at[i - 1] = low[i - 1];
@@ -194,23 +186,32 @@ class RowPlanner {
     return number;
   }
 
-  void finish_row() {
-    const std::size_t before = runs.size();
-    const auto tiles = static_cast<std::uint32_t>(marks_.size());
-    for (std::uint32_t t = 0; t < tiles;) {
-      const std::uint32_t begin = t;
-      const Mark m = marks_[begin];
-      while (t < tiles && marks_[t] == m) ++t;
-      if (m != Mark::empty) runs.push_back({begin, t << 1 | (m == Mark::full ? 1u : 0u)});
+  void start_row() { first_run_ = runs.size(); }
+
+  // The next tiles of the row, which do not overlap those before them.
+  void append(std::int64_t begin, std::int64_t end, Mark m) {
+    if (m == Mark::empty || begin == end) return;
+    // A tile that the keys' end cuts is masked there.
+    if (m == Mark::full && !grid_.whole(row_, end - 1)) {
+      append(begin, end - 1, Mark::full);
+      append(end - 1, end, Mark::partial);
+      return;
     }
-    counts.push_back(static_cast<std::uint32_t>(runs.size() - before));
+    const std::uint32_t full = m == Mark::full ? 1 : 0, last = static_cast<std::uint32_t>(end) << 1 | full;
+    if (runs.size() > first_run_ && runs.back().end() == begin && runs.back().full() == (full != 0))
+      runs.back().end_and_full = last;
+    else
+      runs.push_back({static_cast<std::uint32_t>(begin), last});
   }
+
+  void finish_row() { counts.push_back(static_cast<std::uint32_t>(runs.size() - first_run_)); }
 
   const TileGrid& grid_;
   Classifier classifier_;
   int effort_;
   Row row_;
-  std::vector<Mark> marks_;
+  std::vector<Mark> marks_;    // of the grid's tiles of a row, where they are not met in order
+  std::size_t first_run_ = 0;  // of the row
   std::vector<Stretch> keys_;
   std::vector<std::int64_t> box_low_, box_high_;
 };
