@@ -269,24 +269,25 @@ TEST_CASE("run: an interrupted run leaves no file behind, and an old output as i
 
 TEST_CASE("run: interrupted while it writes its output, it leaves no part of it") {
   // Little to compute and 34 MB to write. On a machine that is busy with other things the signal may come
-  // too late; then it is sent to another run.
+  // when all is written; then it is sent to another run.
+  constexpr std::size_t kElements = 32768 * 256;
   const Sandbox box;
   const std::vector<std::string> run = {"run",     gallery_spec("causal"),
                                         "--shape", "heads=32768,kv_heads=1,tokens=1,head_dim=8,value_dim=256",
                                         "--out",   box.path("out.npy")};
   for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
     CAPTURE(signal);
-    box.write("out.npy", "what was there");
-    bool met = false;
-    for (int attempt = 0; attempt < 10 && !met; ++attempt) {
+    bool in_time = false;
+    for (int attempt = 0; attempt < 20 && !in_time; ++attempt) {
+      box.write("out.npy", "what was there");
       const Outcome o = box.interrupt(
           run, [&] { return box.holds_part_of_a_file(); }, signal);
-      met = o.exit == 128 + signal;
-      if (!met) CHECK(o.exit == 0);
+      CHECK((o.exit == 128 + signal || o.exit == 0));
       CHECK(box.count_files() == 1);
-      CHECK((box.read("out.npy") == "what was there") == met);
+      in_time = box.read("out.npy") == "what was there";
+      if (!in_time) CHECK(box.read("out.npy").size() > kElements * sizeof(float));  // whole, with its header
     }
-    CHECK(met);
+    CHECK(in_time);
   }
 }
 
