@@ -342,9 +342,11 @@ TEST_CASE("explain tiles: mistakes") {
            {{grid, "--query", "3,99"}, 2, "not a place"},
            {{gallery_spec("alibi"), "--input", "slope=x.npy"}, 2, "no input `slope`"},
            {{grid, "--grid", "y=5,x=9"}, 1, "window"},
-           {{causal, "--shape", "tokens=100000", "--tile", "1/1"}, 5, "too many"},
+           {{causal, "--shape", "tokens=20000000", "--tile", "1/1"}, 5, "too many"},
            // Before the work, which this problem would not survive.
-           {{causal, "--shape", "tokens=100000", "--tile", "1/1", "--png", box.path("no/x.png")}, 2, "x.png"},
+           {{causal, "--shape", "tokens=20000000", "--tile", "1/1", "--png", box.path("no/x.png")},
+            2,
+            "x.png"},
        }) {
     const Outcome o = box.run(tiles(m.words));
     CAPTURE(fmt::format("{}", fmt::join(m.words, " ")));

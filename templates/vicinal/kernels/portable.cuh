@@ -79,13 +79,16 @@ class Forward {
       };
       SharedTile<kPass * kRowThreads, kWidth, 0> out;
     };
-    Stretch queries[kRank];  // of the tile
-    KeySpan span[kRank];     // of the keys in its reach
-    int tiles[kRank];        // of keys, along each axis
+    Stretch queries[kRank];     // of the tile
+    KeySpan span[kRank];        // of the keys in its reach
+    int tiles[kRank];           // of keys, along each axis
+    u32 grid_tiles, all_tiles;  // of keys; without and with the context's
+    u32 first_run, last_run;    // of the list
     Query<kRank> query[TileQ];
     Reach<V> reach[V::neighborhood ? TileQ : 1];
     Key<kRank> key[TileK];
     i64 q_offset[TileQ], out_offset[TileQ], lse_offset[TileQ], k_offset[TileK], v_offset[TileK];
+    float scale;
     float q_norm[TileQ], k_norm[TileK];  // reciprocals
     float lse[TileQ];
     unsigned short kept[TileQ][kKeys];  // a bit a key; written only for the slow path
@@ -105,49 +108,42 @@ class Forward {
       const int slice = static_cast<int>(item / tiles);  // a batch and a head
       const int number = static_cast<int>(item - slice * tiles);
       if (!start(slice / heads, slice % heads, number)) continue;
-      walk(number);
+      walk();
       finish();
     }
   }
 
  private:
-  // Tiles of keys are numbered with the last axis fastest; the context's follow the grid's.
-  VICINAL_DEVICE void walk(int number) {
-    int grid_tiles = 1;
-#pragma unroll
-    for (int i = 0; i < kRank; ++i) grid_tiles *= shared.tiles[i];
+  // Tiles of keys are numbered with the last axis fastest; the context's follow the grid's. What the walk
+  // needs to know is read again for every tile: registers are for the products.
+  VICINAL_DEVICE void walk() {
     const bool listed = V::has_mask && a.tiles.row_start != nullptr;
-    u32 run = 0, runs = 1;
-    if (listed) {
-      const i64 slice =
-          b * a.tiles.slice_batch + h / static_cast<int>(a.tiles.heads_per_slice) * a.tiles.slice_head;
-      const u32* const start_of = a.tiles.row_start + slice * a.tiles.rows + number;
-      run = start_of[0];
-      runs = start_of[1];
-    }
 #pragma unroll 1
-    for (; run < runs; ++run) {
-      TileRun tiles = {
-          0, 2 * static_cast<u32>(grid_tiles + (V::has_context ? tile_count(a.context, TileK) : 0))};
-      if (listed) tiles = a.tiles.runs[run];
+    for (u32 run = shared.first_run; run < shared.last_run; ++run) {
 #pragma unroll 1
-      for (int t = tiles.begin; t < static_cast<int>(tiles.end_and_full >> 1); ++t) {
-        const bool context = V::has_context && t >= grid_tiles;
+      for (u32 t = listed ? a.tiles.runs[run].begin : 0; t < (listed ? run_end(run) >> 1 : shared.all_tiles);
+           ++t) {
+        const bool context = V::has_context && t >= shared.grid_tiles;
         if (context) {
-          locate_context((t - grid_tiles) * TileK);
+          locate_context(static_cast<int>(t - shared.grid_tiles) * TileK);
         } else {
-          locate(t);
+          locate(static_cast<int>(t));
         }
-        visit(context, listed ? (tiles.end_and_full & 1) != 0 : !V::has_mask && !context && full(t));
+        visit(context,
+              listed ? (run_end(run) & 1) != 0 : !V::has_mask && !context && full(static_cast<int>(t)));
       }
     }
+  }
+
+  VICINAL_DEVICE u32 run_end(u32 run) const {
+    return a.tiles.runs[run].end_and_full;
   }
 
   // The grid's keys and the context's differ by a run-time flag, so that the products are compiled once; a
   // variant without context never looks at it.
   VICINAL_DEVICE void visit(bool context, bool full) {
     __syncthreads();
-    u32 kept = full ? filled : keep(context);
+    u32 kept = full ? filled() : keep(context);
     if (!full && !__syncthreads_or(kept != 0)) return;
     multiply(context ? source(a.context_k) : source(a.k));
     kept = weigh(context, kept);
@@ -169,10 +165,8 @@ class Forward {
   }
 
   // The queries of a tile. False where a dilation group has fewer tiles than the largest: no query then.
-  VICINAL_DEVICE bool start(int batch, int head, int number) {
-    b = batch;
-    h = head;
-    if (threadIdx.x == 0) place_tile(number);
+  VICINAL_DEVICE bool start(int b, int h, int number) {
+    if (threadIdx.x == 0) place_tile(b, h, number);
     __syncthreads();
     bool any = true;
 #pragma unroll
@@ -181,16 +175,12 @@ class Forward {
       __syncthreads();
       return false;
     }
-    if (const int r = threadIdx.x; r < TileQ) locate_query(r);
+    if (const int r = threadIdx.x; r < TileQ) locate_query(b, h, r);
     __syncthreads();
-    const Query<kRank>& first = shared.query[0];
-    kv_h = first.kv_h;
-    scale = V::scale(a, first);
-    filled = 0;
-    const float sink = V::has_sink ? V::sink(a, first) : -infinity();
+    if (threadIdx.x == 0) shared.scale = V::scale(a, slice());
+    const float sink = V::has_sink ? V::sink(a, slice()) : -infinity();
 #pragma unroll
     for (int i = 0; i < kRows; ++i) {
-      if (shared.q_offset[row(i)] != kNoRow) filled |= ((1u << kKeys) - 1) << (i * kKeys);
       state[i].start(sink, lane() == 0);
 #pragma unroll
       for (int c = 0; c < kColumns; ++c) out[i][c] = 0.0f;
@@ -198,8 +188,34 @@ class Forward {
     return true;
   }
 
-  // By one thread: the tile's queries along each axis, and the keys in their reach.
-  VICINAL_DEVICE void place_tile(int number) {
+  // Of the tile's first query, which is always there: batch and heads of all of them.
+  VICINAL_DEVICE const Query<kRank>& slice() const {
+    return shared.query[0];
+  }
+
+  // The thread's pairs whose query is there.
+  VICINAL_DEVICE u32 filled() const {
+    u32 pairs = 0;
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) {
+      if (shared.q_offset[row(i)] != kNoRow) pairs |= ((1u << kKeys) - 1) << (i * kKeys);
+    }
+    return pairs;
+  }
+
+  // By one thread: the tile's queries along each axis, the keys in their reach, and where the list speaks of
+  // them.
+  VICINAL_DEVICE void place_tile(int b, int h, int number) {
+    shared.first_run = 0;
+    shared.last_run = 1;
+    if (V::has_mask && a.tiles.row_start != nullptr) {
+      const i64 slice =
+          b * a.tiles.slice_batch + h / static_cast<int>(a.tiles.heads_per_slice) * a.tiles.slice_head;
+      const u32* const starts = a.tiles.row_start + slice * a.tiles.rows + number;
+      shared.first_run = starts[0];
+      shared.last_run = starts[1];
+    }
+    int tiles = 1;
 #pragma unroll
     for (int i = kRank - 1; i >= 0; --i) {
       const Axis axis = V::axis(a, i);
@@ -214,10 +230,13 @@ class Forward {
       shared.span[i] = V::neighborhood && queries.count > 0 ? key_span(axis, queries, k_origin, k_local)
                                                             : all_keys(k_origin, k_local);
       shared.tiles[i] = shared.span[i].tiles(static_cast<int>(a.tiles.k[i]));
+      tiles *= shared.tiles[i];
     }
+    shared.grid_tiles = tiles;
+    shared.all_tiles = tiles + (V::has_context ? tile_count(static_cast<int>(a.context), TileK) : 0);
   }
 
-  VICINAL_DEVICE void locate_query(int r) {
+  VICINAL_DEVICE void locate_query(int b, int h, int r) {
     Token<kRank> token;
     bool inside = true;
     int rest = r;
@@ -312,12 +331,12 @@ class Forward {
 
   // Keys or values at the block's batch and head.
   VICINAL_DEVICE RowSource<T> source(const TensorArgument<kRank>& tensor) const {
-    return row_source<T>(tensor, b * tensor.batch + kv_h * tensor.head);
+    return row_source<T>(tensor, slice().b * tensor.batch + slice().kv_h * tensor.head);
   }
 
   // Leaves the scaled dot products in shared.weights, each written and later read by the same thread.
   VICINAL_DEVICE void multiply(const RowSource<T>& tile_keys) {
-    const auto queries = row_source<T>(a.q, b * a.q.batch + h * a.q.head);
+    const auto queries = row_source<T>(a.q, slice().b * a.q.batch + slice().h * a.q.head);
     float dot[kRows][kKeys] = {};
     float squares = 0.0f;
 #pragma unroll 1
@@ -341,7 +360,7 @@ class Forward {
         float s = dot[i][c];
         if constexpr (V::query_l2norm) s *= shared.q_norm[row(i)];
         if constexpr (V::key_l2norm) s *= shared.k_norm[key(c)];
-        shared.weights.at(row(i), key(c)) = scale * s;
+        shared.weights.at(row(i), key(c)) = shared.scale * s;
       }
     }
   }
@@ -520,21 +539,19 @@ class Forward {
       if (shared.q_offset[r] == kNoRow) continue;
       const float value = shared.out.at(staged, x), lse = shared.lse[r];
       const Query<kRank>& q = shared.query[r];
-      T* const to = static_cast<T*>(a.out.data) + b * a.out.batch + h * a.out.head + shared.out_offset[r];
+      T* const to = static_cast<T*>(a.out.data) + slice().b * a.out.batch + slice().h * a.out.head +
+                    shared.out_offset[r];
       to[x * a.out.dim] = from_float<T>(V::has_output ? V::output(a, q, value, lse) : value);
     }
     if (V::normalize != Normalize::softmax || a.lse.data == nullptr || first != 0) return;
     if (const int r = threadIdx.x; r < TileQ && shared.q_offset[r] != kNoRow) {
-      float* const to = static_cast<float*>(a.lse.data) + b * a.lse.batch + h * a.lse.head;
+      float* const to = static_cast<float*>(a.lse.data) + slice().b * a.lse.batch + slice().h * a.lse.head;
       to[shared.lse_offset[r]] = shared.lse[r];
     }
   }
 
   const typename V::Arguments& a;
   Shared& shared;
-  int b, h, kv_h;
-  u32 filled;  // the thread's pairs whose query is there
-  float scale;
   float out[kRows][kColumns];
   RowWeights<V::normalize> state[kRows];
 };
