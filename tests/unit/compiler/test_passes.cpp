@@ -173,8 +173,11 @@ TEST_CASE("passes keep the values of random expressions, bit for bit") {
         return ir::int_value(ints[(i + static_cast<int>(s.kind)) % 6]);
       };
       const auto value = [&](const ir::Module& m, ir::Root r) { return *ir::evaluate(m, m.root(r), lookup); };
-      CHECK(value(before, ir::Root::mask).b == value(after, ir::Root::mask).b);
-      const double x = value(before, ir::Root::score).f, y = value(after, ir::Root::score).f;
+      // A score of -inf may become a mask: what a pair comes to is the same.
+      const auto score = [&](const ir::Module& m) {
+        return value(m, ir::Root::mask).b ? value(m, ir::Root::score).f : -INFINITY;
+      };
+      const double x = score(before), y = score(after);
       CHECK((std::isnan(x) ? std::isnan(y)
                            : std::bit_cast<std::uint64_t>(x) == std::bit_cast<std::uint64_t>(y)));
     }
