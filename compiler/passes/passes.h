@@ -19,9 +19,9 @@ ir::Module canonicalize(const ir::Module& module);
 // Rules that make less of it, each exact for every input, NaN and -0 included.
 ir::Module simplify(const ir::Module& module);
 
-// A score that is -inf where a condition fails says what a mask says, and becomes one: `score if c else -inf` is
-// `score` under `mask and c`. Only conditions without floats move, since a mask computes those otherwise. Stands
-// after simplify, which brings choices to light.
+// A score that is -inf where a condition fails says what a mask says, and becomes one: `score if c else -inf`
+// is `score` under `mask and c`. Only conditions without floats move, since a mask computes those otherwise.
+// Stands after simplify, which brings choices to light.
 ir::Module mask_from_score(const ir::Module& module);
 
 }  // namespace vicinal::passes

@@ -36,7 +36,8 @@ class Sets {
         std::clamp<std::int64_t>(anchors[below(9)] + below(41) - 20, ranges::kLowestInt, ranges::kHighestInt);
     const std::int64_t step = below(3) == 0 ? 1 + below(12) : 1;
     const std::int64_t count = below(3) == 0 ? 1 : below(12) == 0 ? 1 + below(1 << 30) : 1 + below(20);
-    const std::int64_t high = low + (std::min<std::int64_t>(count - 1, (ranges::kHighestInt - low) / step)) * step;
+    const std::int64_t high =
+        low + (std::min<std::int64_t>(count - 1, (ranges::kHighestInt - low) / step)) * step;
     r = ranges::make_range(low, high, static_cast<std::uint32_t>(step));
   }
   void make(RealRange& r) {
