@@ -4,11 +4,8 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <array>
-#include <atomic>
 #include <charconv>
 #include <chrono>
-#include <mutex>
 
 #include <nlohmann/json.hpp>
 
@@ -30,8 +27,6 @@ constexpr double kMaskWeight = 0.2;
 // A planner passes over a billion tiles a second where masks are regular; of a sequence, whose rows it looks
 // at together, it is the rows that take time, each as much as two thousand tiles.
 constexpr std::int64_t kMaxTiles = std::int64_t{1} << 33, kTilesPerRow = 2048;
-// Pairs of partial tiles are counted with a look at many parts of each, some five million a second.
-constexpr std::int64_t kMaxLooks = std::int64_t{1} << 22;
 
 // Planning asks for the shapes of q, k and v and for none of their elements: a problem without a batch, which
 // costs nothing to make, is given its batches afterwards.
@@ -101,215 +96,29 @@ Result<runtime::Problem> bound_to(const Kernel& kernel, HostProblem& problem) {
   return kernel.impl().bind(arguments);
 }
 
-// What neighborhoods alone leave of all tiles.
-struct Reach {
-  std::int64_t rows = 1, tiles = 1;  // rows that have a query
-};
-
-Reach reach_of(const plan::TileGrid& grid) {
-  Reach reach;
-  for (std::size_t i = 0; i < grid.rank(); ++i) {
-    std::int64_t rows = 0, tiles = 0;
-    for (std::int64_t n = 0; n < grid.rows_along(i); ++n) {
-      const Stretch queries = grid.queries(i, n);
-      if (queries.count == 0) continue;
-      ++rows;
-      tiles += grid.keys(i, queries).tiles(grid.shape().k[i]);
-    }
-    reach.rows *= rows;
-    reach.tiles *= tiles;
-  }
-  const std::int64_t keys = grid.shape().keys();
-  reach.tiles += reach.rows * ((grid.problem().context + keys - 1) / keys);
-  return reach;
-}
-
-// Sums over the slices of a plan.
+// A plan's cost, and over how many batches and heads each of its slices is repeated.
 struct Figures {
   plan::TileCost cost;
-  std::int64_t all_tiles = 0;    // of dense attention, in tiles of the same size
-  std::optional<double> useful;  // none where counting takes too long
-  double copies = 0;             // batches and heads that share a slice
+  double copies = 0;
   std::int64_t head_dim = 0, value_dim = 0;
 
-  std::int64_t partial() const { return cost.visited - cost.full; }
-  std::int64_t skipped() const { return std::max<std::int64_t>(0, all_tiles - cost.visited); }
-  std::optional<double> speedup() const {
-    if (cost.visited == 0) return std::nullopt;
-    return static_cast<double>(all_tiles) / static_cast<double>(cost.visited);
-  }
-  double flops() const { return copies * cost.flops(head_dim, value_dim); }
+  double flops() const { return copies * plan::forward_flops(cost.computed(), head_dim, value_dim); }
   std::optional<double> useful_flops() const {
-    if (!useful) return std::nullopt;
-    return copies * 2 * *useful * static_cast<double>(head_dim + value_dim);
-  }
-  std::optional<double> waste() const {
-    if (!useful || *useful == 0) return std::nullopt;
-    return cost.computed / *useful;
+    if (!cost.useful) return std::nullopt;
+    return copies * plan::forward_flops(*cost.useful, head_dim, value_dim);
   }
 };
 
-std::int64_t size(const std::vector<Stretch>& box) {
-  std::int64_t tokens = 1;
-  for (const Stretch& s : box) tokens *= s.count;
-  return tokens;
+Figures figures_of(const plan::TilePlan& plan, const plan::Masks& masks) {
+  const runtime::Problem& p = plan.grid().problem();
+  Figures f;
+  f.head_dim = p.head_dim;
+  f.value_dim = p.value_dim;
+  if (p.batch * p.heads == 0) return f;
+  f.copies = static_cast<double>(p.batch * p.heads) / static_cast<double>(plan.slices().count());
+  f.cost = plan::plan_cost(plan, masks, {.threads = host::default_threads()});
+  return f;
 }
-
-// The pairs that a list of tiles keeps. Those of partial tiles are found by halving what is mixed, up to a
-// number of looks that a plan always takes: the answer does not depend on the machine.
-class KeptPairs {
- public:
-  KeptPairs(const plan::TilePlan& plan, const plan::Masks& masks)
-      : plan_(plan), grid_(plan.grid()), programs_(masks, grid_.problem(), host::default_threads()) {}
-
-  std::optional<double> count() {
-    const std::int64_t rows = grid_.rows() * plan_.slices().count();
-    const std::int64_t parts = std::min<std::int64_t>(rows, 16 * host::default_threads());
-    host::parallel_for(parts, host::default_threads(), [&](std::int64_t part) {
-      Part counter(*this);
-      for (std::int64_t n = rows * part / parts; n < rows * (part + 1) / parts; ++n) counter.add_row(n);
-      looks_ += counter.looks;
-      const std::lock_guard guard(lock_);
-      pairs_ += counter.pairs;
-    });
-    if (looks_ > kMaxLooks) return std::nullopt;
-    return pairs_;
-  }
-
- private:
-  struct Part {
-    explicit Part(KeptPairs& o) : owner(o), classifier(o.programs_, o.grid_) {}
-
-    void add_row(std::int64_t n) {
-      const plan::TilePlan& plan = owner.plan_;
-      const plan::Slices& slices = plan.slices();
-      const std::int64_t slice = n / owner.grid_.rows();
-      owner.grid_.row(n % owner.grid_.rows(), row);
-      classifier.slice(slice / slices.heads, slice % slices.heads * slices.heads_per_slice);
-      const auto at = static_cast<std::size_t>(n);
-      for (std::uint32_t r = plan.row_starts()[at]; r < plan.row_starts()[at + 1]; ++r)
-        add_run(plan.runs()[r]);
-    }
-
-    void add_run(const plan::Run& run) {
-      if (run.full()) {  // and whole
-        const std::int64_t tokens = (run.end() - run.begin) * owner.grid_.shape().keys();
-        pairs += static_cast<double>(size(row.queries)) * static_cast<double>(tokens);
-        return;
-      }
-      for (std::int64_t t = run.begin; t < run.end() && !gave_up(); ++t) {
-        owner.grid_.tile(row, t, keys);
-        context = owner.grid_.is_context(row, t);
-        add(row.queries, keys);
-      }
-    }
-
-    void add(const std::vector<Stretch>& queries, const std::vector<Stretch>& box) {
-      if (gave_up()) return;
-      ++looks;
-      classifier.queries(queries);
-      classifier.keys(box, context);
-      const auto truth = classifier.evaluate();
-      const std::int64_t q = size(queries), k = size(box);
-      if (!truth.can_fail) pairs += static_cast<double>(q) * static_cast<double>(k);
-      if (!truth.can_fail || !truth.can_hold || (q == 1 && k == 1)) return;
-      const bool of_queries = q >= k;
-      for (const std::vector<Stretch>& half : halves(of_queries ? queries : box, !of_queries && context)) {
-        if (of_queries)
-          add(half, box);
-        else
-          add(queries, half);
-      }
-    }
-
-    std::array<std::vector<Stretch>, 2> halves(const std::vector<Stretch>& box, bool of_context) const {
-      const auto longest = std::ranges::max_element(box, {}, &Stretch::count) - box.begin();
-      const auto axis = static_cast<std::size_t>(longest);
-      const int step = of_context ? 1 : owner.grid_.axis(axis).dilation, half = box[axis].count / 2;
-      std::array<std::vector<Stretch>, 2> parts = {box, box};
-      parts[0][axis].count = half;
-      parts[1][axis] = {box[axis].first + half * step, box[axis].count - half};
-      return parts;
-    }
-
-    // The sum over all parts is looked at now and then, and when they are done.
-    bool gave_up() {
-      if (looks >= 1024) {
-        owner.looks_ += looks;
-        looks = 0;
-      }
-      return owner.looks_ > kMaxLooks;
-    }
-
-    KeptPairs& owner;
-    plan::Classifier classifier;
-    plan::Row row;
-    std::vector<Stretch> keys;
-    bool context = false;
-    std::int64_t looks = 0;
-    double pairs = 0;
-  };
-
-  const plan::TilePlan& plan_;
-  const plan::TileGrid& grid_;
-  const plan::MaskPrograms programs_;
-  std::atomic<std::int64_t> looks_ = 0;
-  std::mutex lock_;
-  double pairs_ = 0;
-};
-
-class Counter {
- public:
-  Counter(const plan::TilePlan& plan, const plan::Masks& masks) : plan_(plan), masks_(masks) {}
-
-  Figures count() const {
-    const plan::TileGrid& grid = plan_.grid();
-    const runtime::Problem& p = grid.problem();
-    Figures f;
-    f.head_dim = p.head_dim;
-    f.value_dim = p.value_dim;
-    f.useful = 0;
-    const std::int64_t slices = plan_.slices().count();
-    if (p.batch * p.heads == 0) return f;
-    f.copies = static_cast<double>(p.batch * p.heads) / static_cast<double>(slices);
-    if (plan_.listed())
-      listed(f);
-    else
-      formula(f);
-    const std::int64_t q = f.cost.tile_queries, k = f.cost.tile_keys;
-    f.all_tiles = slices * tiles(p.local_queries(), q) * (tiles(p.local_keys(), k) + tiles(p.context, k));
-    f.cost.computed = static_cast<double>(f.cost.visited) * static_cast<double>(q * k);
-    return f;
-  }
-
- private:
-  static std::int64_t tiles(std::int64_t tokens, std::int64_t tile) { return (tokens + tile - 1) / tile; }
-
-  void formula(Figures& f) const {
-    const plan::TileGrid& grid = plan_.grid();
-    const runtime::Problem& p = grid.problem();
-    f.cost = plan::neighborhood_cost(grid);
-    f.cost.visited += f.cost.rows * tiles(p.context, f.cost.tile_keys);
-    f.cost.full += f.cost.rows * (p.context / f.cost.tile_keys);
-    f.useful = f.cost.useful + static_cast<double>(p.local_queries()) * static_cast<double>(p.context);
-  }
-
-  void listed(Figures& f) const {
-    const plan::TileGrid& grid = plan_.grid();
-    plan::TileCost& c = f.cost;
-    c.tile_queries = grid.shape().queries();
-    c.tile_keys = grid.shape().keys();
-    c.rows = reach_of(grid).rows * plan_.slices().count();
-    for (const plan::Run& run : plan_.runs()) {
-      c.visited += run.end() - run.begin;
-      if (run.full()) c.full += run.end() - run.begin;
-    }
-    f.useful = KeptPairs(plan_, masks_).count();
-  }
-
-  const plan::TilePlan& plan_;
-  const plan::Masks& masks_;
-};
 
 // 8256, 41.9 M
 std::string rounded(double x) {
@@ -371,18 +180,18 @@ class Report {
         {"alternatives", alternatives()},
         {"query_tiles", figures_.cost.rows},
         {"key_tiles",
-         {{"all", figures_.all_tiles},
+         {{"all", figures_.cost.dense},
           {"visited", figures_.cost.visited},
           {"full", figures_.cost.full},
-          {"partial", figures_.partial()},
-          {"skipped", figures_.skipped()}}},
+          {"partial", figures_.cost.partial()},
+          {"skipped", figures_.cost.skipped()}}},
         {"scores",
-         {{"computed", counted(figures_.cost.computed)},
-          {"useful", counted(figures_.useful)},
-          {"waste", ratio(figures_.waste())}}},
+         {{"computed", counted(figures_.cost.computed())},
+          {"useful", counted(figures_.cost.useful)},
+          {"waste", ratio(figures_.cost.waste())}}},
         {"forward_flops",
          {{"computed", counted(figures_.flops())}, {"useful", counted(figures_.useful_flops())}}},
-        {"speedup_bound", ratio(figures_.speedup())},
+        {"speedup_bound", ratio(figures_.cost.speedup_bound())},
         {"plan",
          {{"kind", plan_.listed() ? "list" : "formula"},
           {"runs", plan_.runs().size()},
@@ -423,16 +232,16 @@ class Report {
     const Figures& f = figures_;
     fmt::print("  tiles of queries {}\n", f.cost.rows);
     fmt::print("  tiles of keys    {} visited of {}: {} full, {} partial; {} skipped\n", f.cost.visited,
-               f.all_tiles, f.cost.full, f.partial(), f.skipped());
+               f.cost.dense, f.cost.full, f.cost.partial(), f.cost.skipped());
     std::string useful = "; too many to count the useful ones";
-    if (f.useful) useful = fmt::format(", {} useful", rounded(*f.useful));
-    if (f.waste()) useful += fmt::format(": {:.2f} times what is needed", *f.waste());
-    fmt::print("  scores           {} computed{}\n", rounded(f.cost.computed), useful);
+    if (f.cost.useful) useful = fmt::format(", {} useful", rounded(*f.cost.useful));
+    if (f.cost.waste()) useful += fmt::format(": {:.2f} times what is needed", *f.cost.waste());
+    fmt::print("  scores           {} computed{}\n", rounded(f.cost.computed()), useful);
     fmt::print("  forward          {} computed{}, all batches and heads\n", flop(f.flops()),
-               f.useful ? fmt::format(", {} useful", flop(*f.useful_flops())) : "");
-    if (f.speedup())
+               f.cost.useful ? fmt::format(", {} useful", flop(*f.useful_flops())) : "");
+    if (f.cost.speedup_bound())
       fmt::print("  speed-up         {:.2f} at most over dense attention in tiles of this size\n",
-                 *f.speedup());
+                 *f.cost.speedup_bound());
   }
   static std::string flop(double x) { return rounded(x) + (x < 1e6 ? " FLOP" : "FLOP"); }
 
@@ -484,7 +293,7 @@ class Report {
       all.push_back({{"tile", shape(e_.choices[i].shape)},
                      {"visited", e_.choices[i].cost.visited},
                      {"full", e_.choices[i].cost.full},
-                     {"computed_scores", counted(e_.choices[i].cost.computed)},
+                     {"computed_scores", counted(e_.choices[i].cost.computed())},
                      {"extra_cost", extra_cost(i)}});
     return all;
   }
@@ -669,7 +478,7 @@ class TilesExplainer {
     VICINAL_TRY(const plan::TilePlan plan,
                 plan::plan_tiles(masks, bound, shape, {.threads = host::default_threads()}));
     const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - start;
-    const Figures figures = Counter(plan, masks).count();
+    const Figures figures = figures_of(plan, masks);
     const Explained explained = {options_, kernel.impl().variant.checked.module,
                                  plan,     figures,
                                  choices_, names_of_inputs(masks),
@@ -713,8 +522,8 @@ class TilesExplainer {
 
   static Result<void> check_size(const plan::TileGrid& grid, const plan::Masks& masks) {
     const runtime::Problem& p = grid.problem();
-    const Reach reach = reach_of(grid);
-    const std::int64_t tiles = p.axes.empty() ? reach.rows * kTilesPerRow : reach.tiles;
+    const plan::TileCost reach = plan::neighborhood_cost(grid);
+    const std::int64_t tiles = p.axes.empty() ? reach.rows * kTilesPerRow : reach.visited;
     const std::int64_t slices = p.batch * p.heads;
     if (tiles <= kMaxTiles / std::max<std::int64_t>(slices, 1)) return {};
     // Too many if each batch and head has its own; most often they have not.

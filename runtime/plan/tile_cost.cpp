@@ -1,12 +1,20 @@
 #include "runtime/plan/tile_cost.h"
 
 #include <algorithm>
-#include <mutex>
 
-#include "runtime/host/parallel.h"
+#include "runtime/plan/kept_pairs.h"
 
 namespace vicinal::plan {
 namespace {
+
+std::int64_t tiles(std::int64_t tokens, std::int64_t tile) {
+  return (tokens + tile - 1) / tile;
+}
+
+std::int64_t dense_tiles(const runtime::Problem& p, const TileCost& cost) {
+  return tiles(p.local_queries(), cost.tile_queries) *
+         (tiles(p.local_keys(), cost.tile_keys) + tiles(p.context, cost.tile_keys));
+}
 
 // Along one axis, summed over its tiles of queries.
 struct AxisCost {
@@ -21,9 +29,13 @@ AxisCost axis_cost(const TileGrid& grid, std::size_t i, int tile_k, Anchor ancho
     ++cost.rows;
     KeySpan span = grid.keys(i, queries);
     if (anchor == Anchor::grid) span.begin -= span.begin % tile_k;
-    const int tiles = span.tiles(tile_k);
-    cost.visited += tiles;
-    for (int t = 0; t < tiles; ++t) cost.full += span.full(tile_k, t);
+    const int count = span.tiles(tile_k);
+    cost.visited += count;
+    // The full ones are neighbours: from the first that starts where all queries see to the last that ends
+    // there.
+    const int before = larger(0, tile_count(span.sure_begin - span.begin, tile_k)),
+              until = larger(0, span.sure_end - span.begin) / tile_k;
+    cost.full += larger(0, smaller(count, until) - before);
   }
   return cost;
 }
@@ -47,64 +59,22 @@ double kept_pairs(const TileGrid& grid) {
 
 TileCost product(const TileGrid& grid, const std::vector<AxisCost>& axes, double useful) {
   const TileShape& shape = grid.shape();
+  const runtime::Problem& p = grid.problem();
   TileCost cost;
   cost.tile_queries = shape.queries();
   cost.tile_keys = shape.keys();
   cost.rows = cost.visited = cost.full = 1;
-  cost.useful = useful;
   for (const AxisCost& a : axes) {
     cost.rows *= a.rows;
     cost.visited *= a.visited;
     cost.full *= a.full;
   }
-  cost.computed = static_cast<double>(cost.visited) * static_cast<double>(cost.tile_queries * cost.tile_keys);
-  cost.all =
-      static_cast<double>(grid.problem().local_queries()) * static_cast<double>(grid.problem().local_keys());
+  cost.visited += cost.rows * tiles(p.context, cost.tile_keys);
+  cost.full += cost.rows * (p.context / cost.tile_keys);
+  cost.useful = useful + static_cast<double>(p.local_queries()) * static_cast<double>(p.context);
+  cost.dense = dense_tiles(p, cost);
   return cost;
 }
-
-std::int64_t size(const std::vector<Stretch>& box) {
-  std::int64_t tokens = 1;
-  for (const Stretch& s : box) tokens *= s.count;
-  return tokens;
-}
-
-// Kept pairs of two boxes, by halving what is mixed.
-class PairCounter {
- public:
-  PairCounter(Classifier& classifier, const TileGrid& grid, bool context)
-      : classifier_(classifier), grid_(grid), context_(context) {}
-
-  std::int64_t count(const std::vector<Stretch>& queries, const std::vector<Stretch>& keys) {
-    classifier_.queries(queries);
-    classifier_.keys(keys, context_);
-    const ranges::Truth t = classifier_.evaluate();
-    if (ranges::never(t)) return 0;
-    const std::int64_t q = size(queries), k = size(keys);
-    if (ranges::always(t)) return q * k;
-    if (q == 1 && k == 1) return 0;  // only a comparison with NaN stays open, and it fails
-    std::int64_t sum = 0;
-    const auto longest = [](const std::vector<Stretch>& box) {
-      return static_cast<std::size_t>(std::ranges::max_element(box, {}, &Stretch::count) - box.begin());
-    };
-    const bool of_queries = q >= k;
-    const std::vector<Stretch>& box = of_queries ? queries : keys;
-    const std::size_t axis = longest(box);
-    const int dilation = !of_queries && context_ ? 1 : grid_.axis(axis).dilation, half = box[axis].count / 2;
-    for (const Stretch& part : {Stretch{box[axis].first, half},
-                                Stretch{box[axis].first + half * dilation, box[axis].count - half}}) {
-      std::vector<Stretch> halved = box;
-      halved[axis] = part;
-      sum += of_queries ? count(halved, keys) : count(queries, halved);
-    }
-    return sum;
-  }
-
- private:
-  Classifier& classifier_;
-  const TileGrid& grid_;
-  bool context_;
-};
 
 // Every way to write n as a product of `rank` factors, in order.
 void factor(std::int64_t n, std::size_t rank, std::vector<int>& current, std::vector<std::vector<int>>& all) {
@@ -138,41 +108,26 @@ TileCost neighborhood_cost(const TileGrid& grid, Anchor anchor) {
   return product(grid, axes, kept_pairs(grid));
 }
 
-TileCost plan_cost(const TilePlan& plan, const Masks& masks, unsigned threads) {
+TileCost plan_cost(const TilePlan& plan, const Masks& masks, const CostOptions& options) {
   const TileGrid& grid = plan.grid();
-  const runtime::Problem& p = grid.problem();
-  const Slices& slices = plan.slices();
-  TileCost total;
-  total.tile_queries = grid.shape().queries();
-  total.tile_keys = grid.shape().keys();
-  total.rows = grid.rows() * slices.count();
-  total.all = static_cast<double>(p.local_queries()) * static_cast<double>(p.local_keys() + p.context) *
-              static_cast<double>(slices.count());
-  const MaskPrograms programs(masks, p, threads);
-  std::mutex lock;
-  host::parallel_for(total.rows, threads, [&](std::int64_t n) {
-    const std::int64_t slice = n / grid.rows(), number = n % grid.rows();
-    Classifier classifier(programs, grid);
-    classifier.slice(slice / slices.heads, slice % slices.heads * slices.heads_per_slice);
-    Row row;
-    grid.row(number, row);
-    std::int64_t visited = 0, fulls = 0, useful = 0;
-    std::vector<Stretch> keys;
-    plan.each_tile(slice, number, row, [&](std::int64_t t, bool full) {
-      ++visited;
-      fulls += full;
-      grid.tile(row, t, keys);
-      useful += full ? size(row.queries) * size(keys)
-                     : PairCounter(classifier, grid, grid.is_context(row, t)).count(row.queries, keys);
-    });
-    const std::lock_guard guard(lock);
-    total.visited += visited;
-    total.full += fulls;
-    total.useful += static_cast<double>(useful);
-  });
-  total.computed =
-      static_cast<double>(total.visited) * static_cast<double>(total.tile_queries * total.tile_keys);
-  return total;
+  if (!plan.listed()) return neighborhood_cost(grid);
+  const std::int64_t slices = plan.slices().count();
+  TileCost cost;
+  cost.tile_queries = grid.shape().queries();
+  cost.tile_keys = grid.shape().keys();
+  cost.rows = slices;
+  for (std::size_t i = 0; i < grid.rank(); ++i) {
+    std::int64_t along = 0;
+    for (std::int64_t n = 0; n < grid.rows_along(i); ++n) along += grid.queries(i, n).count > 0;
+    cost.rows *= along;
+  }
+  for (const Run& run : plan.runs()) {
+    cost.visited += run.end() - run.begin;
+    if (run.full()) cost.full += run.end() - run.begin;
+  }
+  cost.dense = slices * dense_tiles(grid.problem(), cost);
+  cost.useful = count_kept_pairs(plan, masks, options.threads, options.most_looks);
+  return cost;
 }
 
 std::vector<ShapeChoice> search_shapes(const runtime::Problem& problem, std::int64_t queries,
@@ -196,7 +151,7 @@ std::vector<ShapeChoice> search_shapes(const runtime::Problem& problem, std::int
         axes.push_back(at->second);
       }
       const TileCost cost = product(grid, axes, useful);
-      choices.push_back({grid.shape(), cost, cost.computed + mask_weight * cost.masked()});
+      choices.push_back({grid.shape(), cost, cost.computed() + mask_weight * cost.masked()});
     }
   }
   // Of equals the one with the longer rows: neighbouring tokens lie along the last axis.

@@ -1,52 +1,69 @@
 // What a tile shape costs: how many scores are computed, how many of them count, how many need a mask.
 #pragma once
 
+#include <algorithm>
+#include <optional>
+
 #include "runtime/plan/tile_plan.h"
 
 namespace vicinal::plan {
 
-// Of one batch and head where the neighborhoods alone decide, summed over all of them where a mask has its
-// say.
+// Summed over the slices of a plan; of one batch and head where the neighborhoods alone decide.
 struct TileCost {
-  std::int64_t rows = 0;     // tiles of queries
+  std::int64_t rows = 0;     // tiles of queries that have one
   std::int64_t visited = 0;  // tiles of keys, over all rows
   std::int64_t full = 0;     // of these, without a mask
-  double computed = 0;       // scores of the visited tiles, tiles counted whole
-  double useful = 0;         // pairs that are kept
-  double all = 0;            // queries x keys: what dense attention computes
+  std::int64_t dense = 0;    // tiles of dense attention, laid on a grid
   std::int64_t tile_queries = 0, tile_keys = 0;
+  std::optional<double> useful = 0;  // pairs that are kept; none where counting them would take too long
 
-  double masked() const {
-    return static_cast<double>(visited - full) * static_cast<double>(tile_queries * tile_keys);
-  }
-  double waste() const { return useful == 0 ? 0 : computed / useful; }
+  std::int64_t partial() const { return visited - full; }
+  std::int64_t skipped() const { return std::max<std::int64_t>(0, dense - visited); }
   double full_share() const {
     return visited == 0 ? 0 : static_cast<double>(full) / static_cast<double>(visited);
   }
-  // The most that skipping can win over dense attention.
-  double speedup_bound() const { return computed == 0 ? 0 : all / computed; }
-  // Forward: two products a score.
-  double flops(std::int64_t head_dim, std::int64_t value_dim) const {
-    return 2 * computed * static_cast<double>(head_dim + value_dim);
+  // Scores, tiles counted whole.
+  double scores(std::int64_t tiles) const {
+    return static_cast<double>(tiles) * static_cast<double>(tile_queries) * static_cast<double>(tile_keys);
+  }
+  double computed() const { return scores(visited); }
+  double masked() const { return scores(partial()); }
+  // How many scores are computed for one that is kept.
+  std::optional<double> waste() const {
+    return useful && *useful != 0 ? std::optional(computed() / *useful) : std::nullopt;
+  }
+  // The most that skipping can win over dense attention in such tiles.
+  std::optional<double> speedup_bound() const {
+    return visited == 0 ? std::nullopt
+                        : std::optional(static_cast<double>(dense) / static_cast<double>(visited));
   }
   // Read and written by a kernel that keeps its tile of queries: Q and O once, K and V tile by tile.
   double bytes(std::int64_t head_dim, std::int64_t value_dim, std::int64_t element) const {
-    const double keys = static_cast<double>(visited) * static_cast<double>(tile_keys);
-    const double queries = static_cast<double>(rows) * static_cast<double>(tile_queries);
-    return (keys + queries) * static_cast<double>((head_dim + value_dim) * element);
+    const double tokens = static_cast<double>(visited) * static_cast<double>(tile_keys) +
+                          static_cast<double>(rows) * static_cast<double>(tile_queries);
+    return tokens * static_cast<double>((head_dim + value_dim) * element);
   }
 };
+
+// Of the forward pass: two products a score.
+inline double forward_flops(double scores, std::int64_t head_dim, std::int64_t value_dim) {
+  return 2 * scores * static_cast<double>(head_dim + value_dim);
+}
 
 // Where tiles of keys start: at the window's union, as ours do, or at multiples of the tile, as a kernel
 // whose tokens were permuted into tiles must.
 enum class Anchor { window, grid };
 
-// Of the neighborhoods alone: sums along each axis, multiplied. Context keys are left out.
+// Of the neighborhoods alone, context keys included: sums along each axis, multiplied.
 TileCost neighborhood_cost(const TileGrid& grid, Anchor anchor = Anchor::window);
 
-// Of a plan, over the problem's batches and heads that differ; useful pairs are counted exactly, by halving
-// boxes.
-TileCost plan_cost(const TilePlan& plan, const Masks& masks, unsigned threads);
+struct CostOptions {
+  unsigned threads = 1;
+  // Kept pairs of partial tiles are counted by halving what is mixed; a list that takes more evaluations than
+  // this is not counted, on any machine.
+  std::int64_t most_looks = std::int64_t{1} << 22;
+};
+TileCost plan_cost(const TilePlan& plan, const Masks& masks, const CostOptions& options);
 
 // The shapes with so many queries and keys that compute least, best first. A masked score counts as
 // `1 + mask_weight` scores.
