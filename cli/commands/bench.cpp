@@ -159,8 +159,12 @@ class Bench {
     if (kernel.info().backend == Backend::cuda) {
       VICINAL_TRY(times, cuda_times(kernel, problem, out));
     } else {
-      VICINAL_TRY(const double ms,
-                  milliseconds([&] { return kernel.run(problem.arguments(&out, nullptr)); }));
+      const RunArguments arguments = problem.arguments(&out, nullptr);
+      VICINAL_TRY(const Plan plan, timed_plan(kernel, arguments));
+      const bool planned = kernel.info().backend == Backend::cpu;
+      VICINAL_TRY(const double ms, milliseconds([&] {
+                    return planned ? kernel.run(arguments, plan) : kernel.run(arguments);
+                  }));
       times.push_back(ms);
     }
     const Spread s = spread(times);
@@ -170,6 +174,22 @@ class Bench {
     json_["tflops"] = flops / s.median * 1e-9;
     print("  {:<22} {:>10.4g} TFLOP/s over {:.4g} kept pairs\n", "rate", flops / s.median * 1e-9, pairs);
     return {};
+  }
+
+  // Planning the tiles, from tensors to a list that a launch can take.
+  Result<Plan> timed_plan(const Kernel& kernel, const RunArguments& arguments) {
+    std::vector<double> times;
+    std::optional<Plan> plan;
+    constexpr int kTimes = 5;
+    for (int i = 0; i < kTimes; ++i) {
+      VICINAL_TRY(const double ms, milliseconds([&]() -> Result<void> {
+                    VICINAL_TRY(plan, kernel.prepare(arguments));
+                    return {};
+                  }));
+      times.push_back(ms);
+    }
+    row("plan", spread(times));
+    return *std::move(plan);
   }
 
   // Over all heads; estimated from a sample of rows where there are many.
@@ -201,23 +221,13 @@ class Bench {
                 cuda::DeviceBuffer::allocate(context.api(), 2 * static_cast<std::size_t>(info.l2_bytes) + 1));
     VICINAL_TRY(cuda::Event begin, cuda::Event::create(context.api()));
     VICINAL_TRY(cuda::Event end, cuda::Event::create(context.api()));
-    std::vector<double> plans;
-    std::optional<Plan> plan;
-    constexpr int kPlans = 5;
-    for (int i = 0; i < kPlans; ++i) {
-      VICINAL_TRY(const double ms, milliseconds([&]() -> Result<void> {
-                    VICINAL_TRY(plan, kernel.prepare(device.arguments()));
-                    return {};
-                  }));
-      plans.push_back(ms);
-    }
-    row("plan", spread(plans));
+    VICINAL_TRY(const Plan plan, timed_plan(kernel, device.arguments()));
     std::vector<double> times;
     constexpr int kWarmUp = 3;
     for (int i = 0; i < kWarmUp + options_.repeat; ++i) {
       VICINAL_TRY_VOID(flush.fill(static_cast<unsigned char>(i)));
       VICINAL_TRY_VOID(begin.record(nullptr));
-      VICINAL_TRY_VOID(kernel.run(device.arguments(), *plan));
+      VICINAL_TRY_VOID(kernel.run(device.arguments(), plan));
       VICINAL_TRY_VOID(end.record(nullptr));
       VICINAL_TRY_VOID(end.synchronize());
       VICINAL_TRY(const float ms, end.milliseconds_since(begin));

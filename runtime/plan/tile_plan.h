@@ -32,7 +32,9 @@ struct Slices {
 
 struct PlanOptions {
   unsigned threads = 1;
-  int effort = 48;  // evaluations spent on a tile that the first one leaves open
+  // Evaluations spent at most on a tile that the first one leaves open; most show a pair of each kind at
+  // once.
+  int effort = 256;
 };
 
 class TilePlan {
