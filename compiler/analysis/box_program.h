@@ -44,7 +44,6 @@ class BoxProgram {
   // By input: whether any element is read, and the dimensions whose index changes with query or key.
   const std::vector<bool>& inputs_read() const { return inputs_read_; }
   const std::vector<std::uint8_t>& ranged_dimensions() const { return ranged_dimensions_; }
-  std::size_t pair_steps() const { return steps_[kPair].size(); }
 
   // Values under evaluation. One per thread.
   class Evaluator {

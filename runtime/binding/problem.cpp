@@ -213,4 +213,22 @@ Result<Problem> bind(const BindingRules& rules, const RunArguments& arguments) {
   return Binder(rules, arguments).run();
 }
 
+std::optional<ir::Value> launch_value(const Problem& p, const ir::Symbol& s) {
+  using ir::SymbolKind;
+  const auto integer = [](std::int64_t x) { return ir::int_value(static_cast<std::int32_t>(x)); };
+  switch (s.kind) {
+    case SymbolKind::batch: return integer(p.batch);
+    case SymbolKind::heads: return integer(p.heads);
+    case SymbolKind::kv_heads: return integer(p.kv_heads);
+    case SymbolKind::tokens: return integer(p.tokens);
+    case SymbolKind::keys: return integer(p.keys);
+    case SymbolKind::context: return integer(p.context);
+    case SymbolKind::head_dim: return integer(p.head_dim);
+    case SymbolKind::axis_length: return integer(p.q_axis[s.index].extent);
+    case SymbolKind::named_extent: return integer(p.extents[s.index]);
+    case SymbolKind::param: return p.params[s.index];
+    default: return std::nullopt;
+  }
+}
+
 }  // namespace vicinal::runtime

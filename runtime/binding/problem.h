@@ -46,6 +46,9 @@ struct Problem {
   std::int64_t rows() const { return batch * heads * local_queries(); }
 };
 
+// An extent's or param's value; nothing for what changes within a launch.
+std::optional<ir::Value> launch_value(const Problem& problem, const ir::Symbol& symbol);
+
 struct BindingRules {
   const ir::Module& module;  // after check
   const std::vector<analysis::LaunchCheck>& checks;

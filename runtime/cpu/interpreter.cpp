@@ -107,20 +107,11 @@ class Expression {
       case SymbolKind::score: return ir::real_value(at.score);
       case SymbolKind::out: return ir::real_value(at.out);
       case SymbolKind::lse: return ir::real_value(at.lse);
-      case SymbolKind::batch: return integer(problem_.batch);
-      case SymbolKind::heads: return integer(problem_.heads);
-      case SymbolKind::kv_heads: return integer(problem_.kv_heads);
-      case SymbolKind::tokens: return integer(problem_.tokens);
-      case SymbolKind::keys: return integer(problem_.keys);
-      case SymbolKind::context: return integer(problem_.context);
-      case SymbolKind::head_dim: return integer(problem_.head_dim);
       case SymbolKind::q_axis: return integer(at.q_coordinate[s.index]);
       case SymbolKind::k_axis: return integer(at.context_key ? 0 : at.k_coordinate[s.index]);
-      case SymbolKind::axis_length: return integer(problem_.q_axis[s.index].extent);
-      case SymbolKind::named_extent: return integer(problem_.extents[s.index]);
-      case SymbolKind::param: return problem_.params[s.index];
-      case SymbolKind::argument: break;
+      default: break;
     }
+    if (const auto value = runtime::launch_value(problem_, s)) return *value;
     VICINAL_ASSERT(false, "a placeholder outside its function");
   }
 

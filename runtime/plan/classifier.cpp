@@ -7,7 +7,6 @@
 namespace vicinal::plan {
 namespace {
 
-using ir::SymbolKind;
 using ranges::Range;
 using ranges::Truth;
 
@@ -18,24 +17,6 @@ std::optional<analysis::BoxProgram> program(const ir::Module* module) {
   return analysis::BoxProgram(*module, module->root(ir::Root::mask));
 }
 
-// Symbols that a launch knows.
-std::optional<ir::Value> launch_value(const runtime::Problem& p, const ir::Symbol& s) {
-  const auto integer = [](std::int64_t x) { return ir::int_value(static_cast<std::int32_t>(x)); };
-  switch (s.kind) {
-    case SymbolKind::batch: return integer(p.batch);
-    case SymbolKind::heads: return integer(p.heads);
-    case SymbolKind::kv_heads: return integer(p.kv_heads);
-    case SymbolKind::tokens: return integer(p.tokens);
-    case SymbolKind::keys: return integer(p.keys);
-    case SymbolKind::context: return integer(p.context);
-    case SymbolKind::head_dim: return integer(p.head_dim);
-    case SymbolKind::axis_length: return integer(p.q_axis[s.index].extent);
-    case SymbolKind::named_extent: return integer(p.extents[s.index]);
-    case SymbolKind::param: return p.params[s.index];
-    default: return std::nullopt;
-  }
-}
-
 }  // namespace
 
 MaskPrograms::MaskPrograms(const Masks& masks, const runtime::Problem& problem, unsigned threads)
@@ -43,7 +24,7 @@ MaskPrograms::MaskPrograms(const Masks& masks, const runtime::Problem& problem, 
       problem_(problem),
       grid_(program(masks.grid)),
       context_(program(masks.context)),
-      launch_([&problem](const ir::Symbol& s) { return launch_value(problem, s); }) {
+      launch_([&problem](const ir::Symbol& s) { return runtime::launch_value(problem, s); }) {
   std::vector<std::uint8_t> ranged(module_.inputs.size());
   for (const auto* p : {&grid_, &context_})
     if (*p)
