@@ -248,7 +248,7 @@ Result<Plan> Kernel::prepare(const RunArguments& arguments, Stream stream) const
   const plan::Masks masks = impl_->masks();
   // Masks are planned on the host.
   runtime::HostInputs inputs;
-  if (impl_->loaded && plan->problem.rows() != 0) {
+  if (impl_->loaded) {
     VICINAL_TRY(inputs,
                 runtime::download_inputs(impl_->loaded->context(), static_cast<cuda::StreamHandle>(stream),
                                          plan::inputs_read(masks), plan->problem));
@@ -266,10 +266,7 @@ bool Plan::depends_on_data() const {
   return impl_->tiles->depends_on_data();
 }
 std::size_t Plan::bytes() const {
-  const plan::TilePlan& tiles = *impl_->tiles;
-  return tiles.listed()
-             ? tiles.row_starts().size() * sizeof(std::uint32_t) + tiles.runs().size() * sizeof(plan::Run)
-             : 0;
+  return impl_->tiles->bytes();
 }
 
 const CompileInfo& Kernel::info() const {

@@ -35,9 +35,7 @@ std::vector<std::int64_t> plan_key(const ir::Module& module, const Problem& p) {
 
 plan::TileShape choose_shape(const Problem& problem, std::int64_t queries, std::int64_t keys) {
   if (problem.q_axis.size() == 1) return {{static_cast<int>(queries)}, {static_cast<int>(keys)}};
-  // What asking a variant about every pair of a tile adds to its products.
-  constexpr double kMaskWeight = 0.2;
-  return plan::search_shapes(problem, queries, keys, kMaskWeight, 1)[0].shape;
+  return plan::search_shapes(problem, queries, keys, plan::kMaskWeight, 1)[0].shape;
 }
 
 Result<void> upload(Plan::Impl& plan, const cuda::Context& context) {

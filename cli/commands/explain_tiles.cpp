@@ -20,9 +20,8 @@ namespace {
 
 using nlohmann::ordered_json;
 
-// What a kernel of ours takes where it may choose, and what a masked score costs beside one without a mask.
+// What a kernel of ours takes where it may choose.
 constexpr std::int64_t kQueries = 64, kKeys = 64;
-constexpr double kMaskWeight = 0.2;
 
 // A planner passes over a billion tiles a second where masks are regular; of a sequence, whose rows it looks
 // at together, it is the rows that take time, each as much as two thousand tiles.
@@ -195,7 +194,7 @@ class Report {
         {"plan",
          {{"kind", plan_.listed() ? "list" : "formula"},
           {"runs", plan_.runs().size()},
-          {"bytes", bytes()},
+          {"bytes", plan_.bytes()},
           {"depends_on_data", plan_.depends_on_data()},
           {"inputs", e_.inputs},
           {"ms", e_.ms}}},
@@ -247,7 +246,7 @@ class Report {
 
   void print_plan() const {
     std::string text = "a formula, nothing is stored";
-    if (plan_.listed()) text = fmt::format("a list of {} runs, {} bytes", plan_.runs().size(), bytes());
+    if (plan_.listed()) text = fmt::format("a list of {} runs, {} bytes", plan_.runs().size(), plan_.bytes());
     fmt::print("  plan             {}; made in {:.2f} ms\n", text, e_.ms);
     if (!e_.inputs.empty())
       fmt::print("                   reads {}: to be made again when {}\n", fmt::join(e_.inputs, ", "),
@@ -274,11 +273,6 @@ class Report {
   double extra_cost(std::size_t i) const {
     const double best = e_.choices[0].weight;
     return best == 0 ? 0 : e_.choices[i].weight / best - 1;
-  }
-
-  std::size_t bytes() const {
-    if (!plan_.listed()) return 0;
-    return plan_.runs().size() * sizeof(plan::Run) + plan_.row_starts().size() * sizeof(std::uint32_t);
   }
 
   // JSON.
@@ -501,7 +495,7 @@ class TilesExplainer {
     const std::size_t rank = p.q_axis.size();
     if (!options_.tile.empty()) return plan::parse_tile_shape(options_.tile, rank);
     if (rank == 1) return plan::TileShape{{kQueries}, {kKeys}};
-    choices_ = plan::search_shapes(p, kQueries, kKeys, kMaskWeight, 4);
+    choices_ = plan::search_shapes(p, kQueries, kKeys, plan::kMaskWeight, 4);
     return choices_.front().shape;
   }
 

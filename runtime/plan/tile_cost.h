@@ -65,6 +65,9 @@ struct CostOptions {
 };
 TileCost plan_cost(const TilePlan& plan, const Masks& masks, const CostOptions& options);
 
+// What asking a variant about every pair of a tile adds to the tile's products, in our kernels.
+inline constexpr double kMaskWeight = 0.2;
+
 // The shapes with so many queries and keys that compute least, best first. A masked score counts as
 // `1 + mask_weight` scores.
 struct ShapeChoice {

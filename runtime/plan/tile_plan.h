@@ -46,6 +46,9 @@ class TilePlan {
   // By slice and row: where its runs start; one more at the end.
   const std::vector<std::uint32_t>& row_starts() const { return row_starts_; }
   const std::vector<Run>& runs() const { return runs_; }
+  std::size_t bytes() const {
+    return row_starts_.size() * sizeof(row_starts_[0]) + runs_.size() * sizeof(Run);
+  }
   // Reads captured inputs, so that other contents make another plan.
   bool depends_on_data() const { return depends_on_data_; }
 
