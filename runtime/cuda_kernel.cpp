@@ -62,8 +62,7 @@ Result<CompiledCubin> compile_cubin(Engine& engine, const emit::KernelSource& so
   return CompiledCubin{*std::move(kernel), cache::digest(key), time.count()};
 }
 
-Result<Launch> prepare_launch(const emit::KernelSource& source, const emit::KernelOptions& options,
-                              const ir::Module& module, const Problem& p, const cuda::TileWords& tiles) {
+cuda::ForwardWords forward_words(const Problem& p, const cuda::TileWords& tiles) {
   cuda::ForwardWords forward;
   forward.batch = p.batch;
   forward.heads = p.heads;
@@ -81,9 +80,14 @@ Result<Launch> prepare_launch(const emit::KernelSource& source, const emit::Kern
   forward.out = words(p.out);
   forward.lse = words(p.lse);
   forward.tiles = tiles;
+  return forward;
+}
 
+Result<cuda::ParameterWords> parameter_words(const std::vector<emit::ParameterSlot>& slots,
+                                             const emit::KernelOptions& options, const ir::Module& module,
+                                             const Problem& p) {
   cuda::ParameterWords parameters;
-  for (const emit::ParameterSlot& slot : source.parameters) {
+  for (const emit::ParameterSlot& slot : slots) {
     switch (slot.kind) {
       case emit::ParameterSlot::Kind::param: {
         const ir::Value value = p.params[slot.index];
@@ -110,9 +114,14 @@ Result<Launch> prepare_launch(const emit::KernelSource& source, const emit::Kern
       }
     }
   }
+  return parameters;
+}
 
+Result<Launch> prepare_launch(const emit::KernelSource& source, const emit::KernelOptions& options,
+                              const ir::Module& module, const Problem& p, const cuda::TileWords& tiles) {
+  VICINAL_TRY(const cuda::ParameterWords parameters, parameter_words(source.parameters, options, module, p));
   Launch launch;
-  launch.arguments = cuda::write_arguments(forward, parameters);
+  launch.arguments = cuda::write_arguments(forward_words(p, tiles), parameters);
   const std::int64_t blocks = options.kind == emit::KernelKind::reference
                                   ? (p.rows() + source.rows - 1) / source.rows
                                   : tiles.rows * p.heads * p.batch;

@@ -25,6 +25,13 @@ struct CompiledCubin {
 Result<CompiledCubin> compile_cubin(Engine& engine, const emit::KernelSource& source,
                                     const std::string& arch);
 
+// The arguments that every program takes, and the words of an emitted Parameters. Errors (spec) when an
+// input's dtype is not what was compiled.
+cuda::ForwardWords forward_words(const Problem& problem, const cuda::TileWords& tiles);
+Result<cuda::ParameterWords> parameter_words(const std::vector<emit::ParameterSlot>& slots,
+                                             const emit::KernelOptions& options, const ir::Module& module,
+                                             const Problem& problem);
+
 // Blocks, threads and argument bytes of one run. Errors (spec) when a tensor's dtype is not what was
 // compiled.
 struct Launch {

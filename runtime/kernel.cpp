@@ -1,11 +1,11 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
+#include <future>
 
 #include "compiler/diagnostics/render.h"
-#include "runtime/cpu/interpreter.h"
 #include "runtime/cuda/device_info.h"
-#include "runtime/host/parallel.h"
 #include "runtime/kernel_impl.h"
 
 namespace vicinal {
@@ -88,6 +88,14 @@ Result<void> compile_for_cuda(Engine& engine, const cuda::Context& context, Kern
   impl.info.emit_ms = watch.lap();
   impl.info.arch = runtime::arch_name(device.capability());
   impl.info.path = fmt::format("cuda/{}", emit::name_of(impl.kernel_options.kind));
+  // A mask that reads inputs is planned on the device; the planner is compiled beside the kernel.
+  std::future<Result<runtime::DevicePlanner>> planner;
+  const bool in_tiles = impl.kernel_options.kind != emit::KernelKind::reference;
+  if (in_tiles && std::ranges::count(plan::inputs_read(impl.masks()), true) != 0)
+    planner = std::async(std::launch::async, [&] {
+      return runtime::DevicePlanner::make(engine, context, impl.variant.specialized, impl.kernel_options,
+                                          impl.info.arch);
+    });
   VICINAL_TRY(const runtime::CompiledCubin cubin,
               runtime::compile_cubin(engine, impl.source, impl.info.arch));
   impl.info.compile_ms = watch.lap();
@@ -105,6 +113,9 @@ Result<void> compile_for_cuda(Engine& engine, const cuda::Context& context, Kern
   impl.info.local_bytes = loaded.attributes().local_bytes;
   impl.info.shared_bytes = loaded.attributes().shared_bytes;
   impl.loaded = std::move(loaded);
+  if (planner.valid()) {
+    VICINAL_TRY(impl.planner, planner.get());
+  }
   return {};
 }
 
@@ -168,105 +179,6 @@ Result<Kernel> compile(const Spec& spec, const CompileOptions& wanted) {
     impl->info.origin = "none";
   }
   return Kernel(std::move(impl));
-}
-
-Result<runtime::Problem> Kernel::Impl::bind(const RunArguments& arguments) const {
-  return runtime::bind({variant.checked.module, variant.launch_checks, used.inputs, used.row_inputs,
-                        used.extents, options.dtype, options.head_dim, options.value_dim},
-                       arguments);
-}
-
-plan::Masks Kernel::Impl::masks() const {
-  const emit::Specialized& specialized = variant.specialized;
-  return {&specialized.grid.module, specialized.context ? &specialized.context->module : nullptr};
-}
-
-plan::TileShape Kernel::Impl::tile_shape(const runtime::Problem& problem) const {
-  return plans.shape(variant.checked.module, problem, kernel_options.tile_q, kernel_options.tile_k);
-}
-
-Result<Support> Kernel::supports(const RunArguments& arguments) const {
-  VICINAL_TRY(const runtime::Problem problem, impl_->bind(arguments));
-  Support support;
-  support.supported = true;
-  support.backend = impl_->info.backend;
-  support.path = impl_->info.path;
-  if (impl_->loaded) {
-    VICINAL_TRY_VOID(runtime::prepare_launch(
-        impl_->source, impl_->kernel_options, impl_->variant.specialized.declarations(), problem,
-        runtime::tile_words(problem, impl_->tile_shape(problem), nullptr)));
-    support.reason = "the portable kernel takes every variant";
-    if (impl_->kernel_options.kind == emit::KernelKind::reference)
-      support.reason = "the reference kernel was asked for";
-  } else {
-    support.reason = impl_->info.backend == Backend::interpreter ? "the interpreter was asked for"
-                                                                 : "the CPU backend is the interpreter";
-  }
-  return support;
-}
-
-Result<void> Kernel::Impl::run(const runtime::Problem& problem, const Plan::Impl* plan, Stream stream) const {
-  if (problem.rows() == 0) return {};
-  if (!loaded) {
-    cpu::Interpreter(variant.checked.module, problem)
-        .run(host::default_threads(), plan == nullptr ? nullptr : &*plan->tiles);
-    return {};
-  }
-  const plan::TileShape shape = plan == nullptr ? tile_shape(problem) : plan->tiles->grid().shape();
-  VICINAL_TRY(const runtime::Launch launch,
-              runtime::prepare_launch(source, kernel_options, variant.specialized.declarations(), problem,
-                                      runtime::tile_words(problem, shape, plan)));
-  const cuda::ContextScope scope(loaded->context());
-  return cuda::launch(*loaded, static_cast<cuda::StreamHandle>(stream), launch.shape, launch.arguments);
-}
-
-Result<void> Kernel::run(const RunArguments& arguments, Stream stream) const {
-  VICINAL_TRY(const runtime::Problem problem, impl_->bind(arguments));
-  const auto plan = impl_->plans.find(runtime::plan_key(impl_->variant.checked.module, problem));
-  if (plan || impl_->info.backend != Backend::cpu) return impl_->run(problem, plan.get(), stream);
-  // On the CPU a plan takes no device memory and next to no time.
-  VICINAL_TRY(const Plan made, prepare(arguments, stream));
-  return impl_->run(problem, &made.impl(), stream);
-}
-
-Result<void> Kernel::run(const RunArguments& arguments, const Plan& plan, Stream stream) const {
-  VICINAL_TRY(const runtime::Problem problem, impl_->bind(arguments));
-  if (plan.impl().kernel != impl_.get())
-    return unexpected(ErrorKind::spec, "the plan was prepared by another kernel",
-                      "call prepare() on the kernel that runs it");
-  if (plan.impl().key != runtime::plan_key(impl_->variant.checked.module, problem))
-    return unexpected(ErrorKind::spec, "the plan was prepared for other extents or params",
-                      "call prepare() with the arguments of this run");
-  return impl_->run(problem, &plan.impl(), stream);
-}
-
-Result<Plan> Kernel::prepare(const RunArguments& arguments, Stream stream) const {
-  auto plan = std::make_shared<Plan::Impl>();
-  VICINAL_TRY(plan->problem, impl_->bind(arguments));
-  plan->kernel = impl_.get();
-  plan->key = runtime::plan_key(impl_->variant.checked.module, plan->problem);
-  const plan::Masks masks = impl_->masks();
-  // Masks are planned on the host.
-  runtime::HostInputs inputs;
-  if (impl_->loaded) {
-    VICINAL_TRY(inputs,
-                runtime::download_inputs(impl_->loaded->context(), static_cast<cuda::StreamHandle>(stream),
-                                         plan::inputs_read(masks), plan->problem));
-  }
-  Result<plan::TilePlan> tiles = plan::plan_tiles(masks, plan->problem, impl_->tile_shape(plan->problem),
-                                                  {.threads = host::default_threads()});
-  if (!tiles) return tiles.forward_error();
-  plan->tiles.emplace(*std::move(tiles));
-  if (impl_->loaded) VICINAL_TRY_VOID(runtime::upload(*plan, impl_->loaded->context()));
-  if (!plan->tiles->depends_on_data()) impl_->plans.add(plan);
-  return Plan(std::move(plan));
-}
-
-bool Plan::depends_on_data() const {
-  return impl_->tiles->depends_on_data();
-}
-std::size_t Plan::bytes() const {
-  return impl_->tiles->bytes();
 }
 
 const CompileInfo& Kernel::info() const {

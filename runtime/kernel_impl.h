@@ -6,6 +6,7 @@
 
 #include "compiler/driver/compile.h"
 #include "runtime/cuda_kernel.h"
+#include "runtime/device_planner.h"
 #include "runtime/kernel_plan.h"
 
 namespace vicinal {
@@ -28,13 +29,23 @@ struct Kernel::Impl {
   emit::KernelOptions kernel_options;
   emit::KernelSource source;
   std::optional<cuda::LoadedKernel> loaded;
+  std::optional<runtime::DevicePlanner> planner;  // on a device, where the mask reads inputs
 
   mutable runtime::PlanCache plans;
 
   Result<runtime::Problem> bind(const RunArguments& arguments) const;
   plan::Masks masks() const;
   plan::TileShape tile_shape(const runtime::Problem& problem) const;
-  Result<void> run(const runtime::Problem& problem, const Plan::Impl* plan, Stream stream) const;
+  // `tiles`: nothing for all in reach.
+  Result<void> launch(const runtime::Problem& problem, const cuda::TileWords& tiles, Stream stream) const;
+  Result<void> run(const runtime::Problem& problem, const Plan::Impl& plan, Stream stream) const;
+  // On the device, of the inputs as they are when the stream gets there.
+  Result<void> plan_there(Plan::Impl& plan, Stream stream) const;
+  // On the host; waits for the stream where inputs are on a device.
+  Result<void> plan_here(Plan::Impl& plan, Stream stream) const;
+  Result<std::shared_ptr<Plan::Impl>> plan(runtime::Problem problem, Stream stream) const;
+  // Whether the inputs still give this plan.
+  Result<void> check(const runtime::Problem& problem, const Plan::Impl& plan, Stream stream) const;
 };
 
 namespace runtime {

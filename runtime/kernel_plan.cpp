@@ -9,8 +9,9 @@ namespace vicinal {
 Plan::Impl::~Impl() {
   if (!context) return;
   const cuda::ContextScope scope(*context);
-  row_starts = {};
+  row_runs = {};
   runs = {};
+  workspace = {};
 }
 
 namespace runtime {
@@ -39,13 +40,16 @@ plan::TileShape choose_shape(const Problem& problem, std::int64_t queries, std::
 }
 
 Result<void> upload(Plan::Impl& plan, const cuda::Context& context) {
+  plan.words = tile_words(plan.problem, plan.shape);
   if (!plan.tiles->listed()) return {};
   const cuda::ContextScope scope(context);
   plan.context = context;
-  VICINAL_TRY(plan.row_starts,
-              cuda::DeviceBuffer::copy_of(context.api(), std::as_bytes(std::span(plan.tiles->row_starts()))));
+  const std::vector<RowRuns> rows = row_runs(*plan.tiles);
+  VICINAL_TRY(plan.row_runs, cuda::DeviceBuffer::copy_of(context.api(), std::as_bytes(std::span(rows))));
   VICINAL_TRY(plan.runs,
               cuda::DeviceBuffer::copy_of(context.api(), std::as_bytes(std::span(plan.tiles->runs()))));
+  plan.words = tile_words(plan.problem, plan.shape, plan.tiles->slices(), plan.row_runs.address(),
+                          plan.runs.address());
   return {};
 }
 
@@ -74,19 +78,27 @@ Result<HostInputs> download_inputs(const cuda::Context& context, cuda::StreamHan
   return host;
 }
 
-cuda::TileWords tile_words(const Problem& problem, const plan::TileShape& shape, const Plan::Impl* plan) {
-  cuda::TileWords words;
-  words.q.assign(shape.q.begin(), shape.q.end());
-  words.k.assign(shape.k.begin(), shape.k.end());
-  words.rows = plan::TileGrid(problem, shape).rows();
-  if (plan == nullptr || !plan->tiles->listed()) return words;
-  const plan::Slices& slices = plan->tiles->slices();
-  words.row_start = plan->row_starts.address();
-  words.runs = plan->runs.address();
-  words.slice_batch = slices.batches == 1 ? 0 : slices.heads;
-  words.slice_head = slices.heads == 1 ? 0 : 1;
-  words.heads_per_slice = slices.heads_per_slice;
-  return words;
+Result<std::vector<std::vector<plan::Run>>> list_rows(const Plan::Impl& plan, cuda::StreamHandle stream) {
+  std::vector<RowRuns> rows;
+  std::vector<plan::Run> runs;
+  if (plan.tiles) {
+    rows = row_runs(*plan.tiles);
+    runs = plan.tiles->runs();
+  } else {
+    const cuda::ContextScope scope(*plan.context);
+    const cuda::DriverApi& api = plan.context->api();
+    rows.resize(static_cast<std::size_t>(plan.layout->rows));
+    runs.resize(rows.size() * static_cast<std::size_t>(plan.layout->run_capacity));
+    const auto read = [&](auto& into, cuda::DevicePointer from) {
+      return cuda::check(api, api.copy_to_host, into.data(), from, into.size() * sizeof(into[0]), stream);
+    };
+    VICINAL_TRY_VOID(read(rows, plan.words.row_runs));
+    VICINAL_TRY_VOID(read(runs, plan.words.runs));
+    VICINAL_TRY_VOID(cuda::check(api, api.stream_synchronize, stream));
+  }
+  std::vector<std::vector<plan::Run>> result;
+  for (const RowRuns& row : rows) result.emplace_back(runs.begin() + row.first, runs.begin() + row.last);
+  return result;
 }
 
 plan::TileShape PlanCache::shape(const ir::Module& module, const Problem& problem, std::int64_t queries,

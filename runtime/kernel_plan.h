@@ -7,9 +7,9 @@
 #include <map>
 #include <mutex>
 
-#include "runtime/cuda/arguments_writer.h"
 #include "runtime/cuda/context.h"
 #include "runtime/cuda/device_memory.h"
+#include "runtime/device_planner.h"
 #include "runtime/plan/tile_cost.h"
 
 namespace vicinal {
@@ -18,12 +18,16 @@ struct Plan::Impl {
   const void* kernel = nullptr;  // the Kernel::Impl that made it; never looked into
   // Everything of a problem but its tensors: two problems with the same key have the same tiles.
   std::vector<std::int64_t> key;
-  runtime::Problem problem;             // that `tiles` speaks of; its tensors may be gone
-  std::optional<plan::TilePlan> tiles;  // always there
-
-  // The list in device memory; freed in its own context.
+  runtime::Problem problem;  // that the plan speaks of; its tensors may be gone
+  plan::TileShape shape;
+  bool depends_on_data = false;
+  std::size_t bytes = 0;                                 // of the list
+  std::optional<plan::TilePlan> tiles;                   // made on the host
+  std::optional<runtime::DevicePlanner::Layout> layout;  // or of what the device made
+  // On a device: what a launch takes, and the memory that it points to, freed in its own context.
+  cuda::TileWords words;
   std::optional<cuda::Context> context;
-  cuda::DeviceBuffer row_starts, runs;
+  cuda::DeviceBuffer row_runs, runs, workspace;
 
   Impl() = default;
   ~Impl();
@@ -36,8 +40,11 @@ std::vector<std::int64_t> plan_key(const ir::Module& module, const Problem& prob
 // The cheapest shape with so many queries and keys.
 plan::TileShape choose_shape(const Problem& problem, std::int64_t queries, std::int64_t keys);
 
-// The list of a plan goes to the device.
+// The list of a plan goes to the device, where it has one.
 Result<void> upload(Plan::Impl& plan, const cuda::Context& context);
+
+// The runs of every slice and row, wherever the list is. Waits for the stream where that is a device.
+Result<std::vector<std::vector<plan::Run>>> list_rows(const Plan::Impl& plan, cuda::StreamHandle stream);
 
 // Copies of the inputs that are named, in host memory, in place of those on the device. Waits for the stream.
 struct HostInputs {
@@ -45,9 +52,6 @@ struct HostInputs {
 };
 Result<HostInputs> download_inputs(const cuda::Context& context, cuda::StreamHandle stream,
                                    const std::vector<bool>& wanted, Problem& problem);
-
-// How a kernel walks the tiles of a shape; with the list of a plan, where there is one.
-cuda::TileWords tile_words(const Problem& problem, const plan::TileShape& shape, const Plan::Impl* plan);
 
 // Shapes and plans of one kernel, by extents. The oldest go when there are many.
 class PlanCache {

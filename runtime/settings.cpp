@@ -100,6 +100,14 @@ std::string show(bool shared) {
   return shared ? "group" : "none";
 }
 
+bool parse_switch(std::string_view text, Switch& value) {
+  value = text == "on" ? Switch::on : Switch::off;
+  return text == "on" || text == "off";
+}
+std::string show(Switch value) {
+  return value == Switch::on ? "on" : "off";
+}
+
 // What we write must not depend on the working directory: whoever chooses that would choose what we run.
 bool parse_absolute(std::string_view text, OptionalPath& path) {
   return parse(text, path) && path->is_absolute();
@@ -160,6 +168,7 @@ constexpr Row kRows[] = {
     row<&Settings::state_dir, parse_absolute>("state_dir", "an absolute path"),
     row<&Settings::config_dir, parse_absolute>("config_dir", "an absolute path"),
     row<&Settings::compile_timeout, parse_seconds>("compile_timeout", "seconds, from 1 to 86400"),
+    row<&Settings::check_plans, parse_switch>("check_plans", "one of: on, off"),
 };
 
 const Row* find_row(std::string_view name) {

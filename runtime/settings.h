@@ -26,6 +26,8 @@ struct Setting {
   Origin origin = Origin::fallback;
 };
 
+enum class Switch : bool { off, on };
+
 using OptionalPath = std::optional<std::filesystem::path>;
 
 struct Settings {
@@ -41,6 +43,9 @@ struct Settings {
   Setting<OptionalPath> state_dir;
   Setting<OptionalPath> config_dir;
   Setting<std::chrono::seconds> compile_timeout{std::chrono::seconds{30}};
+  // Whether a run with a plan made from data first makes sure that the data still give that plan. It waits
+  // for the stream: for finding mistakes.
+  Setting<Switch> check_plans;
 
   std::vector<std::string> warnings;  // what was left aside, such as an unsafe config file
 };

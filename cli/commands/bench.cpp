@@ -157,6 +157,7 @@ class Bench {
     const double pairs = kept_pairs(kernel, bound);
     std::vector<double> times;
     if (kernel.info().backend == Backend::cuda) {
+      VICINAL_TRY_VOID(host_plan(kernel, bound));
       VICINAL_TRY(times, cuda_times(kernel, problem, out));
     } else {
       const RunArguments arguments = problem.arguments(&out, nullptr);
@@ -176,7 +177,8 @@ class Bench {
     return {};
   }
 
-  // Planning the tiles, from tensors to a list that a launch can take.
+  // prepare(): from tensors to a plan that a launch can take. On a device that plans by itself this is what
+  // the host spends; the device's time has a row of its own.
   Result<Plan> timed_plan(const Kernel& kernel, const RunArguments& arguments) {
     std::vector<double> times;
     std::optional<Plan> plan;
@@ -190,6 +192,41 @@ class Bench {
     }
     row("plan", spread(times));
     return *std::move(plan);
+  }
+
+  // The list from tensors in host memory, to compare with the device's.
+  Result<void> host_plan(const Kernel& kernel, const runtime::Problem& bound) {
+    std::vector<double> times;
+    for (int i = 0; i < options_.repeat; ++i) {
+      VICINAL_TRY(const double ms, milliseconds([&] {
+                    return plan::plan_tiles(kernel.impl().masks(), bound, kernel.impl().tile_shape(bound),
+                                            {.threads = host::default_threads()});
+                  }));
+      times.push_back(ms);
+    }
+    row("plan_host", spread(times));
+    return {};
+  }
+
+  // Events around the planner's launches; of variants with a mask.
+  Result<void> device_plan(const Kernel& kernel, const RunArguments& arguments, cuda::DeviceBuffer& flush) {
+    const Kernel::Impl& impl = kernel.impl();
+    if (!emit::has_mask(impl.variant.specialized)) return {};
+    const cuda::Context& context = impl.loaded->context();
+    VICINAL_TRY(runtime::Engine* const engine, runtime::Engine::process());
+    VICINAL_TRY(const runtime::DevicePlanner planner,
+                runtime::DevicePlanner::make(*engine, context, impl.variant.specialized, impl.kernel_options,
+                                             impl.info.arch));
+    VICINAL_TRY(const runtime::Problem problem, impl.bind(arguments));
+    const plan::TileShape shape = impl.tile_shape(problem);
+    VICINAL_TRY(const runtime::DevicePlanner::Layout layout, planner.layout(problem, shape));
+    VICINAL_TRY(const cuda::DeviceBuffer memory, cuda::DeviceBuffer::allocate(context.api(), layout.bytes));
+    const cuda::TileWords words = runtime::DevicePlanner::words(layout, memory.address(), problem, shape);
+    VICINAL_TRY(const std::vector<double> times, launch_times(context.api(), flush, [&] {
+                  return planner.enqueue(problem, layout, memory.address(), words, nullptr);
+                }));
+    row("plan_device", spread(times));
+    return {};
   }
 
   // Over all heads; estimated from a sample of rows where there are many.
@@ -211,7 +248,26 @@ class Bench {
     return sum / static_cast<double>(sample) * static_cast<double>(p.rows());
   }
 
-  // Events around each launch, with the L2 cache overwritten in between.
+  // Events around what `launch` puts on the default stream, with the L2 cache overwritten in between.
+  template <class Launch>
+  Result<std::vector<double>> launch_times(const cuda::DriverApi& api, cuda::DeviceBuffer& flush,
+                                           const Launch& launch) const {
+    VICINAL_TRY(cuda::Event begin, cuda::Event::create(api));
+    VICINAL_TRY(cuda::Event end, cuda::Event::create(api));
+    std::vector<double> times;
+    constexpr int kWarmUp = 3;
+    for (int i = 0; i < kWarmUp + options_.repeat; ++i) {
+      VICINAL_TRY_VOID(flush.fill(static_cast<unsigned char>(i)));
+      VICINAL_TRY_VOID(begin.record(nullptr));
+      VICINAL_TRY_VOID(launch());
+      VICINAL_TRY_VOID(end.record(nullptr));
+      VICINAL_TRY_VOID(end.synchronize());
+      VICINAL_TRY(const float ms, end.milliseconds_since(begin));
+      if (i >= kWarmUp) times.push_back(static_cast<double>(ms));
+    }
+    return times;
+  }
+
   Result<std::vector<double>> cuda_times(const Kernel& kernel, HostProblem& problem, HostTensor& out) {
     const cuda::Context& context = kernel.impl().loaded->context();
     const cuda::ContextScope scope(context);
@@ -219,21 +275,9 @@ class Bench {
     VICINAL_TRY(const cuda::DeviceInfo info, cuda::device_info(context.api(), context.device()));
     VICINAL_TRY(cuda::DeviceBuffer flush,
                 cuda::DeviceBuffer::allocate(context.api(), 2 * static_cast<std::size_t>(info.l2_bytes) + 1));
-    VICINAL_TRY(cuda::Event begin, cuda::Event::create(context.api()));
-    VICINAL_TRY(cuda::Event end, cuda::Event::create(context.api()));
+    VICINAL_TRY_VOID(device_plan(kernel, device.arguments(), flush));
     VICINAL_TRY(const Plan plan, timed_plan(kernel, device.arguments()));
-    std::vector<double> times;
-    constexpr int kWarmUp = 3;
-    for (int i = 0; i < kWarmUp + options_.repeat; ++i) {
-      VICINAL_TRY_VOID(flush.fill(static_cast<unsigned char>(i)));
-      VICINAL_TRY_VOID(begin.record(nullptr));
-      VICINAL_TRY_VOID(kernel.run(device.arguments(), plan));
-      VICINAL_TRY_VOID(end.record(nullptr));
-      VICINAL_TRY_VOID(end.synchronize());
-      VICINAL_TRY(const float ms, end.milliseconds_since(begin));
-      if (i >= kWarmUp) times.push_back(static_cast<double>(ms));
-    }
-    return times;
+    return launch_times(context.api(), flush, [&] { return kernel.run(device.arguments(), plan); });
   }
 
   const Globals& globals_;

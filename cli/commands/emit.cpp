@@ -64,7 +64,10 @@ class Emission {
       return unexpected(ErrorKind::usage, fmt::format("there is no pass `{}`", kind.substr(9)),
                         "the passes are " + names);
     }
-    if (kind == "cuda") return source().text;
+    if (kind == "cuda") {
+      VICINAL_TRY(emit::KernelSource cuda, source());
+      return std::move(cuda.text);
+    }
     if (kind == "key") return key();
     if (kind == "ptx" || kind == "cubin") return binary(kind == "ptx");
     return unexpected(
@@ -101,7 +104,7 @@ class Emission {
     return {};
   }
 
-  emit::KernelSource source() const {
+  Result<emit::KernelSource> source() const {
     emit::KernelOptions kernel;
     kernel.kind = options_.kernel == "reference" ? emit::KernelKind::reference : emit::KernelKind::portable;
     for (const auto& row : kDTypes)
@@ -110,12 +113,17 @@ class Emission {
     kernel.value_dim = options_.value_dim == 0 ? options_.head_dim : options_.value_dim;
     kernel.tile_q = options_.tile_q;
     kernel.tile_k = options_.tile_k;
-    return emit::emit_cuda(variant_->specialized, kernel);
+    if (options_.kernel != "planner") return emit::emit_cuda(variant_->specialized, kernel);
+    if (!emit::has_mask(variant_->specialized))
+      return unexpected(ErrorKind::usage, "the variant has no mask, and a planner is made of one",
+                        "its tiles follow from its extents and neighborhoods alone");
+    return emit::emit_planner(variant_->specialized, kernel).rows;
   }
 
   Result<std::string> key() const {
     VICINAL_TRY(runtime::Engine* const engine, runtime::Engine::process());
-    VICINAL_TRY(const cache::KernelKey key, runtime::kernel_key(*engine, source(), options_.arch));
+    VICINAL_TRY(const emit::KernelSource kernel, source());
+    VICINAL_TRY(const cache::KernelKey key, runtime::kernel_key(*engine, kernel, options_.arch));
     nlohmann::ordered_json json = {{"schema", "vicinal.key.v1"}, {"digest", cache::digest(key)}};
     for (const auto& [name, value] : cache::fields(key)) json["fields"][name] = value;
     return json.dump(2) + "\n";
@@ -123,7 +131,7 @@ class Emission {
 
   Result<std::string> binary(bool ptx) const {
     VICINAL_TRY(runtime::Engine* const engine, runtime::Engine::process());
-    const emit::KernelSource kernel = source();
+    VICINAL_TRY(const emit::KernelSource kernel, source());
     if (!ptx) {
       VICINAL_TRY(const runtime::CompiledCubin cubin, runtime::compile_cubin(*engine, kernel, options_.arch));
       return cubin.kernel.payload->binary;
@@ -161,8 +169,8 @@ void add_emit(CLI::App& app, Globals& globals) {
       ->capture_default_str();
   command->add_option("--head-dim", options->head_dim, "Channels of queries and keys")->capture_default_str();
   command->add_option("--value-dim", options->value_dim, "Channels of values; default: the head dim");
-  command->add_option("--kernel", options->kernel, "portable or reference")
-      ->check(CLI::IsMember({"portable", "reference"}))
+  command->add_option("--kernel", options->kernel, "portable, reference, or the planner of tiles")
+      ->check(CLI::IsMember({"portable", "reference", "planner"}))
       ->capture_default_str();
   command->add_option("-o,--output", options->output, "Write here instead of standard output");
   command->add_flag("--force", options->force, "Overwrite the output file");

@@ -41,6 +41,14 @@ Specialized specialize(const ir::Module& after_pipeline) {
   return result;
 }
 
+bool has_mask(const ir::Module& module) {
+  const auto value = module.constant_value(module.root(ir::Root::mask));
+  return module.root(ir::Root::mask).valid() && !(value && value->b);
+}
+bool has_mask(const Specialized& variant) {
+  return has_mask(variant.grid.module) || (variant.context && has_mask(variant.context->module));
+}
+
 Uses uses(const Specialized& variant) {
   const ir::Module& d = variant.declarations();
   const auto none = [&] {

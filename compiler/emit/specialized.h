@@ -22,6 +22,10 @@ struct Specialized {
 
 Specialized specialize(const ir::Module& after_pipeline);
 
+// Whether some pair may be left out by a mask.
+bool has_mask(const ir::Module& module);
+bool has_mask(const Specialized& variant);
+
 // By number: whether any code reads it.
 struct Uses {
   std::vector<bool> params, extents, inputs;

@@ -39,8 +39,9 @@ class Writer {
     for (const std::int64_t extent : tiles.q) word(extent);
     for (const std::int64_t extent : tiles.k) word(extent);
     word(tiles.rows);
-    word(tiles.row_start);
+    word(tiles.row_runs);
     word(tiles.runs);
+    word(tiles.run_capacity);
     word(tiles.slice_batch);
     word(tiles.slice_head);
     word(tiles.heads_per_slice);

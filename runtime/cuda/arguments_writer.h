@@ -27,7 +27,8 @@ struct GridAxisWords {
 struct TileWords {
   std::vector<std::int64_t> q, k;  // as many as the rank
   std::int64_t rows = 0;
-  std::uint64_t row_start = 0, runs = 0;
+  std::uint64_t row_runs = 0, runs = 0;
+  std::int64_t run_capacity = 0;
   std::int64_t slice_batch = 0, slice_head = 0, heads_per_slice = 1;
 };
 

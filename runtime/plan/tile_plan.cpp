@@ -218,6 +218,14 @@ class RowPlanner {
 
 }  // namespace
 
+Slices make_slices(const runtime::Problem& problem, bool reads_batch, bool reads_head, bool reads_kv_head) {
+  Slices s;
+  if (reads_batch) s.batches = problem.batch;
+  if (reads_head || reads_kv_head) s.heads = reads_head ? problem.heads : problem.kv_heads;
+  s.heads_per_slice = s.heads == 0 ? 1 : problem.heads / s.heads;
+  return s;
+}
+
 class Planner {
  public:
   Planner(const Masks& masks, const runtime::Problem& problem, const TileShape& shape,
@@ -232,13 +240,8 @@ class Planner {
     plan_.listed_ = !programs_.always();
     if (!plan_.listed_) return std::move(plan_);
     plan_.depends_on_data_ = std::ranges::count(inputs_read(masks_), true) != 0;
-    Slices& s = plan_.slices_;
-    if (programs_.reads_batch()) s.batches = problem_.batch;
-    if (programs_.reads_head())
-      s.heads = problem_.heads;
-    else if (programs_.reads_kv_head())
-      s.heads = problem_.kv_heads;
-    s.heads_per_slice = s.heads == 0 ? 1 : problem_.heads / s.heads;
+    plan_.slices_ =
+        make_slices(problem_, programs_.reads_batch(), programs_.reads_head(), programs_.reads_kv_head());
     return list();
   }
 

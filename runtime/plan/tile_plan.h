@@ -17,6 +17,7 @@ struct Run {
 
   std::uint32_t end() const { return end_and_full >> 1; }
   bool full() const { return (end_and_full & 1) != 0; }
+  friend bool operator==(const Run&, const Run&) = default;
 };
 
 // Batches and heads whose masks are the same share a slice of the list.
@@ -29,6 +30,9 @@ struct Slices {
     return (batches == 1 ? 0 : b) * heads + (heads == 1 ? 0 : h / heads_per_slice);
   }
 };
+
+// As few as a mask allows that reads these.
+Slices make_slices(const runtime::Problem& problem, bool reads_batch, bool reads_head, bool reads_kv_head);
 
 struct PlanOptions {
   unsigned threads = 1;

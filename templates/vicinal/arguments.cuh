@@ -34,14 +34,20 @@ struct TileRun {
   u32 begin, end_and_full;
 };
 
-// How a kernel that works in tiles walks them (tiles.cuh). `row_start` and `runs` list the tiles of keys that
+// The runs [first, last) of a row.
+struct RowRuns {
+  u32 first, last;
+};
+
+// How a kernel that works in tiles walks them (tiles.cuh). `row_runs` and `runs` list the tiles of keys that
 // each tile of queries has to visit; without a list all in its reach are visited.
 template <int Rank>
 struct TileArguments {
   i64 q[Rank], k[Rank];  // tokens of a tile along each axis, in its dilation group
   i64 rows;              // tiles of queries
-  const u32* row_start;  // [slice][row], and one more
-  const TileRun* runs;
+  RowRuns* row_runs;     // [slice][row]; null without a list
+  TileRun* runs;
+  i64 run_capacity;  // of a row, where a kernel writes the list; its runs start at row * run_capacity
   // The slice of a batch and a query head: b * slice_batch + h / heads_per_slice * slice_head.
   i64 slice_batch, slice_head, heads_per_slice;
 };

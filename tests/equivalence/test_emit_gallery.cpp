@@ -49,6 +49,10 @@ TEST_CASE("gallery: emitted text is ours alone, and survives printing") {
         CHECK(emit::emit_cuda(emit::specialize(passes::run_pipeline(*again)), how).text == source.text);
       }
     }
+    if (!emit::has_mask(variant.specialized)) continue;
+    const emit::PlannerSource planner = emit::emit_planner(variant.specialized, {});
+    const auto forbidden = forbidden_in(planner.rows.text, planner.rows.entry);
+    CHECK_MESSAGE(!forbidden, forbidden.value_or(""));
   }
 }
 
@@ -124,6 +128,10 @@ TEST_CASE("gallery: every block compiles through NVRTC") {
       how.head_dim = how.value_dim = 64;
       jobs.push_back({blocks[i].name, kArchs[(i + n) % 4],
                       emit::emit_cuda(blocks[i].spec.impl().variant.specialized, how)});
+      if (const emit::Specialized& variant = blocks[i].spec.impl().variant.specialized;
+          n % 4 == 0 && emit::has_mask(variant))
+        jobs.push_back(
+            {blocks[i].name + ", planner", kArchs[(i + n) % 4], emit::emit_planner(variant, how).rows});
     }
   }
   const std::vector<cuda::HeaderText> headers = engine.headers().value();

@@ -224,7 +224,8 @@ TEST_CASE("gallery on the GPU") {
       REQUIRE_MESSAGE(problem.has_value(), why);
       check_values(*context, job, *problem, tokens == 200 ? &table : nullptr);
       if (job.dtype == DType::f32)
-        for (const Tiles tiles : {Tiles::reached, Tiles::planned}) check_mask(*context, job, *problem, tiles);
+        for (const Tiles tiles : {Tiles::reached, Tiles::planned, Tiles::planned_in_run})
+          check_mask(*context, job, *problem, tiles);
       poison(*problem, random);
       check_values(*context, job, *problem, nullptr);
     }
@@ -263,7 +264,7 @@ TEST_CASE("random specs on the GPU") {
       continue;
     }
     if (i % 2 == 1) {
-      check_mask(*context, job, *problem, Tiles::planned);
+      check_mask(*context, job, *problem, i % 4 == 1 ? Tiles::planned : Tiles::planned_in_run);
       continue;
     }
     std::vector<Problem> others;

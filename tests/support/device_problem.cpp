@@ -31,6 +31,13 @@ Result<void> run_on_device(const cuda::Context& context, const Kernel& kernel, P
     VICINAL_TRY_VOID(upload(problem.context_v, *a.context_v));
   }
   for (auto& [name, tensor] : a.inputs) VICINAL_TRY_VOID(upload(problem.inputs.at(name), tensor));
+  if (tiles == Tiles::planned_in_run) {
+    VICINAL_TRY(const Support support, kernel.supports(a));
+    VICINAL_TRY(cuda::DeviceBuffer workspace,
+                cuda::DeviceBuffer::allocate(context.api(), support.workspace_bytes));
+    a.workspace = {reinterpret_cast<void*>(workspace.address()), workspace.size()};
+    buffers.push_back(std::move(workspace));
+  }
   std::optional<Plan> plan;  // lives until the work is done
   if (tiles == Tiles::planned) {
     VICINAL_TRY(plan, kernel.prepare(a, stream.handle()));

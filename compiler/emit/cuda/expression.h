@@ -2,19 +2,11 @@
 #pragma once
 
 #include <string>
-#include <vector>
 
 #include "compiler/analysis/index_bounds.h"
-#include "compiler/ir/module.h"
+#include "compiler/emit/cuda/printer.h"
 
 namespace vicinal::emit {
-
-// How the emitted code names what is not an expression.
-struct Names {
-  // Member of Parameters for a param, a named extent or an input; by their numbers in the module.
-  std::vector<std::string> params, extents, inputs;
-  int head_dim = 0;
-};
 
 // The body of a function that returns the node: declarations of what is used twice, then the return.
 // `exact`: as in masks. Every line is indented by `indent` spaces.

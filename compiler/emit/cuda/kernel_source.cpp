@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "compiler/emit/cuda/declarations.h"
 #include "compiler/emit/cuda/expression.h"
 #include "compiler/ir/text.h"
 #include "compiler/support/hash.h"
@@ -28,29 +29,18 @@ const KernelRow& row(KernelKind kind) {
   return kKernels[static_cast<int>(kind)];
 }
 
-std::string_view element_type(DType dtype) {
-  constexpr std::string_view names[] = {"vicinal::f16", "vicinal::bf16", "float", "double",
-                                        "signed char",  "unsigned char", "short", "unsigned short",
-                                        "int",          "long long",     "bool"};
-  return names[static_cast<int>(dtype)];
-}
-
 class Emitter {
  public:
   Emitter(const Specialized& variant, const KernelOptions& options)
-      : variant_(variant), options_(options), module_(variant.declarations()), used_(uses(variant)) {
-    names_.head_dim = options.head_dim;
-    for (std::size_t i = 0; i < module_.params.size(); ++i)
-      names_.params.push_back(fmt::format("parameters.p{}", i));
-    for (std::size_t i = 0; i < module_.extents.size(); ++i)
-      names_.extents.push_back(fmt::format("parameters.e{}", i));
-    for (std::size_t i = 0; i < module_.inputs.size(); ++i)
-      names_.inputs.push_back(fmt::format("parameters.x{}", i));
-  }
+      : variant_(variant),
+        options_(options),
+        module_(variant.declarations()),
+        declarations_(variant, options, uses(variant)) {}
 
   KernelSource run() {
     KernelSource source;
-    const std::string body = parameters(source.parameters) + variant_struct();
+    const std::string body = "// What varies from launch to launch.\nstruct Parameters {\n" +
+                             declarations_.parameter_members(source.parameters) + "};\n\n" + variant_struct();
     const KernelRow& kernel = row(options_.kind);
     source.threads = kernel.threads;
     source.rows = kernel.row_per_thread ? kernel.threads : options_.tile_q;
@@ -80,53 +70,20 @@ class Emitter {
         options_.tile_q, options_.tile_k);
   }
 
-  std::string parameters(std::vector<ParameterSlot>& slots) const {
-    std::string out = "// What varies from launch to launch.\nstruct Parameters {\n";
-    const auto field = [&](ParameterSlot::Kind kind, std::size_t i, std::string_view type, char letter) {
-      slots.push_back({kind, static_cast<std::uint32_t>(i)});
-      fmt::format_to(std::back_inserter(out), "  {} {}{};\n", type, letter, i);
-    };
-    for (std::size_t i = 0; i < module_.params.size(); ++i)
-      if (used_.params[i])
-        field(ParameterSlot::Kind::param, i,
-              module_.params[i].type == ir::Type::real ? "alignas(8) float" : "long long", 'p');
-    for (std::size_t i = 0; i < module_.extents.size(); ++i)
-      if (used_.extents[i]) field(ParameterSlot::Kind::extent, i, "long long", 'e');
-    for (std::size_t i = 0; i < module_.inputs.size(); ++i) {
-      if (!used_.inputs[i]) continue;
-      const DType dtype = i < options_.input_dtypes.size() ? options_.input_dtypes[i]
-                                                           : default_input_dtype(module_.inputs[i].type);
-      field(ParameterSlot::Kind::input, i,
-            fmt::format("vicinal::InputArgument<{}, {}>", element_type(dtype), module_.inputs[i].dims.size()),
-            'x');
-    }
-    return out + "};\n\n";
-  }
-
-  bool neighborhood() const {
-    for (const ir::Axis& a : module_.axes)
-      if (a.window.valid() || a.causal || (a.dilation.valid() && module_.constant_value(a.dilation)->i != 1))
-        return true;
-    return false;
-  }
-  std::size_t rank() const { return std::max<std::size_t>(1, module_.axes.size()); }
-
   std::string variant_struct() const {
-    const auto flag = [](std::string_view name, bool value) {
-      return fmt::format("  static constexpr bool {} = {};\n", name, value);
-    };
+    const auto flag = Declarations::flag;
     std::string out = fmt::format(
         "struct Variant {{\n  static constexpr int rank = {};\n  using Arguments = "
         "vicinal::ForwardArguments<rank, Parameters>;\n"
         "  using Query = vicinal::Query<rank>;\n  using Key = vicinal::Key<rank>;\n"
         "  static constexpr vicinal::Normalize normalize = vicinal::Normalize::{};\n",
-        rank(), ir::name_of(module_.normalize));
+        declarations_.rank(), ir::name_of(module_.normalize));
     out += flag("query_l2norm", module_.query_l2norm) + flag("key_l2norm", module_.key_l2norm) +
-           flag("has_context", module_.context) + flag("has_mask", has_mask()) +
+           flag("has_context", module_.context) + flag("has_mask", has_mask(variant_)) +
            flag("has_sink", module_.root(Root::sink).valid()) +
            flag("has_output", module_.root(Root::output).valid()) + flag("align_end", module_.align_end) +
-           flag("neighborhood", neighborhood());
-    out += axis_function() + scale_function() + sink_function() + output_function();
+           flag("neighborhood", declarations_.neighborhood());
+    out += declarations_.axis_function() + scale_function() + sink_function() + output_function();
     out += pair_function("bool mask(const Arguments& a, const Query& q, const Key& k)", Root::mask, "true",
                          true);
     out += pair_function("float score(const Arguments& a, const Query& q, const Key& k, float score)",
@@ -136,35 +93,11 @@ class Emitter {
            "of templates/\");\n\n";
   }
 
-  bool has_mask() const {
-    const auto always = [](const ir::Module& m) {
-      const auto value = m.constant_value(m.root(Root::mask));
-      return !m.root(Root::mask).valid() || (value && value->b);
-    };
-    return !always(module_) || (variant_.context && !always(variant_.context->module));
-  }
-
-  static constexpr std::string_view kHead = "\n  static VICINAL_DEVICE ";
-
-  std::string axis_function() const {
-    const auto value = [&](ir::NodeId id, std::string_view otherwise) {
-      return id.valid() ? inline_expression(module_, id, names_) : std::string(otherwise);
-    };
-    std::string out = fmt::format("{}vicinal::Axis axis(const Arguments& a, int i) {{\n", kHead);
-    if (module_.axes.empty())
-      return out + "    return {static_cast<int>(a.q_axis[i].extent), 0, 1, 1, false};\n  }\n";
-    for (std::size_t i = 0; i < module_.axes.size(); ++i) {
-      const ir::Axis& a = module_.axes[i];
-      fmt::format_to(std::back_inserter(out),
-                     "    {}return {{static_cast<int>(a.q_axis[{}].extent), {}, {}, {}, {}}};\n",
-                     i + 1 < module_.axes.size() ? fmt::format("if (i == {}) ", i) : "", i,
-                     value(a.window, "0"), value(a.dilation, "1"), value(a.stride, "1"), a.causal);
-    }
-    return out + "  }\n";
-  }
+  static constexpr std::string_view kHead = Declarations::kHead;
 
   std::string body(const SpecializedKeys& keys, Root root, bool exact, int indent) const {
-    return function_body(keys.module, keys.module.root(root), keys.bounds, names_, exact, indent);
+    return function_body(keys.module, keys.module.root(root), keys.bounds, declarations_.names(), exact,
+                         indent);
   }
 
   std::string scale_function() const {
@@ -189,22 +122,16 @@ class Emitter {
 
   std::string pair_function(std::string_view signature, Root root, std::string_view otherwise,
                             bool exact) const {
-    std::string out = fmt::format("\n  template <bool Context>\n  static VICINAL_DEVICE {} {{\n", signature);
-    const auto of = [&](const SpecializedKeys& keys, int indent) {
+    return declarations_.pair_function(signature, [&](const SpecializedKeys& keys, int indent) {
       return keys.module.root(root).valid() ? body(keys, root, exact, indent)
                                             : fmt::format("{:{}}return {};\n", "", indent, otherwise);
-    };
-    if (!variant_.context) return out + of(variant_.grid, 4) + "  }\n";
-    const std::string grid = of(variant_.grid, 6), context = of(*variant_.context, 6);
-    if (grid == context) return out + of(variant_.grid, 4) + "  }\n";
-    return out + "    if constexpr (Context) {\n" + context + "    } else {\n" + grid + "    }\n  }\n";
+    });
   }
 
   const Specialized& variant_;
   const KernelOptions& options_;
   const ir::Module& module_;
-  Uses used_;
-  Names names_;
+  Declarations declarations_;
 };
 
 }  // namespace

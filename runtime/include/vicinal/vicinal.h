@@ -108,6 +108,12 @@ struct CompileOptions {
   int device = 0;
 };
 
+// Memory of the caller's, aligned to 256 bytes, that a run may overwrite; used until its work is done.
+struct Workspace {
+  void* data = nullptr;
+  std::size_t bytes = 0;
+};
+
 struct RunArguments {
   Tensor q = {}, k = {}, v = {}, out = {};
   std::optional<Tensor> lse = {};
@@ -122,6 +128,10 @@ struct RunArguments {
   std::vector<std::int64_t> key_grid =
       {};  // of a sequence whose keys differ in number; empty: from k, or the grid
   std::vector<std::int64_t> q_origin = {}, k_origin = {};
+
+  // Device memory for what a run makes before it computes. With as much as supports() asks for, a mask that
+  // reads inputs is planned on the device at every run, from what they hold by then.
+  Workspace workspace = {};
 };
 
 // Opaque CUstream_st*; null is the default stream. Ignored by CPU backends.
@@ -159,7 +169,7 @@ class VICINAL_API Plan {
   // Whether contents of inputs went into it. Then it is the caller's promise that they are the same at every
   // run.
   bool depends_on_data() const;
-  std::size_t bytes() const;  // of the list; 0 where a formula says it all
+  std::size_t bytes() const;  // that it takes; 0 where a formula says it all
 
   struct Impl;
   explicit Plan(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
@@ -177,14 +187,18 @@ class VICINAL_API Kernel {
   // Enqueues on the stream and returns: nothing is compiled, allocated or synchronised, so it can be captured
   // in a CUDA graph. On the CPU it returns when the result is there. Tensors must stay alive until the work
   // is done.
-  // Visits every tile that the neighborhood reaches, unless prepare() was called for these extents.
+  // On a device it visits every tile that the neighborhood reaches, unless prepare() was called for these
+  // extents or the mask reads inputs and there is a workspace to plan in.
+  // Errors (spec): a workspace that is too small.
   Result<void> run(const RunArguments& arguments, Stream stream = nullptr) const;
 
-  // Plans the tiles for these extents. On a device it allocates the plan's list there and, where the mask
-  // reads inputs, waits for the stream and copies them to the host. A plan that does not depend on data is
-  // remembered: later runs with the same extents take it by themselves.
+  // Plans the tiles for these extents. A mask that reads inputs is planned where they are: on a device by
+  // work on the stream, which nobody waits for. The plan's memory is allocated here. A plan that does not
+  // depend on data is made on the host and remembered: later runs with the same extents take it by
+  // themselves.
   Result<Plan> prepare(const RunArguments& arguments, Stream stream = nullptr) const;
-  // Errors (spec): a plan of another kernel, or for other extents.
+  // Errors (spec): a plan of another kernel, or for other extents; with VICINAL_CHECK_PLANS=on, which waits
+  // for the stream, also one that the inputs no longer give.
   Result<void> run(const RunArguments& arguments, const Plan& plan, Stream stream = nullptr) const;
 
   const CompileInfo& info() const;

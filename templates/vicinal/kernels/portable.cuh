@@ -20,7 +20,7 @@
 
 #include "vicinal/online_softmax.cuh"
 #include "vicinal/tile/shared_tile.cuh"
-#include "vicinal/tiles.cuh"
+#include "vicinal/tile_row.cuh"
 #include "vicinal/tokens.cuh"
 
 namespace vicinal::portable {
@@ -79,11 +79,8 @@ class Forward {
       };
       SharedTile<kPass * kRowThreads, kWidth, 0> out;
     };
-    Stretch queries[kRank];     // of the tile
-    KeySpan span[kRank];        // of the keys in its reach
-    int tiles[kRank];           // of keys, along each axis
-    u32 grid_tiles, all_tiles;  // of keys; without and with the context's
-    u32 first_run, last_run;    // of the list
+    TileRow<kRank> tiles;
+    RowRuns runs;  // of the list
     Query<kRank> query[TileQ];
     Reach<V> reach[V::neighborhood ? TileQ : 1];
     Key<kRank> key[TileK];
@@ -117,20 +114,20 @@ class Forward {
   // Tiles of keys are numbered with the last axis fastest; the context's follow the grid's. What the walk
   // needs to know is read again for every tile: registers are for the products.
   VICINAL_DEVICE void walk() {
-    const bool listed = V::has_mask && a.tiles.row_start != nullptr;
+    const bool listed = V::has_mask && a.tiles.row_runs != nullptr;
 #pragma unroll 1
-    for (u32 run = shared.first_run; run < shared.last_run; ++run) {
+    for (u32 run = shared.runs.first; run < shared.runs.last; ++run) {
 #pragma unroll 1
-      for (u32 t = listed ? a.tiles.runs[run].begin : 0; t < (listed ? run_end(run) >> 1 : shared.all_tiles);
-           ++t) {
-        const bool context = V::has_context && t >= shared.grid_tiles;
+      for (u32 t = listed ? a.tiles.runs[run].begin : 0;
+           t < (listed ? run_end(run) >> 1 : shared.tiles.all_tiles); ++t) {
+        const bool context = V::has_context && t >= shared.tiles.grid_tiles;
         if (context) {
-          locate_context(static_cast<int>(t - shared.grid_tiles) * TileK);
+          locate_context(static_cast<int>(t - shared.tiles.grid_tiles) * TileK);
         } else {
           locate(static_cast<int>(t));
         }
-        visit(context,
-              listed ? (run_end(run) & 1) != 0 : !V::has_mask && !context && full(static_cast<int>(t)));
+        visit(context, listed ? (run_end(run) & 1) != 0
+                              : !V::has_mask && !context && shared.tiles.full(a.tiles, static_cast<int>(t)));
       }
     }
   }
@@ -168,10 +165,7 @@ class Forward {
   VICINAL_DEVICE bool start(int b, int h, int number) {
     if (threadIdx.x == 0) place_tile(b, h, number);
     __syncthreads();
-    bool any = true;
-#pragma unroll
-    for (int i = 0; i < kRank; ++i) any = any && shared.queries[i].count > 0;
-    if (!any) {
+    if (!shared.tiles.has_query()) {
       __syncthreads();
       return false;
     }
@@ -203,37 +197,12 @@ class Forward {
     return pairs;
   }
 
-  // By one thread: the tile's queries along each axis, the keys in their reach, and where the list speaks of
-  // them.
+  // By one thread: the tile and where the list speaks of it.
   VICINAL_DEVICE void place_tile(int b, int h, int number) {
-    shared.first_run = 0;
-    shared.last_run = 1;
-    if (V::has_mask && a.tiles.row_start != nullptr) {
-      const i64 slice =
-          b * a.tiles.slice_batch + h / static_cast<int>(a.tiles.heads_per_slice) * a.tiles.slice_head;
-      const u32* const starts = a.tiles.row_start + slice * a.tiles.rows + number;
-      shared.first_run = starts[0];
-      shared.last_run = starts[1];
-    }
-    int tiles = 1;
-#pragma unroll
-    for (int i = kRank - 1; i >= 0; --i) {
-      const Axis axis = V::axis(a, i);
-      const int local = static_cast<int>(a.q_axis[i].local), tile = static_cast<int>(a.tiles.q[i]);
-      const int along = query_tiles(axis, local, tile);
-      const Stretch queries =
-          query_stretch(axis, static_cast<int>(a.q_axis[i].origin), local, tile, number % along);
-      number /= along;
-      shared.queries[i] = queries;
-      const int k_origin = static_cast<int>(a.k_axis[i].origin),
-                k_local = static_cast<int>(a.k_axis[i].local);
-      shared.span[i] = V::neighborhood && queries.count > 0 ? key_span(axis, queries, k_origin, k_local)
-                                                            : all_keys(k_origin, k_local);
-      shared.tiles[i] = shared.span[i].tiles(static_cast<int>(a.tiles.k[i]));
-      tiles *= shared.tiles[i];
-    }
-    shared.grid_tiles = tiles;
-    shared.all_tiles = tiles + (V::has_context ? tile_count(static_cast<int>(a.context), TileK) : 0);
+    shared.runs = {0, 1};
+    if (V::has_mask && a.tiles.row_runs != nullptr)
+      shared.runs = a.tiles.row_runs[slice_of(a.tiles, b, h) * a.tiles.rows + number];
+    shared.tiles.template place<V>(a, number, TileK);
   }
 
   VICINAL_DEVICE void locate_query(int b, int h, int r) {
@@ -244,9 +213,9 @@ class Forward {
     for (int i = kRank - 1; i >= 0; --i) {
       const int extent = static_cast<int>(a.tiles.q[i]), digit = rest % extent;
       rest /= extent;
-      inside = inside && digit < shared.queries[i].count;
-      token.local[i] =
-          shared.queries[i].first + digit * V::axis(a, i).dilation - static_cast<int>(a.q_axis[i].origin);
+      inside = inside && digit < shared.tiles.queries[i].count;
+      token.local[i] = shared.tiles.queries[i].first + digit * V::axis(a, i).dilation -
+                       static_cast<int>(a.q_axis[i].origin);
     }
     shared.q_offset[r] = inside ? token_offset(a.q, token) : kNoRow;
     if (!inside) return;
@@ -254,17 +223,6 @@ class Forward {
     shared.out_offset[r] = token_offset(a.out, token);
     shared.lse_offset[r] = token_offset(a.lse, token);
     if constexpr (V::neighborhood) shared.reach[r].start(a, shared.query[r]);
-  }
-
-  // Whether every query of the tile sees every key of a tile of keys, and that one is whole.
-  VICINAL_DEVICE bool full(int number) const {
-    bool all = true;
-#pragma unroll
-    for (int i = kRank - 1; i >= 0; --i) {
-      all = all && shared.span[i].full(static_cast<int>(a.tiles.k[i]), number % shared.tiles[i]);
-      number /= shared.tiles[i];
-    }
-    return all;
   }
 
   // The keys of a tile.
@@ -277,9 +235,9 @@ class Forward {
 #pragma unroll
     for (int i = kRank - 1; i >= 0; --i) {
       const int extent = static_cast<int>(a.tiles.k[i]);
-      const KeySpan& span = shared.span[i];
-      const int position = span.position(extent, number % shared.tiles[i]) + rest % extent;
-      number /= shared.tiles[i];
+      const KeySpan& span = shared.tiles.span[i];
+      const int position = span.position(extent, number % shared.tiles.tiles[i]) + rest % extent;
+      number /= shared.tiles.tiles[i];
       rest /= extent;
       inside = inside && position < span.end;
       token.local[i] = coordinate_at(V::axis(a, i), span, position) - static_cast<int>(a.k_axis[i].origin);

@@ -83,7 +83,8 @@ TEST_CASE("settings: every variable") {
                               {"VICINAL_LIBCUDA", "/lib/libcuda.so.1"},
                               {"VICINAL_STATE_DIR", "/s"},
                               {"VICINAL_CONFIG_DIR", "/c"},
-                              {"VICINAL_COMPILE_TIMEOUT", "5"}});
+                              {"VICINAL_COMPILE_TIMEOUT", "5"},
+                              {"VICINAL_CHECK_PLANS", "on"}});
   REQUIRE(settings);
   CHECK(settings->cache_mode.value == cache::CacheMode::offline);
   CHECK(settings->cache_max_bytes.value == 3 << 20);
@@ -101,6 +102,7 @@ TEST_CASE("settings: every variable") {
   CHECK(shown["VICINAL_CACHE_SHARED"] == "group");
   CHECK(shown["VICINAL_CONFIG_DIR"] == "/c");
   CHECK(shown["VICINAL_COMPILE_TIMEOUT"] == "5");
+  CHECK(shown["VICINAL_CHECK_PLANS"] == "on");
 
   const auto options = cache_options(*settings, [](std::string_view) {});
   CHECK(options.mode == cache::CacheMode::offline);
@@ -124,6 +126,7 @@ TEST_CASE("settings: malformed values name the variable and the form") {
   error_of("VICINAL_CONFIG_DIR", "c");
   error_of("VICINAL_COMPILE_TIMEOUT", "0");
   error_of("VICINAL_COMPILE_TIMEOUT", "30s");
+  error_of("VICINAL_CHECK_PLANS", "yes");
 }
 
 TEST_CASE("settings: option over environment over config file over default") {

@@ -1,0 +1,188 @@
+// What a kernel does with a problem: says whether it takes it, plans it, runs it.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "runtime/cpu/interpreter.h"
+#include "runtime/host/parallel.h"
+#include "runtime/kernel_impl.h"
+
+namespace vicinal {
+namespace {
+
+cuda::StreamHandle handle(Stream stream) {
+  return static_cast<cuda::StreamHandle>(stream);
+}
+
+}  // namespace
+
+Result<runtime::Problem> Kernel::Impl::bind(const RunArguments& arguments) const {
+  return runtime::bind({variant.checked.module, variant.launch_checks, used.inputs, used.row_inputs,
+                        used.extents, options.dtype, options.head_dim, options.value_dim},
+                       arguments);
+}
+
+plan::Masks Kernel::Impl::masks() const {
+  const emit::Specialized& specialized = variant.specialized;
+  return {&specialized.grid.module, specialized.context ? &specialized.context->module : nullptr};
+}
+
+plan::TileShape Kernel::Impl::tile_shape(const runtime::Problem& problem) const {
+  return plans.shape(variant.checked.module, problem, kernel_options.tile_q, kernel_options.tile_k);
+}
+
+Result<Support> Kernel::supports(const RunArguments& arguments) const {
+  VICINAL_TRY(const runtime::Problem problem, impl_->bind(arguments));
+  Support support;
+  support.supported = true;
+  support.backend = impl_->info.backend;
+  support.path = impl_->info.path;
+  if (impl_->loaded) {
+    const plan::TileShape shape = impl_->tile_shape(problem);
+    VICINAL_TRY_VOID(runtime::prepare_launch(impl_->source, impl_->kernel_options,
+                                             impl_->variant.specialized.declarations(), problem,
+                                             runtime::tile_words(problem, shape)));
+    if (impl_->planner) {
+      VICINAL_TRY(const runtime::DevicePlanner::Layout layout, impl_->planner->layout(problem, shape));
+      support.workspace_bytes = layout.bytes;
+    }
+    support.reason = "the portable kernel takes every variant";
+    if (impl_->kernel_options.kind == emit::KernelKind::reference)
+      support.reason = "the reference kernel was asked for";
+  } else {
+    support.reason = impl_->info.backend == Backend::interpreter ? "the interpreter was asked for"
+                                                                 : "the CPU backend is the interpreter";
+  }
+  return support;
+}
+
+Result<void> Kernel::Impl::launch(const runtime::Problem& problem, const cuda::TileWords& tiles,
+                                  Stream stream) const {
+  VICINAL_TRY(
+      const runtime::Launch launch,
+      runtime::prepare_launch(source, kernel_options, variant.specialized.declarations(), problem, tiles));
+  const cuda::ContextScope scope(loaded->context());
+  return cuda::launch(*loaded, handle(stream), launch.shape, launch.arguments);
+}
+
+Result<void> Kernel::Impl::run(const runtime::Problem& problem, const Plan::Impl& plan, Stream stream) const {
+  if (problem.rows() == 0) return {};
+  if (loaded) return launch(problem, plan.words, stream);
+  cpu::Interpreter(variant.checked.module, problem).run(host::default_threads(), &*plan.tiles);
+  return {};
+}
+
+Result<void> Kernel::run(const RunArguments& arguments, Stream stream) const {
+  VICINAL_TRY(const runtime::Problem problem, impl_->bind(arguments));
+  if (const auto plan = impl_->plans.find(runtime::plan_key(impl_->variant.checked.module, problem)))
+    return impl_->run(problem, *plan, stream);
+  if (impl_->info.backend == Backend::cpu) {
+    // A plan takes no device memory here and next to no time.
+    VICINAL_TRY(const Plan made, prepare(arguments, stream));
+    return impl_->run(problem, made.impl(), stream);
+  }
+  if (problem.rows() == 0) return {};
+  if (!impl_->loaded) {
+    cpu::Interpreter(impl_->variant.checked.module, problem).run(host::default_threads(), nullptr);
+    return {};
+  }
+  const plan::TileShape shape = impl_->tile_shape(problem);
+  if (!impl_->planner || arguments.workspace.data == nullptr)
+    return impl_->launch(problem, runtime::tile_words(problem, shape), stream);
+
+  VICINAL_TRY(const runtime::DevicePlanner::Layout layout, impl_->planner->layout(problem, shape));
+  if (arguments.workspace.bytes < layout.bytes)
+    return unexpected(ErrorKind::spec,
+                      fmt::format("the workspace has {} bytes, and the plan of this problem takes {}",
+                                  arguments.workspace.bytes, layout.bytes),
+                      "allocate what supports() says, or leave the workspace out to visit all tiles");
+  const auto memory = reinterpret_cast<std::uint64_t>(arguments.workspace.data);
+  const cuda::TileWords words = runtime::DevicePlanner::words(layout, memory, problem, shape);
+  {
+    const cuda::ContextScope scope(impl_->loaded->context());
+    VICINAL_TRY_VOID(impl_->planner->enqueue(problem, layout, memory, words, handle(stream)));
+  }
+  return impl_->launch(problem, words, stream);
+}
+
+Result<void> Kernel::run(const RunArguments& arguments, const Plan& plan, Stream stream) const {
+  VICINAL_TRY(const runtime::Problem problem, impl_->bind(arguments));
+  if (plan.impl().kernel != impl_.get())
+    return unexpected(ErrorKind::spec, "the plan was prepared by another kernel",
+                      "call prepare() on the kernel that runs it");
+  if (plan.impl().key != runtime::plan_key(impl_->variant.checked.module, problem))
+    return unexpected(ErrorKind::spec, "the plan was prepared for other extents or params",
+                      "call prepare() with the arguments of this run");
+  VICINAL_TRY(const runtime::Engine* const engine, runtime::Engine::process());
+  if (plan.depends_on_data() && engine->settings().check_plans.value == runtime::Switch::on)
+    VICINAL_TRY_VOID(impl_->check(problem, plan.impl(), stream));
+  return impl_->run(problem, plan.impl(), stream);
+}
+
+Result<void> Kernel::Impl::plan_there(Plan::Impl& plan, Stream stream) const {
+  VICINAL_TRY(plan.layout, planner->layout(plan.problem, plan.shape));
+  plan.depends_on_data = true;
+  plan.bytes = plan.layout->bytes;
+  const cuda::ContextScope scope(loaded->context());
+  plan.context = loaded->context();
+  VICINAL_TRY(plan.workspace, cuda::DeviceBuffer::allocate(loaded->context().api(), plan.bytes));
+  const cuda::DevicePointer memory = plan.workspace.address();
+  plan.words = runtime::DevicePlanner::words(*plan.layout, memory, plan.problem, plan.shape);
+  return planner->enqueue(plan.problem, *plan.layout, memory, plan.words, handle(stream));
+}
+
+Result<void> Kernel::Impl::plan_here(Plan::Impl& plan, Stream stream) const {
+  runtime::HostInputs inputs;
+  if (loaded) {
+    VICINAL_TRY(inputs, runtime::download_inputs(loaded->context(), handle(stream),
+                                                 plan::inputs_read(masks()), plan.problem));
+  }
+  Result<plan::TilePlan> tiles =
+      plan::plan_tiles(masks(), plan.problem, plan.shape, {.threads = host::default_threads()});
+  if (!tiles) return tiles.forward_error();
+  plan.tiles.emplace(*std::move(tiles));
+  plan.depends_on_data = plan.tiles->depends_on_data();
+  plan.bytes = plan.tiles->bytes();
+  if (!loaded) return {};
+  return runtime::upload(plan, loaded->context());
+}
+
+Result<std::shared_ptr<Plan::Impl>> Kernel::Impl::plan(runtime::Problem problem, Stream stream) const {
+  auto plan = std::make_shared<Plan::Impl>();
+  plan->kernel = this;
+  plan->key = runtime::plan_key(variant.checked.module, problem);
+  plan->shape = tile_shape(problem);
+  plan->problem = std::move(problem);
+  VICINAL_TRY_VOID(planner ? plan_there(*plan, stream) : plan_here(*plan, stream));
+  return plan;
+}
+
+Result<void> Kernel::Impl::check(const runtime::Problem& problem, const Plan::Impl& plan,
+                                 Stream stream) const {
+  VICINAL_TRY(const std::shared_ptr<const Plan::Impl> fresh, this->plan(problem, stream));
+  VICINAL_TRY(const auto now, runtime::list_rows(*fresh, handle(stream)));
+  VICINAL_TRY(const auto then, runtime::list_rows(plan, handle(stream)));
+  if (now == then) return {};
+  const auto row = std::ranges::mismatch(now, then).in1 - now.begin();
+  return unexpected(ErrorKind::spec,
+                    fmt::format("the plan was made from other contents of the inputs: row {} of its list "
+                                "is no longer what they ask for",
+                                row),
+                    "call prepare() again when inputs that the mask reads change");
+}
+
+Result<Plan> Kernel::prepare(const RunArguments& arguments, Stream stream) const {
+  VICINAL_TRY(runtime::Problem problem, impl_->bind(arguments));
+  VICINAL_TRY(std::shared_ptr<Plan::Impl> plan, impl_->plan(std::move(problem), stream));
+  if (!plan->depends_on_data) impl_->plans.add(plan);
+  return Plan(std::move(plan));
+}
+
+bool Plan::depends_on_data() const {
+  return impl_->depends_on_data;
+}
+std::size_t Plan::bytes() const {
+  return impl_->bytes;
+}
+
+}  // namespace vicinal

@@ -1,0 +1,71 @@
+// One row of a tile plan as a kernel meets it: the queries of a tile, and the tiles of keys in their reach.
+// Tiles of keys are numbered with the last axis fastest; the context's follow the grid's.
+#pragma once
+
+#include "vicinal/tiles.cuh"
+
+namespace vicinal {
+
+template <int Rank>
+struct TileRow {
+  Stretch queries[Rank];
+  KeySpan span[Rank];         // of the keys in their reach
+  int tiles[Rank];            // of keys, along each axis
+  u32 grid_tiles, all_tiles;  // of keys; without and with the context's
+
+  // V: an emitted variant. A tile of the context has `context_tile` keys.
+  template <class V>
+  VICINAL_DEVICE void place(const typename V::Arguments& a, int number, int context_tile) {
+    grid_tiles = 1;
+#pragma unroll
+    for (int i = Rank - 1; i >= 0; --i) {
+      const Axis axis = V::axis(a, i);
+      const int local = static_cast<int>(a.q_axis[i].local), tile = static_cast<int>(a.tiles.q[i]);
+      const int along = query_tiles(axis, local, tile);
+      queries[i] = query_stretch(axis, static_cast<int>(a.q_axis[i].origin), local, tile, number % along);
+      number /= along;
+      const int k_origin = static_cast<int>(a.k_axis[i].origin),
+                k_local = static_cast<int>(a.k_axis[i].local);
+      span[i] = V::neighborhood && queries[i].count > 0 ? key_span(axis, queries[i], k_origin, k_local)
+                                                        : all_keys(k_origin, k_local);
+      tiles[i] = span[i].tiles(static_cast<int>(a.tiles.k[i]));
+      grid_tiles *= tiles[i];
+    }
+    all_tiles = grid_tiles + (V::has_context ? tile_count(static_cast<int>(a.context), context_tile) : 0);
+  }
+
+  // False where a dilation group has fewer tiles than the largest.
+  VICINAL_DEVICE bool has_query() const {
+    bool any = true;
+#pragma unroll
+    for (int i = 0; i < Rank; ++i) any = any && queries[i].count > 0;
+    return any;
+  }
+
+  // Of a tile of the grid's keys, its place along each axis.
+  VICINAL_DEVICE void digits(int number, int (&at)[Rank]) const {
+#pragma unroll
+    for (int i = Rank - 1; i >= 0; --i) {
+      at[i] = number % tiles[i];
+      number /= tiles[i];
+    }
+  }
+
+  // Whether every query sees every key of a tile of the grid's, and that one is whole.
+  VICINAL_DEVICE bool full(const TileArguments<Rank>& shape, int number) const {
+    int at[Rank];
+    digits(number, at);
+    bool all = true;
+#pragma unroll
+    for (int i = 0; i < Rank; ++i) all = all && span[i].full(static_cast<int>(shape.k[i]), at[i]);
+    return all;
+  }
+};
+
+// Batches and heads whose masks are the same share a slice of the list.
+template <int Rank>
+VICINAL_DEVICE i64 slice_of(const TileArguments<Rank>& tiles, int b, int h) {
+  return b * tiles.slice_batch + h / static_cast<int>(tiles.heads_per_slice) * tiles.slice_head;
+}
+
+}  // namespace vicinal
