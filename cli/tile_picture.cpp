@@ -37,7 +37,7 @@ std::vector<TileRun> runs_of(const plan::TilePlan& plan, std::int64_t slice, std
     }
     return runs;
   }
-  const KeySpan& span = row.keys[0];
+  const Span& span = row.reach[0];
   const std::int64_t tile = grid.shape().k[0], tiles = row.grid_tiles;
   const std::int64_t sure =
                          std::clamp<std::int64_t>((span.sure_begin - span.begin + tile - 1) / tile, 0, tiles),
@@ -56,7 +56,7 @@ std::int64_t power_of_two(std::int64_t x) {
 }
 
 bool has_query(const plan::Row& row) {
-  return std::ranges::all_of(row.queries, [](const Stretch& s) { return s.count > 0; });
+  return std::ranges::all_of(row.tokens, [](const Stretch& s) { return s.count > 0; });
 }
 
 }  // namespace
@@ -267,7 +267,7 @@ class WholePlan {
     for (std::int64_t n = 0; n < grid_.rows(); ++n) {
       grid_.row(n, row_);
       if (!has_query(row_)) continue;
-      const Places down{at, sequence_ ? 1 : row_.queries[0].count};
+      const Places down{at, sequence_ ? 1 : row_.tokens[0].count};
       at += down.count;
       if (sequence_ && picture_.exact())
         for (std::int64_t t = 0; t < row_.tiles; ++t) picture_.outline(down, places(t, t + 1), id(n, t));
@@ -354,9 +354,9 @@ RowPicture::RowPicture(const plan::TilePlan& plan, std::int64_t slice, std::int6
     const auto end = [&](const Stretch& s) {
       return s.first + (s.count - 1) * std::int64_t{grid_.axis(i).dilation} + 1;
     };
-    Interval reach = {row_.queries[i].first, end(row_.queries[i])};
+    Interval reach = {row_.tokens[i].first, end(row_.tokens[i])};
     if (row_.grid_tiles > 0) {
-      const KeySpan& span = row_.keys[i];
+      const Span& span = row_.reach[i];
       const Stretch keys{coordinate_at(grid_.axis(i), span, span.begin), span.end - span.begin};
       reach = {std::min<std::int64_t>(reach.low, keys.first), std::max(reach.high, end(keys))};
     }
@@ -414,8 +414,8 @@ TilePicture RowPicture::plane(const std::vector<std::int64_t>& at, Interval down
     if (!crosses(box)) continue;
     paint(picture, t, places(y, box[y], down), places(x, box[x], across));
   }
-  if (crosses(row_.queries))
-    picture.mark_queries(places(y, row_.queries[y], down), places(x, row_.queries[x], across));
+  if (crosses(row_.tokens))
+    picture.mark_queries(places(y, row_.tokens[y], down), places(x, row_.tokens[x], across));
   return picture;
 }
 

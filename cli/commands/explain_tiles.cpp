@@ -297,8 +297,8 @@ class Report {
     ordered_json queries = ordered_json::array();
     for (std::size_t i = 0; i < e_.module.axes.size(); ++i)
       queries.push_back({{"axis", e_.module.axes[i].name},
-                         {"first", picture.row().queries[i].first},
-                         {"count", picture.row().queries[i].count},
+                         {"first", picture.row().tokens[i].first},
+                         {"count", picture.row().tokens[i].count},
                          {"step", e_.grid().axis(i).dilation}});
     return {{"number", e_.row},
             {"queries", queries},
@@ -351,7 +351,7 @@ class Pictures {
   void print_row() const {
     std::string queries;
     for (std::size_t i = 0; i < grid_.rank(); ++i)
-      queries += (i == 0 ? "" : ", ") + tokens(i, row_->row().queries[i]);
+      queries += (i == 0 ? "" : ", ") + tokens(i, row_->row().tokens[i]);
     fmt::print(", tile of queries {}, {}: {}\n", e_.row,
                e_.options.query.empty() ? "the middle one" : "which holds that query", queries);
     print_planes();

@@ -41,8 +41,8 @@ class Interpreter {
   // Which of the local grid's keys a row keeps, by the neighborhood and the mask alone.
   std::vector<bool> kept(const Row& row) const;
 
-  // Computes every row, on `threads` threads, and stores out and lse in the tensors' dtypes. With a plan only
-  // the tiles that it lists are looked at; the oracle does without.
+  // Computes every row, on `threads` threads, and stores out and lse in the tensors' dtypes. With a plan,
+  // whose rows are tiles of queries, only the tiles that it lists are looked at; the oracle does without.
   void run(unsigned threads, const plan::TilePlan* plan = nullptr) const;
 
  private:

@@ -112,7 +112,7 @@ Truth Classifier::neighborhood() const {
   if (in_context_ || p.axes.empty()) return all;
   for (std::size_t i = 0; i < query_box_.size(); ++i) {
     const Axis& axis = grid_.axis(i);
-    const KeySpan span = key_span(axis, query_box_[i], 0, axis.extent);
+    const Span span = key_span(axis, query_box_[i], 0, axis.extent);
     const int first = key_box_[i].first / axis.dilation, end = first + key_box_[i].count;
     all = ranges::and_b(
         all, {first < span.end && end > span.begin, !(first >= span.sure_begin && end <= span.sure_end)});
@@ -157,7 +157,6 @@ struct Classifier::Search {
     return classifier.evaluate();
   }
 
-  enum class Side { queries, keys };
   int dilation(Side side, std::size_t axis) const {
     return side == Side::keys && context ? 1 : classifier.grid_.axis(axis).dilation;
   }

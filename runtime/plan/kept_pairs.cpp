@@ -58,14 +58,18 @@ class KeptPairs {
 
     void add_run(const Run& run) {
       if (run.full()) {  // and whole
-        const std::int64_t tokens = (run.end() - run.begin) * owner.grid_.shape().keys();
-        pairs += static_cast<double>(size(row.queries)) * static_cast<double>(tokens);
+        const std::int64_t tokens =
+            (run.end() - run.begin) * owner.grid_.shape().tokens(owner.grid_.visited());
+        pairs += static_cast<double>(size(row.tokens)) * static_cast<double>(tokens);
         return;
       }
       for (std::int64_t t = run.begin; t < run.end() && !gave_up(); ++t) {
-        owner.grid_.tile(row, t, keys);
+        owner.grid_.tile(row, t, visited);
         context = owner.grid_.is_context(row, t);
-        add(row.queries, keys);
+        if (owner.grid_.owner() == Side::queries)
+          add(row.tokens, visited);
+        else
+          add(visited, row.tokens);
       }
     }
 
@@ -109,7 +113,7 @@ class KeptPairs {
     KeptPairs& owner;
     Classifier classifier;
     Row row;
-    std::vector<Stretch> keys;
+    std::vector<Stretch> visited;
     bool context = false;
     std::int64_t looks = 0;
     double pairs = 0;

@@ -16,25 +16,25 @@ std::int64_t dense_tiles(const runtime::Problem& p, const TileCost& cost) {
          (tiles(p.local_keys(), cost.tile_keys) + tiles(p.context, cost.tile_keys));
 }
 
-// Along one axis, summed over its tiles of queries.
+// Along one axis, summed over its rows.
 struct AxisCost {
-  std::int64_t rows = 0, visited = 0, full = 0;
+  std::int64_t visited = 0, full = 0;
 };
 
-AxisCost axis_cost(const TileGrid& grid, std::size_t i, int tile_k, Anchor anchor) {
+AxisCost axis_cost(const TileGrid& grid, std::size_t i, Anchor anchor) {
   AxisCost cost;
-  for (std::int64_t n = 0; n < grid.rows_along(i); ++n) {
-    const Stretch queries = grid.queries(i, n);
-    if (queries.count == 0) continue;
-    ++cost.rows;
-    KeySpan span = grid.keys(i, queries);
-    if (anchor == Anchor::grid) span.begin -= span.begin % tile_k;
-    const int count = span.tiles(tile_k);
+  const int tile = grid.shape().of(grid.visited())[i];
+  for (std::int64_t n = 0; n < grid.rows_along(grid.owner(), i); ++n) {
+    const Stretch tokens = grid.tokens(grid.owner(), i, n);
+    if (tokens.count == 0) continue;
+    Span reach = grid.reach(i, tokens);
+    if (anchor == Anchor::grid) reach.begin -= reach.begin % tile;
+    const int count = reach.tiles(tile);
     cost.visited += count;
-    // The full ones are neighbours: from the first that starts where all queries see to the last that ends
+    // The full ones are neighbours: from the first that starts where all tokens see to the last that ends
     // there.
-    const int before = larger(0, tile_count(span.sure_begin - span.begin, tile_k)),
-              until = larger(0, span.sure_end - span.begin) / tile_k;
+    const int before = larger(0, tile_count(reach.sure_begin - reach.begin, tile)),
+              until = larger(0, reach.sure_end - reach.begin) / tile;
     cost.full += larger(0, smaller(count, until) - before);
   }
   return cost;
@@ -43,10 +43,11 @@ AxisCost axis_cost(const TileGrid& grid, std::size_t i, int tile_k, Anchor ancho
 // Pairs that see each other along one axis.
 std::int64_t axis_pairs(const TileGrid& grid, std::size_t i) {
   std::int64_t pairs = 0;
-  const runtime::GridAxis& local = grid.problem().q_axis[i];
+  const runtime::Problem& p = grid.problem();
+  const runtime::GridAxis& local = (grid.owner() == Side::queries ? p.q_axis : p.k_axis)[i];
   for (std::int64_t x = local.origin; x < local.origin + local.local; ++x) {
-    const KeySpan keys = grid.keys(i, {static_cast<int>(x), 1});
-    pairs += keys.end - keys.begin;
+    const Span reach = grid.reach(i, {static_cast<int>(x), 1});
+    pairs += reach.end - reach.begin;
   }
   return pairs;
 }
@@ -57,20 +58,50 @@ double kept_pairs(const TileGrid& grid) {
   return pairs;
 }
 
+// Tiles of the grid, cut as rows: those that have a token, and those that are whole.
+struct Cut {
+  std::int64_t filled = 1, whole = 1;
+};
+
+Cut cut(const TileGrid& grid, Side side) {
+  Cut all;
+  for (std::size_t i = 0; i < grid.rank(); ++i) {
+    std::int64_t filled = 0, whole = 0;
+    for (std::int64_t n = 0; n < grid.rows_along(side, i); ++n) {
+      const int count = grid.tokens(side, i, n).count;
+      filled += count > 0;
+      whole += count == grid.shape().of(side)[i];
+    }
+    all.filled *= filled;
+    all.whole *= whole;
+  }
+  return all;
+}
+
+std::int64_t filled_rows(const TileGrid& grid) {
+  return cut(grid, grid.owner()).filled + grid.rows() - grid.grid_rows();
+}
+
 TileCost product(const TileGrid& grid, const std::vector<AxisCost>& axes, double useful) {
   const TileShape& shape = grid.shape();
   const runtime::Problem& p = grid.problem();
   TileCost cost;
   cost.tile_queries = shape.queries();
   cost.tile_keys = shape.keys();
-  cost.rows = cost.visited = cost.full = 1;
+  cost.rows = filled_rows(grid);
+  cost.visited = cost.full = 1;
   for (const AxisCost& a : axes) {
-    cost.rows *= a.rows;
     cost.visited *= a.visited;
     cost.full *= a.full;
   }
-  cost.visited += cost.rows * tiles(p.context, cost.tile_keys);
-  cost.full += cost.rows * (p.context / cost.tile_keys);
+  // Every tile of queries meets every tile of the context.
+  if (p.context > 0) {
+    const Cut queries = cut(grid, Side::queries);
+    const std::int64_t keys = tiles(p.context, cost.tile_keys);
+    cost.visited += queries.filled * keys;
+    cost.full +=
+        grid.owner() == Side::queries ? queries.filled * (p.context / cost.tile_keys) : queries.whole * keys;
+  }
   cost.useful = useful + static_cast<double>(p.local_queries()) * static_cast<double>(p.context);
   cost.dense = dense_tiles(p, cost);
   return cost;
@@ -104,7 +135,7 @@ std::vector<std::vector<int>> factorizations(std::int64_t n, std::size_t rank) {
 
 TileCost neighborhood_cost(const TileGrid& grid, Anchor anchor) {
   std::vector<AxisCost> axes;
-  for (std::size_t i = 0; i < grid.rank(); ++i) axes.push_back(axis_cost(grid, i, grid.shape().k[i], anchor));
+  for (std::size_t i = 0; i < grid.rank(); ++i) axes.push_back(axis_cost(grid, i, anchor));
   return product(grid, axes, kept_pairs(grid));
 }
 
@@ -115,12 +146,7 @@ TileCost plan_cost(const TilePlan& plan, const Masks& masks, const CostOptions& 
   TileCost cost;
   cost.tile_queries = grid.shape().queries();
   cost.tile_keys = grid.shape().keys();
-  cost.rows = slices;
-  for (std::size_t i = 0; i < grid.rank(); ++i) {
-    std::int64_t along = 0;
-    for (std::int64_t n = 0; n < grid.rows_along(i); ++n) along += grid.queries(i, n).count > 0;
-    cost.rows *= along;
-  }
+  cost.rows = slices * filled_rows(grid);
   for (const Run& run : plan.runs()) {
     cost.visited += run.end() - run.begin;
     if (run.full()) cost.full += run.end() - run.begin;
@@ -146,8 +172,7 @@ std::vector<ShapeChoice> search_shapes(const runtime::Problem& problem, std::int
         auto& table = known[i];
         auto at =
             std::ranges::find(table, std::pair(q[i], k[i]), [](const auto& entry) { return entry.first; });
-        if (at == table.end())
-          at = table.insert(at, {{q[i], k[i]}, axis_cost(grid, i, k[i], Anchor::window)});
+        if (at == table.end()) at = table.insert(at, {{q[i], k[i]}, axis_cost(grid, i, Anchor::window)});
         axes.push_back(at->second);
       }
       const TileCost cost = product(grid, axes, useful);

@@ -1,4 +1,5 @@
-// What a tile shape costs: how many scores are computed, how many of them count, how many need a mask.
+// What a tile shape costs: how many scores are computed, how many of them count, how many need a mask. Of
+// plans with rows of queries and of transposed ones alike; what speaks of the forward pass says so.
 #pragma once
 
 #include <algorithm>
@@ -10,8 +11,8 @@ namespace vicinal::plan {
 
 // Summed over the slices of a plan; of one batch and head where the neighborhoods alone decide.
 struct TileCost {
-  std::int64_t rows = 0;     // tiles of queries that have one
-  std::int64_t visited = 0;  // tiles of keys, over all rows
+  std::int64_t rows = 0;     // that have a token
+  std::int64_t visited = 0;  // tiles, over all rows
   std::int64_t full = 0;     // of these, without a mask
   std::int64_t dense = 0;    // tiles of dense attention, laid on a grid
   std::int64_t tile_queries = 0, tile_keys = 0;
@@ -37,7 +38,8 @@ struct TileCost {
     return visited == 0 ? std::nullopt
                         : std::optional(static_cast<double>(dense) / static_cast<double>(visited));
   }
-  // Read and written by a kernel that keeps its tile of queries: Q and O once, K and V tile by tile.
+  // Read and written by a forward kernel, which keeps its tile of queries: Q and O once, K and V tile by
+  // tile.
   double bytes(std::int64_t head_dim, std::int64_t value_dim, std::int64_t element) const {
     const double tokens = static_cast<double>(visited) * static_cast<double>(tile_keys) +
                           static_cast<double>(rows) * static_cast<double>(tile_queries);
@@ -50,7 +52,7 @@ inline double forward_flops(double scores, std::int64_t head_dim, std::int64_t v
   return 2 * scores * static_cast<double>(head_dim + value_dim);
 }
 
-// Where tiles of keys start: at the window's union, as ours do, or at multiples of the tile, as a kernel
+// Where visited tiles start: at the window's union, as ours do, or at multiples of the tile, as a kernel
 // whose tokens were permuted into tiles must.
 enum class Anchor { window, grid };
 
@@ -68,8 +70,8 @@ TileCost plan_cost(const TilePlan& plan, const Masks& masks, const CostOptions& 
 // What asking a variant about every pair of a tile adds to the tile's products, in our kernels.
 inline constexpr double kMaskWeight = 0.2;
 
-// The shapes with so many queries and keys that compute least, best first. A masked score counts as
-// `1 + mask_weight` scores.
+// The shapes with so many queries and keys that compute least in a forward pass, best first. A masked score
+// counts as `1 + mask_weight` scores.
 struct ShapeChoice {
   TileShape shape;
   TileCost cost;

@@ -47,11 +47,8 @@ void digits(std::int64_t number, std::size_t count, Radix radix, std::int64_t* o
 
 }  // namespace
 
-std::int64_t TileShape::queries() const {
-  return product(q);
-}
-std::int64_t TileShape::keys() const {
-  return product(k);
+std::int64_t TileShape::tokens(Side side) const {
+  return product(of(side));
 }
 
 std::string print(const TileShape& shape) {
@@ -77,99 +74,138 @@ Axis neighborhood_axis(const runtime::Problem& problem, std::size_t i) {
   return {narrow(problem.q_axis[i].extent), narrow(a.window), narrow(a.dilation), narrow(a.stride), a.causal};
 }
 
-TileGrid::TileGrid(const runtime::Problem& problem, TileShape shape)
-    : problem_(&problem), shape_(std::move(shape)), neighborhood_(!problem.axes.empty()) {
+TileGrid::TileGrid(const runtime::Problem& problem, TileShape shape, Side owner)
+    : problem_(&problem), shape_(std::move(shape)), owner_(owner), neighborhood_(!problem.axes.empty()) {
   const std::size_t rank = problem.q_axis.size();
   VICINAL_ASSERT(shape_.q.size() == rank && shape_.k.size() == rank && rank <= kMaxRank,
                  "a tile shape has the rank of its problem");
-  for (std::size_t i = 0; i < rank; ++i) {
+  for (std::size_t i = 0; i < rank; ++i)
     axes_.push_back(neighborhood_ ? neighborhood_axis(problem, i)
                                   : Axis{narrow(problem.q_axis[i].extent), 0, 1, 1, false});
-    rows_ *= rows_along(i);
+  grid_rows_ = rows_of(owner);
+  context_tiles_ = (problem.context + shape_.keys() - 1) / shape_.keys();
+}
+
+const std::vector<runtime::GridAxis>& TileGrid::axes_of(Side side) const {
+  return side == Side::queries ? problem_->q_axis : problem_->k_axis;
+}
+
+std::int64_t TileGrid::rows_along(Side side, std::size_t i) const {
+  return vicinal::rows_along(axes_[i], narrow(axes_of(side)[i].local), shape_.of(side)[i]);
+}
+
+std::int64_t TileGrid::rows_of(Side side) const {
+  std::int64_t rows = 1;
+  for (std::size_t i = 0; i < rank(); ++i) rows *= rows_along(side, i);
+  return rows;
+}
+
+Stretch TileGrid::tokens(Side side, std::size_t i, std::int64_t number) const {
+  const runtime::GridAxis& grid = axes_of(side)[i];
+  return row_stretch(axes_[i], narrow(grid.origin), narrow(grid.local), shape_.of(side)[i], narrow(number));
+}
+
+// False: the row has no token.
+bool TileGrid::row_tokens(Side side, std::int64_t number, std::vector<Stretch>& out) const {
+  std::int64_t at[kMaxRank];
+  digits(
+      number, rank(), [&](std::size_t i) { return rows_along(side, i); }, at);
+  out.resize(rank());
+  bool any = true;
+  for (std::size_t i = 0; i < rank(); ++i) {
+    out[i] = tokens(side, i, at[i]);
+    any = any && out[i].count > 0;
   }
+  return any;
 }
 
-std::int64_t TileGrid::rows_along(std::size_t i) const {
-  return query_tiles(axes_[i], narrow(problem_->q_axis[i].local), shape_.q[i]);
+Stretch TileGrid::context_tile(std::int64_t number) const {
+  const std::int64_t first = number * shape_.keys();
+  return {narrow(first), narrow(std::min(shape_.keys(), problem_->context - first))};
 }
 
-Stretch TileGrid::queries(std::size_t i, std::int64_t number) const {
-  const runtime::GridAxis& grid = problem_->q_axis[i];
-  return query_stretch(axes_[i], narrow(grid.origin), narrow(grid.local), shape_.q[i], narrow(number));
-}
-
-KeySpan TileGrid::keys(std::size_t i, const Stretch& queries) const {
-  const runtime::GridAxis& grid = problem_->k_axis[i];
-  return neighborhood_ ? key_span(axes_[i], queries, narrow(grid.origin), narrow(grid.local))
-                       : all_keys(narrow(grid.origin), narrow(grid.local));
+Span TileGrid::reach(std::size_t i, const Stretch& tokens) const {
+  const int origin = narrow(axes_of(visited())[i].origin), local = narrow(axes_of(visited())[i].local);
+  if (!neighborhood_) return whole_span(origin, local);
+  return owner_ == Side::queries ? key_span(axes_[i], tokens, origin, local)
+                                 : query_span(axes_[i], tokens, origin, local);
 }
 
 void TileGrid::row(std::int64_t number, Row& row) const {
-  std::int64_t at[kMaxRank];
-  digits(
-      number, rank(), [&](std::size_t i) { return rows_along(i); }, at);
-  row.queries.resize(rank());
-  row.keys.resize(rank());
-  row.grid_tiles = 1;
-  bool has_query = true;
-  for (std::size_t i = 0; i < rank(); ++i) {
-    row.queries[i] = queries(i, at[i]);
-    has_query = has_query && row.queries[i].count > 0;
-    if (!has_query) continue;
-    row.keys[i] = keys(i, row.queries[i]);
-    row.grid_tiles *= row.keys[i].tiles(shape_.k[i]);
+  row.grid_tiles = row.tiles = 0;
+  if (number >= grid_rows_) {
+    row.tokens.assign(1, context_tile(number - grid_rows_));
+    row.tiles = rows_of(Side::queries);
+    return;
   }
-  if (!has_query) row.grid_tiles = 0;
-  row.tiles = row.grid_tiles;
-  if (has_query) row.tiles += (problem_->context + shape_.keys() - 1) / shape_.keys();
+  if (!row_tokens(owner_, number, row.tokens)) return;
+  row.reach.resize(rank());
+  row.grid_tiles = 1;
+  for (std::size_t i = 0; i < rank(); ++i) {
+    row.reach[i] = reach(i, row.tokens[i]);
+    row.grid_tiles *= row.reach[i].tiles(shape_.of(visited())[i]);
+  }
+  row.tiles = row.grid_tiles + (owner_ == Side::queries ? context_tiles_ : 0);
 }
 
-void TileGrid::tile(const Row& row, std::int64_t number, std::vector<Stretch>& keys) const {
+// The place of one of the grid's tiles along each axis.
+void TileGrid::split(const Row& row, std::int64_t tile, std::int64_t* at) const {
+  digits(
+      tile, rank(), [&](std::size_t i) { return row.reach[i].tiles(shape_.of(visited())[i]); }, at);
+}
+
+void TileGrid::tile(const Row& row, std::int64_t number, std::vector<Stretch>& out) const {
   if (is_context(row, number)) {
-    const std::int64_t first = (number - row.grid_tiles) * shape_.keys();
-    keys.assign(1, {narrow(first), narrow(std::min(shape_.keys(), problem_->context - first))});
+    if (owner_ == Side::keys)
+      row_tokens(Side::queries, number, out);
+    else
+      out.assign(1, context_tile(number - row.grid_tiles));
     return;
   }
   std::int64_t at[kMaxRank];
-  digits(
-      number, rank(), [&](std::size_t i) { return row.keys[i].tiles(shape_.k[i]); }, at);
-  keys.resize(rank());
+  split(row, number, at);
+  out.resize(rank());
   for (std::size_t i = 0; i < rank(); ++i) {
-    const KeySpan& span = row.keys[i];
-    keys[i] = {coordinate_at(axes_[i], span, span.position(shape_.k[i], narrow(at[i]))),
-               span.size(shape_.k[i], narrow(at[i]))};
+    const Span& reach = row.reach[i];
+    const int tile = shape_.of(visited())[i];
+    out[i] = {coordinate_at(axes_[i], reach, reach.position(tile, narrow(at[i]))),
+              reach.size(tile, narrow(at[i]))};
   }
 }
 
+bool TileGrid::has_tokens(const Row& row, std::int64_t number) const {
+  std::vector<Stretch> box;
+  return owner_ == Side::queries || !is_context(row, number) || row_tokens(Side::queries, number, box);
+}
+
 bool TileGrid::whole(const Row& row, std::int64_t number) const {
-  std::vector<Stretch> keys;
-  tile(row, number, keys);
+  std::vector<Stretch> box;
+  tile(row, number, box);
   std::int64_t tokens = 1;
-  for (const Stretch& s : keys) tokens *= s.count;
-  return tokens == shape_.keys();
+  for (const Stretch& s : box) tokens *= s.count;
+  return tokens == shape_.tokens(visited());
 }
 
 bool TileGrid::full(const Row& row, std::int64_t number) const {
   if (is_context(row, number)) return whole(row, number);
   std::int64_t at[kMaxRank];
-  digits(
-      number, rank(), [&](std::size_t i) { return row.keys[i].tiles(shape_.k[i]); }, at);
+  split(row, number, at);
   for (std::size_t i = 0; i < rank(); ++i)
-    if (!row.keys[i].full(shape_.k[i], narrow(at[i]))) return false;
+    if (!row.reach[i].full(shape_.of(visited())[i], narrow(at[i]))) return false;
   return true;
 }
 
 std::int64_t TileGrid::row_of(std::int64_t token) const {
+  const std::vector<runtime::GridAxis>& axes = axes_of(owner_);
   std::int64_t at[kMaxRank];
   digits(
-      token, rank(), [&](std::size_t i) { return problem_->q_axis[i].local; }, at);
+      token, rank(), [&](std::size_t i) { return axes[i].local; }, at);
   std::int64_t number = 0;
   for (std::size_t i = 0; i < rank(); ++i) {
+    const int tile = shape_.of(owner_)[i];
     const std::int64_t group = at[i] % axes_[i].dilation, inside = at[i] / axes_[i].dilation;
-    const std::int64_t along =
-        group * query_tiles_per_group(axes_[i], narrow(problem_->q_axis[i].local), shape_.q[i]) +
-        inside / shape_.q[i];
-    number = number * rows_along(i) + along;
+    const std::int64_t along = group * rows_per_group(axes_[i], narrow(axes[i].local), tile) + inside / tile;
+    number = number * rows_along(owner_, i) + along;
   }
   return number;
 }

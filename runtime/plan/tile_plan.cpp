@@ -26,51 +26,65 @@ class RowPlanner {
 
   void slice(std::int64_t b, std::int64_t h) { classifier_.slice(b, h); }
 
-  // A sequence's rows all have the same tiles of keys, so that many rows can be asked about at once.
-  void sequence(std::int64_t first, std::int64_t last) {
-    grid_.row(first, row_);
-    const std::int64_t tiles = row_.grid_tiles;
-    const Pieces all = {{0, tiles, false, true}};
-    descend(first, last, all);
-  }
-
   void rows(std::int64_t first, std::int64_t last) {
-    for (std::int64_t number = first; number < last; ++number) {
-      grid_.row(number, row_);
-      marks_.assign(static_cast<std::size_t>(row_.grid_tiles), Mark::empty);
-      if (row_.tiles > 0) {
-        classifier_.queries(row_.queries);
-        box_low_.assign(grid_.rank(), 0);
-        box_high_.resize(grid_.rank());
-        for (std::size_t i = 0; i < grid_.rank(); ++i) box_high_[i] = row_.keys[i].tiles(grid_.shape().k[i]);
-        if (row_.grid_tiles > 0) mark_box();
-      }
-      start_row();
-      for (std::int64_t t = 0; t < row_.grid_tiles; ++t)
-        append(t, t + 1, marks_[static_cast<std::size_t>(t)]);
-      for (std::int64_t t = row_.grid_tiles; t < row_.tiles; ++t) append(t, t + 1, classified(t));
-      finish_row();
+    // A sequence's rows all visit the same tiles, so that many rows can be asked about at once.
+    const std::int64_t together =
+        grid_.problem().axes.empty() ? std::clamp(grid_.grid_rows(), first, last) : first;
+    if (first < together) {
+      grid_.row(first, row_);
+      descend(first, together, {{0, row_.grid_tiles, false, true}});
     }
+    for (std::int64_t number = together; number < last; ++number) row(number);
   }
 
   std::vector<std::uint32_t> counts;  // runs by row
   std::vector<Run> runs;
 
  private:
-  // Neighbouring tiles of keys that are to be visited by all of some rows.
+  // The box of the rows at hand, and one that they visit.
+  void own(std::span<const Stretch> box, bool context) {
+    if (grid_.owner() == Side::queries)
+      classifier_.queries(box);
+    else
+      classifier_.keys(box, context);
+  }
+  void visit(std::span<const Stretch> box, bool context) {
+    if (grid_.owner() == Side::queries)
+      classifier_.keys(box, context);
+    else
+      classifier_.queries(box);
+  }
+  int visited_extent(std::size_t axis) const { return grid_.shape().of(grid_.visited())[axis]; }
+
+  void row(std::int64_t number) {
+    grid_.row(number, row_);
+    marks_.assign(static_cast<std::size_t>(row_.grid_tiles), Mark::empty);
+    if (row_.tiles > 0) own(row_.tokens, grid_.is_context(row_, 0));
+    if (row_.grid_tiles > 0) {
+      box_low_.assign(grid_.rank(), 0);
+      box_high_.resize(grid_.rank());
+      for (std::size_t i = 0; i < grid_.rank(); ++i) box_high_[i] = row_.reach[i].tiles(visited_extent(i));
+      mark_box();
+    }
+    start_row();
+    for (std::int64_t t = 0; t < row_.grid_tiles; ++t) append(t, t + 1, marks_[static_cast<std::size_t>(t)]);
+    finish_row();
+  }
+
+  // Neighbouring tiles that are to be visited by all of some rows.
   struct Piece {
     std::int64_t begin, end;
     bool full, open;
   };
   using Pieces = std::vector<Piece>;
 
-  void set_keys(std::int64_t begin, std::int64_t end) {
-    const int tile = grid_.shape().k[0];
-    const KeySpan& span = row_.keys[0];
-    const int from = span.position(tile, static_cast<int>(begin));
-    const std::int64_t to = std::min<std::int64_t>(span.end, from + (end - begin) * tile);
-    const Stretch keys{from, static_cast<int>(to - from)};
-    classifier_.keys({&keys, 1}, false);
+  // The visited tokens of tiles [begin, end) along an axis.
+  Stretch visited(std::size_t axis, std::int64_t begin, std::int64_t end) const {
+    const int tile = visited_extent(axis);
+    const Span& reach = row_.reach[axis];
+    const int from = reach.position(tile, static_cast<int>(begin));
+    const std::int64_t to = std::min<std::int64_t>(reach.end, from + (end - begin) * tile);
+    return {coordinate_at(grid_.axis(axis), reach, from), static_cast<int>(to - from)};
   }
 
   void refine(const Piece& piece, std::int64_t finest, Pieces& out) {
@@ -79,7 +93,8 @@ class RowPlanner {
       out.push_back(piece);
       return;
     }
-    set_keys(piece.begin, piece.end);
+    const Stretch tokens = visited(0, piece.begin, piece.end);
+    visit({&tokens, 1}, false);
     const Truth t = classifier_.evaluate();
     if (ranges::never(t)) return;
     if (ranges::always(t) || piece.end - piece.begin <= finest) {
@@ -93,10 +108,10 @@ class RowPlanner {
 
   // Coarse to fine: of a block of rows first, then of its halves, each asking only about what is still open.
   void descend(std::int64_t first, std::int64_t last, const Pieces& pieces) {
-    Stretch queries = grid_.queries(0, first);
-    const Stretch end = grid_.queries(0, last - 1);
-    queries.count = end.first + end.count - queries.first;
-    classifier_.queries({&queries, 1});
+    Stretch tokens = grid_.tokens(grid_.owner(), 0, first);
+    const Stretch end = grid_.tokens(grid_.owner(), 0, last - 1);
+    tokens.count = end.first + end.count - tokens.first;
+    own({&tokens, 1}, false);
     Pieces finer;
     for (const Piece& p : pieces) refine(p, last - first, finer);
     if (last - first > 1) {
@@ -105,27 +120,30 @@ class RowPlanner {
       descend(middle, last, finer);
       return;
     }
-    row_.queries[0] = queries;
+    row_.tokens[0] = tokens;
     start_row();
     for (const Piece& p : finer) {
       if (!p.open) append(p.begin, p.end, p.full ? Mark::full : Mark::partial);
       for (std::int64_t t = p.begin; p.open && t < p.end; ++t) append(t, t + 1, settled(t));
     }
-    for (std::int64_t t = row_.grid_tiles; t < row_.tiles; ++t) append(t, t + 1, classified(t));
     finish_row();
   }
 
-  // Of a tile that is open at first sight; other boxes are set afterwards, but for the row's queries.
+  // Of a tile that is open at first sight; other boxes are set afterwards, but for the row's own.
   Mark settled(std::int64_t t) {
-    grid_.tile(row_, t, keys_);
-    const Verdict v = classifier_.settle(row_.queries, keys_, grid_.is_context(row_, t), effort_);
-    classifier_.queries(row_.queries);
+    const bool context = grid_.is_context(row_, t);
+    grid_.tile(row_, t, box_);
+    const bool forward = grid_.owner() == Side::queries;
+    const Verdict v =
+        classifier_.settle(forward ? row_.tokens : box_, forward ? box_ : row_.tokens, context, effort_);
+    own(row_.tokens, context);
     return v == Verdict::empty ? Mark::empty : v == Verdict::full ? Mark::full : Mark::partial;
   }
 
   Mark classified(std::int64_t t) {
-    grid_.tile(row_, t, keys_);
-    classifier_.keys(keys_, grid_.is_context(row_, t));
+    if (!grid_.has_tokens(row_, t)) return Mark::empty;
+    grid_.tile(row_, t, box_);
+    visit(box_, grid_.is_context(row_, t));
     const Truth truth = classifier_.evaluate();
     return open(truth) ? settled(t) : ranges::always(truth) ? Mark::full : Mark::empty;
   }
@@ -141,14 +159,9 @@ class RowPlanner {
       marks_[static_cast<std::size_t>(t)] = classified(t);
       return;
     }
-    keys_.resize(grid_.rank());
-    for (std::size_t i = 0; i < low.size(); ++i) {
-      const KeySpan& span = row_.keys[i];
-      const int tile = grid_.shape().k[i], from = span.position(tile, static_cast<int>(low[i]));
-      const std::int64_t to = std::min<std::int64_t>(span.end, from + (high[i] - low[i]) * tile);
-      keys_[i] = {coordinate_at(grid_.axis(i), span, from), static_cast<int>(to - from)};
-    }
-    classifier_.keys(keys_, false);
+    box_.resize(grid_.rank());
+    for (std::size_t i = 0; i < low.size(); ++i) box_[i] = visited(i, low[i], high[i]);
+    visit(box_, false);
     const Truth t = classifier_.evaluate();
     if (ranges::never(t)) return;
     if (ranges::always(t)) {
@@ -182,7 +195,7 @@ class RowPlanner {
   std::int64_t number_of(const std::vector<std::int64_t>& at) const {
     std::int64_t number = 0;
     for (std::size_t i = 0; i < at.size(); ++i)
-      number = number * row_.keys[i].tiles(grid_.shape().k[i]) + at[i];
+      number = number * row_.reach[i].tiles(visited_extent(i)) + at[i];
     return number;
   }
 
@@ -191,7 +204,7 @@ class RowPlanner {
   // The next tiles of the row, which do not overlap those before them.
   void append(std::int64_t begin, std::int64_t end, Mark m) {
     if (m == Mark::empty || begin == end) return;
-    // A tile that the keys' end cuts is masked there.
+    // A tile that the end of the visited tokens cuts is masked there.
     if (m == Mark::full && !grid_.whole(row_, end - 1)) {
       append(begin, end - 1, Mark::full);
       append(end - 1, end, Mark::partial);
@@ -204,7 +217,11 @@ class RowPlanner {
       runs.push_back({static_cast<std::uint32_t>(begin), last});
   }
 
-  void finish_row() { counts.push_back(static_cast<std::uint32_t>(runs.size() - first_run_)); }
+  // With the tiles of the context.
+  void finish_row() {
+    for (std::int64_t t = row_.grid_tiles; t < row_.tiles; ++t) append(t, t + 1, classified(t));
+    counts.push_back(static_cast<std::uint32_t>(runs.size() - first_run_));
+  }
 
   const TileGrid& grid_;
   Classifier classifier_;
@@ -212,7 +229,7 @@ class RowPlanner {
   Row row_;
   std::vector<Mark> marks_;    // of the grid's tiles of a row, where they are not met in order
   std::size_t first_run_ = 0;  // of the row
-  std::vector<Stretch> keys_;
+  std::vector<Stretch> box_;   // visited
   std::vector<std::int64_t> box_low_, box_high_;
 };
 
@@ -233,7 +250,7 @@ class Planner {
       : masks_(masks),
         problem_(problem),
         options_(options),
-        plan_(TileGrid(problem, shape)),
+        plan_(TileGrid(problem, shape, options.owner)),
         programs_(masks, problem, options.threads) {}
 
   Result<TilePlan> run() {
@@ -261,10 +278,7 @@ class Planner {
       const std::int64_t slice = n / parts, part = n % parts;
       planner.slice(slice / plan_.slices_.heads, slice % plan_.slices_.heads * plan_.slices_.heads_per_slice);
       const std::int64_t first = rows * part / parts, last = rows * (part + 1) / parts;
-      if (problem_.axes.empty())
-        planner.sequence(first, last);
-      else
-        planner.rows(first, last);
+      planner.rows(first, last);
       done[static_cast<std::size_t>(n)] = {std::move(planner.counts), std::move(planner.runs)};
     });
     std::size_t runs = 0;

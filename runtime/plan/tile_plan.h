@@ -1,4 +1,5 @@
-// Which tiles of keys each tile of queries visits, and in which of them every pair is kept.
+// Which tiles of keys each tile of queries visits, and in which of them every pair is kept; or, transposed,
+// which tiles of queries each tile of keys visits.
 //
 // Where neighborhoods alone decide, that is a formula (TileGrid) and nothing is stored. Where a mask has its
 // say, a list is: per row the runs of tiles to visit. What is not listed is proved empty; what is marked full
@@ -35,6 +36,7 @@ struct Slices {
 Slices make_slices(const runtime::Problem& problem, bool reads_batch, bool reads_head, bool reads_kv_head);
 
 struct PlanOptions {
+  Side owner = Side::queries;  // of the rows; a plan whose rows are tiles of keys is the transposed one
   unsigned threads = 1;
   // Evaluations spent at most on a tile that the first one leaves open; most show a pair of each kind at
   // once.
@@ -60,7 +62,8 @@ class TilePlan {
   template <class Visit>
   void each_tile(std::int64_t slice, std::int64_t number, const Row& row, Visit visit) const {
     if (!listed_) {
-      for (std::int64_t t = 0; t < row.tiles; ++t) visit(t, grid_.full(row, t));
+      for (std::int64_t t = 0; t < row.tiles; ++t)
+        if (grid_.has_tokens(row, t)) visit(t, grid_.full(row, t));
       return;
     }
     const auto at = static_cast<std::size_t>(slice * grid_.rows() + number);

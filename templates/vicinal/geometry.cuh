@@ -1,5 +1,5 @@
-// Neighborhood arithmetic: which keys a query sees along one axis. The one definition that the compiler, the
-// interpreter and every kernel share.
+// Neighborhood arithmetic: which keys a query sees along one axis, and which queries see a key. The one
+// definition that the compiler, the interpreter and every kernel share.
 //
 // Along an axis of `extent` tokens, dilation splits the tokens into groups of equal residue; a query sees
 // keys of its own group only. Within a group tokens are numbered p = x / dilation, and a query sees the
@@ -24,6 +24,7 @@ struct Axis {
 struct KeyRange {
   int begin, end;  // half open, in positions of the dilation group
 };
+using QueryRange = KeyRange;
 
 // Tokens x in [0, extent) with x % dilation == residue.
 VICINAL_HD int group_size(int extent, int dilation, int residue) {
@@ -48,6 +49,29 @@ VICINAL_HD KeyRange neighborhood(const Axis& axis, int x) {
   const int last = n - axis.window;
   const int begin = centred < 0 ? 0 : (centred < last ? centred : last);
   return {begin, begin + axis.window};
+}
+
+// The first query of a group of n whose leader stands at position `leader` or after; n where none does.
+VICINAL_HD int first_led_from(const Axis& axis, int n, int leader) {
+  const int first_of_stride = leader - (axis.causal ? axis.stride - 1 : axis.stride / 2);
+  if (axis.stride == 1 || first_of_stride <= 0) return first_of_stride < 0 ? 0 : first_of_stride;
+  const int before = (first_of_stride - 1) / axis.stride * axis.stride;
+  return axis.stride < n - before ? before + axis.stride : n;
+}
+
+// The queries that see the key at coordinate y, as positions of y's dilation group: neighborhood() turned
+// round. They are neighbours, and their ends never step back from one key of the group to the next.
+VICINAL_HD QueryRange queries_seeing(const Axis& axis, int y) {
+  const int residue = axis.dilation == 1 ? 0 : y % axis.dilation;
+  const int r = axis.dilation == 1 ? y : y / axis.dilation;
+  const int n = group_size(axis.extent, axis.dilation, residue);
+  if (axis.window == 0) return {axis.causal ? r : 0, n};
+
+  // How far before its leader a window starts. Those at the far border go no further.
+  const int before = axis.causal ? axis.window - 1 : axis.window / 2;
+  const int end = r >= n - axis.window ? n : first_led_from(axis, n, r + 1 + before);
+  if (axis.causal) return {r, end};
+  return {r < axis.window ? 0 : first_led_from(axis, n, r - axis.window + 1 + before), end};
 }
 
 // Whether the key at coordinate y is seen by a query at coordinate x whose range is `range`.

@@ -9,7 +9,7 @@ namespace vicinal {
 template <int Rank>
 struct TileRow {
   Stretch queries[Rank];
-  KeySpan span[Rank];         // of the keys in their reach
+  Span span[Rank];         // of the keys in their reach
   int tiles[Rank];            // of keys, along each axis
   u32 grid_tiles, all_tiles;  // of keys; without and with the context's
 
@@ -21,13 +21,13 @@ struct TileRow {
     for (int i = Rank - 1; i >= 0; --i) {
       const Axis axis = V::axis(a, i);
       const int local = static_cast<int>(a.q_axis[i].local), tile = static_cast<int>(a.tiles.q[i]);
-      const int along = query_tiles(axis, local, tile);
-      queries[i] = query_stretch(axis, static_cast<int>(a.q_axis[i].origin), local, tile, number % along);
+      const int along = rows_along(axis, local, tile);
+      queries[i] = row_stretch(axis, static_cast<int>(a.q_axis[i].origin), local, tile, number % along);
       number /= along;
       const int k_origin = static_cast<int>(a.k_axis[i].origin),
                 k_local = static_cast<int>(a.k_axis[i].local);
       span[i] = V::neighborhood && queries[i].count > 0 ? key_span(axis, queries[i], k_origin, k_local)
-                                                        : all_keys(k_origin, k_local);
+                                                        : whole_span(k_origin, k_local);
       tiles[i] = span[i].tiles(static_cast<int>(a.tiles.k[i]));
       grid_tiles *= tiles[i];
     }

@@ -1,7 +1,9 @@
-// Tile plans against brute force: a tile that is left out keeps no pair, and a full one keeps all of them.
+// Tile plans, forward and transposed, against brute force: a tile that is left out keeps no pair, and a full
+// one keeps all of them.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
+#include <array>
 #include <cmath>
 #include <cstdlib>
 #include <map>
@@ -70,55 +72,81 @@ std::int64_t size(const std::vector<Stretch>& box) {
   return n;
 }
 
+// The tokens of a side, its grid's and then, of keys, the context's.
+std::int64_t count_of(plan::Side side, const runtime::Problem& p) {
+  return side == plan::Side::queries ? p.local_queries() : p.local_keys() + p.context;
+}
+
+std::vector<std::int64_t> tokens_of(const plan::TileGrid& grid, plan::Side side, bool context,
+                                    const std::vector<Stretch>& box) {
+  const runtime::Problem& p = grid.problem();
+  std::vector<std::int64_t> tokens;
+  for (std::int64_t n = 0; n < size(box); ++n) {
+    if (side == plan::Side::queries)
+      tokens.push_back(flattened(grid, p.q_axis, box, n));
+    else
+      tokens.push_back(context ? p.local_keys() + box[0].first + n : flattened(grid, p.k_axis, box, n));
+  }
+  return tokens;
+}
+
 Tally compare(const plan::TilePlan& plan, const runtime::Problem& p, BruteForce& brute) {
   Tally tally;
   const plan::TileGrid& grid = plan.grid();
-  std::vector<int> times(static_cast<std::size_t>(p.local_queries()));  // that a query stands in a row
+  const plan::Side owner = grid.owner(), visited = grid.visited();
+  const auto in_grid =
+      static_cast<std::size_t>(owner == plan::Side::queries ? p.local_queries() : p.local_keys());
+  std::vector<int> times(static_cast<std::size_t>(count_of(owner, p)));  // that a token stands in a row
   for (std::int64_t slice = 0; slice < p.batch * p.heads; ++slice) {
     const std::int64_t b = slice / p.heads, h = slice % p.heads;
+    const auto kept = [&](std::int64_t own, std::int64_t other) {
+      const bool forward = owner == plan::Side::queries;
+      return brute.kept(b, h, forward ? own : other)[static_cast<std::size_t>(forward ? other : own)];
+    };
     for (std::int64_t number = 0; number < grid.rows(); ++number) {
       plan::Row row;
       grid.row(number, row);
-      const std::int64_t queries = row.tiles == 0 && row.queries.back().count == 0 ? 0 : size(row.queries);
-      std::vector<std::int64_t> tokens;
-      for (std::int64_t n = 0; n < queries; ++n) {
-        tokens.push_back(flattened(grid, p.q_axis, row.queries, n));
-        if (slice == 0) ++times[static_cast<std::size_t>(tokens.back())];
-        REQUIRE(grid.row_of(tokens.back()) == number);
+      const std::vector<std::int64_t> own = tokens_of(grid, owner, number >= grid.grid_rows(), row.tokens);
+      for (const std::int64_t token : own) {
+        if (slice == 0) ++times[static_cast<std::size_t>(token)];
+        if (static_cast<std::size_t>(token) < in_grid) REQUIRE(grid.row_of(token) == number);
       }
       std::vector<int> marks(static_cast<std::size_t>(row.tiles));  // 1 partial, 2 full
       plan.each_tile(plan.slices().of(b, h), number, row, [&](std::int64_t t, bool full) {
         REQUIRE(t < row.tiles);
         marks[static_cast<std::size_t>(t)] = full ? 2 : 1;
       });
-      const std::int64_t keys = p.local_keys() + p.context;
-      std::vector<std::int64_t> tile_of(static_cast<std::size_t>(keys), -1);
+      std::vector<std::int64_t> tile_of(static_cast<std::size_t>(count_of(visited, p)), -1);
       for (std::int64_t t = 0; t < row.tiles; ++t) {
         std::vector<Stretch> box;
         grid.tile(row, t, box);
-        std::int64_t kept = 0;
-        for (std::int64_t n = 0; n < size(box); ++n) {
-          const std::int64_t key =
-              grid.is_context(row, t) ? p.local_keys() + box[0].first + n : flattened(grid, p.k_axis, box, n);
-          REQUIRE(tile_of[static_cast<std::size_t>(key)] == -1);
-          tile_of[static_cast<std::size_t>(key)] = t;
-          for (std::int64_t token : tokens) kept += brute.kept(b, h, token)[static_cast<std::size_t>(key)];
-        }
-        const std::int64_t pairs = size(box) * queries;
         const int mark = marks[static_cast<std::size_t>(t)];
+        const std::vector<std::int64_t> tokens = tokens_of(grid, visited, grid.is_context(row, t), box);
+        REQUIRE(grid.has_tokens(row, t) == !tokens.empty());
+        if (tokens.empty()) {
+          REQUIRE(mark == 0);
+          continue;
+        }
+        std::int64_t sum = 0;
+        for (const std::int64_t token : tokens) {
+          REQUIRE(tile_of[static_cast<std::size_t>(token)] == -1);
+          tile_of[static_cast<std::size_t>(token)] = t;
+          for (const std::int64_t mine : own) sum += kept(mine, token);
+        }
+        const auto pairs = static_cast<std::int64_t>(tokens.size() * own.size());
+        const bool whole = static_cast<std::int64_t>(tokens.size()) == grid.shape().tokens(visited);
         ++tally.tiles;
         tally.empty += mark == 0;
         tally.partial += mark == 1;
         tally.full += mark == 2;
-        tally.unsound += (mark == 0 && kept != 0) || (mark == 2 && kept != pairs);
-        tally.missed_empty += mark == 1 && kept == 0;
-        tally.missed_full += mark == 1 && kept == pairs && size(box) == grid.shape().keys();
+        tally.unsound += (mark == 0 && sum != 0) || (mark == 2 && (sum != pairs || !whole));
+        tally.missed_empty += mark == 1 && sum == 0;
+        tally.missed_full += mark == 1 && sum == pairs && whole;
       }
       // What no tile holds, nobody keeps.
-      for (std::int64_t key = 0; key < keys; ++key)
-        if (tile_of[static_cast<std::size_t>(key)] == -1)
-          for (std::int64_t token : tokens)
-            tally.unsound += brute.kept(b, h, token)[static_cast<std::size_t>(key)];
+      for (std::size_t token = 0; token < tile_of.size(); ++token)
+        if (tile_of[token] == -1)
+          for (const std::int64_t mine : own) tally.unsound += kept(mine, static_cast<std::int64_t>(token));
     }
   }
   for (const int n : times) REQUIRE(n == 1);
@@ -144,23 +172,42 @@ Kernel interpreted(const Spec& spec, const std::map<std::string, DType>& dtypes)
   return compile(spec, options).value();
 }
 
-Tally check_plans(const Kernel& kernel, const Problem& problem, int shapes, std::mt19937& random,
-                  int effort) {
-  const runtime::Problem bound = kernel.impl().bind(problem.arguments()).value();
+// A part of the queries and a part of the keys, anywhere on the grid.
+void take_shard(runtime::Problem& p, std::mt19937& random) {
+  const auto below = [&](std::int64_t n) { return static_cast<std::int64_t>(random() % n); };
+  for (auto* axes : {&p.q_axis, &p.k_axis})
+    for (runtime::GridAxis& axis : *axes) {
+      if (axis.extent == 0) continue;
+      axis.local = 1 + below(axis.extent);
+      axis.origin = below(axis.extent - axis.local + 1);
+    }
+}
+
+// By owner of the rows.
+using Tallies = std::array<Tally, 2>;
+
+Tallies check_plans(const Kernel& kernel, const Problem& problem, int shapes, std::mt19937& random,
+                    int effort, bool shard = false) {
+  runtime::Problem bound = kernel.impl().bind(problem.arguments()).value();
+  if (shard) take_shard(bound, random);
   BruteForce brute(kernel.impl().variant.checked.module, bound);
-  Tally tally;
+  Tallies tallies;
   for (int i = 0; i < shapes; ++i) {
     const plan::TileShape shape = random_shape(bound.q_axis.size(), random);
+    const unsigned threads = 1 + static_cast<unsigned>(random() % 2);
     CAPTURE(plan::print(shape));
-    const auto plan =
-        plan::plan_tiles(kernel.impl().masks(), bound, shape,
-                         {.threads = 1 + static_cast<unsigned>(random() % 2), .effort = effort});
-    REQUIRE(plan.has_value());
-    const Tally one = compare(*plan, bound, brute);
-    CHECK(one.unsound == 0);
-    tally.add(one);
+    for (const plan::Side owner : {plan::Side::queries, plan::Side::keys}) {
+      const bool transposed = owner == plan::Side::keys;
+      CAPTURE(transposed);
+      const auto plan = plan::plan_tiles(kernel.impl().masks(), bound, shape,
+                                         {.owner = owner, .threads = threads, .effort = effort});
+      REQUIRE(plan.has_value());
+      const Tally one = compare(*plan, bound, brute);
+      CHECK(one.unsound == 0);
+      tallies[transposed].add(one);
+    }
   }
-  return tally;
+  return tallies;
 }
 
 std::string words(const Tally& t) {
@@ -173,9 +220,9 @@ std::string words(const Tally& t) {
 TEST_CASE("tile plans: random specs, random tile shapes") {
   const char* wanted = std::getenv("VICINAL_RANDOM_PLANS");
   const std::int64_t least = wanted == nullptr ? 20000 : std::atoll(wanted);
-  Tally tally;
+  Tallies tallies;
   unsigned specs = 0;
-  for (unsigned seed = 50001; tally.tiles < least || specs < 400; ++seed) {
+  for (unsigned seed = 50001; tallies[0].tiles < least || specs < 400; ++seed) {
     const std::string text = random_spec(seed, true).mask_only;
     CAPTURE(seed);
     CAPTURE(text);
@@ -185,11 +232,15 @@ TEST_CASE("tile plans: random specs, random tile shapes") {
     const std::optional<Problem> problem = random_problem(kernel, random, {.tokens = 24, .heads = 2});
     if (!problem) continue;
     ++specs;
-    tally.add(check_plans(kernel, *problem, 2, random, seed % 3 == 0 ? 0 : 48));
+    const Tallies more = check_plans(kernel, *problem, 2, random, seed % 3 == 0 ? 0 : 48, seed % 4 == 0);
+    for (const int transposed : {0, 1}) tallies[transposed].add(more[transposed]);
   }
-  MESSAGE(specs, " specs, ", words(tally));
-  CHECK(tally.empty > tally.tiles / 50);
-  CHECK(tally.full > tally.tiles / 50);
+  for (const int transposed : {0, 1}) {
+    const Tally& tally = tallies[transposed];
+    MESSAGE(specs, " specs, ", std::string(transposed != 0 ? "transposed" : "forward"), ": ", words(tally));
+    CHECK(tally.empty > tally.tiles / 50);
+    CHECK(tally.full > tally.tiles / 50);
+  }
 }
 
 TEST_CASE("tile plans: the gallery") {
@@ -202,8 +253,8 @@ TEST_CASE("tile plans: the gallery") {
     if (!problem) continue;
     const runtime::Problem bound = kernel.impl().bind(problem->arguments()).value();
     if (bound.local_queries() * bound.local_keys() > 200000) continue;
-    const Tally tally = check_plans(kernel, *problem, 2, random, 1000);
-    if (tally.missed_empty + tally.missed_full != 0) MESSAGE(block.name, ": ", words(tally));
+    for (const Tally& tally : check_plans(kernel, *problem, 2, random, 1000))
+      if (tally.missed_empty + tally.missed_full != 0) MESSAGE(block.name, ": ", words(tally));
   }
 }
 

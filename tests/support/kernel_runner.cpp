@@ -177,7 +177,7 @@ cuda::TileWords tiles_of(const KernelProblem& p) {
   tiles.k = spread(p.kernel.tile_k, axes.size());
   tiles.rows = 1;
   for (std::size_t i = 0; i < axes.size(); ++i)
-    tiles.rows *= query_tiles(axes[i], local_of(p.q_axis[i]), static_cast<int>(tiles.q[i]));
+    tiles.rows *= rows_along(axes[i], local_of(p.q_axis[i]), static_cast<int>(tiles.q[i]));
   return tiles;
 }
 

@@ -235,7 +235,7 @@ class Forward {
 #pragma unroll
     for (int i = kRank - 1; i >= 0; --i) {
       const int extent = static_cast<int>(a.tiles.k[i]);
-      const KeySpan& span = shared.tiles.span[i];
+      const Span& span = shared.tiles.span[i];
       const int position = span.position(extent, number % shared.tiles.tiles[i]) + rest % extent;
       number /= shared.tiles.tiles[i];
       rest /= extent;

@@ -129,7 +129,7 @@ class RowPlanner {
     bool clear = true;
 #pragma unroll
     for (int i = 0; i < kRank; ++i) {
-      const KeySpan& span = row.span[i];
+      const Span& span = row.span[i];
       const Axis axis = V::axis(a, i);
       const int size = count * static_cast<int>(a.tiles.k[i]);
       const int from = span.position(static_cast<int>(a.tiles.k[i]), at[i]);
