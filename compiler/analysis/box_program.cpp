@@ -14,8 +14,7 @@ using ir::Op;
 using ir::SymbolKind;
 using ir::Type;
 using ranges::Range;
-
-constexpr std::size_t kMaxIndices = 5;
+using ranges::RealRange;
 
 }  // namespace
 
@@ -42,7 +41,12 @@ BoxProgram::BoxProgram(const ir::Module& module, ir::NodeId root)
     const ir::Node& node = module.nodes()[n];
     const bool query = (varies[n] & ir::kQuery) != 0, key = (varies[n] & ir::kKey) != 0;
     const bool slice = (varies[n] & (ir::kBatch | ir::kHead)) != 0;
-    steps_[query && key ? kPair : query ? kQueries : key ? kKeys : slice ? kSlice : kLaunchTime].push_back(n);
+    steps_[query && key ? kPair
+           : query      ? kQueries
+           : key        ? kKeys
+           : slice      ? kSlice
+                        : kLaunchTime]
+        .push_back(step(module, n));
     if (const auto* s = std::get_if<ir::Symbol>(&node.what)) {
       reads_batch_ |= s->kind == SymbolKind::b;
       reads_head_ |= s->kind == SymbolKind::h;
@@ -54,6 +58,39 @@ BoxProgram::BoxProgram(const ir::Module& module, ir::NodeId root)
       ranged(d->second, node, d->first_indices, node.operands.size());
     }
   }
+}
+
+BoxProgram::Step BoxProgram::step(const ir::Module& module, std::uint32_t n) {
+  const ir::Node& node = module.nodes()[n];
+  return support::match(
+      node.what,
+      [&](const ir::Constant&) {
+        return Step{n, How::launch_time};
+      },
+      [&](const ir::Symbol& s) {
+        switch (s.kind) {
+          case SymbolKind::b: return Step{n, How::b};
+          case SymbolKind::h: return Step{n, How::h};
+          case SymbolKind::kv_h: return Step{n, How::kv_h};
+          case SymbolKind::q: return Step{n, How::q};
+          case SymbolKind::q_index: return Step{n, How::q_index};
+          case SymbolKind::q_axis: return Step{n, How::q_axis, {}, s.index};
+          case SymbolKind::k: return Step{n, How::k};
+          case SymbolKind::k_axis: return Step{n, How::k_axis, {}, s.index};
+          default: return Step{n, How::launch_time};
+        }
+      },
+      [&](const ir::Apply& a) {
+        Step step{n, How::apply, a.op};
+        for (std::size_t i = 0; i < node.operands.size(); ++i) step.operands[i] = node.operands[i].value;
+        return step;
+      },
+      [&](const ir::Load& l) {
+        return Step{n, How::load, {}, l.input};
+      },
+      [&](const ir::Dot&) {
+        return Step{n, How::dot};
+      });
 }
 
 BoxProgram::Evaluator::Evaluator(const BoxProgram& program, const ir::SymbolLookup& launch,
@@ -82,61 +119,55 @@ ranges::Truth BoxProgram::Evaluator::evaluate() {
 }
 
 void BoxProgram::Evaluator::run(int stage) {
-  const auto integer = [](Range r) { return Value{.i = r}; };
-  for (const std::uint32_t n : program_.steps_[stage]) {
-    const ir::Node& node = program_.module_.nodes()[n];
-    values_[n] = support::match(
-        node.what,
-        [&](const ir::Constant& c) {
-          const ir::Value v = ir::value_of(c);
-          switch (c.type) {
-            case Type::integer: return integer(ranges::point(v.i));
-            case Type::real: return Value{.f = ranges::point(static_cast<float>(v.f))};
-            case Type::boolean: return Value{.b = ranges::point(v.b)};
-          }
-          VICINAL_ASSERT(false, "a type");
-        },
-        [&](const ir::Symbol& s) {
-          switch (s.kind) {
-            case SymbolKind::b: return integer(ranges::point(b_));
-            case SymbolKind::h: return integer(ranges::point(h_));
-            case SymbolKind::kv_h: return integer(ranges::point(kv_h_));
-            case SymbolKind::q: return integer(queries_->position);
-            case SymbolKind::q_index: return integer(queries_->index);
-            case SymbolKind::q_axis: return integer(queries_->coordinate[s.index]);
-            case SymbolKind::k: return integer(keys_->position);
-            case SymbolKind::k_axis: return integer(keys_->coordinate[s.index]);
-            default: break;
-          }
-          const std::optional<ir::Value> v = launch_(s);
-          VICINAL_ASSERT(v.has_value(), "a mask reads what a launch does not know");
-          if (node.type == Type::integer) return integer(ranges::point(v->i));
-          if (node.type == Type::real) return Value{.f = ranges::point(static_cast<float>(v->f))};
-          return Value{.b = ranges::point(v->b)};
-        },
-        [&](const ir::Apply& a) {
-          const Value* operands[ir::kMaxArity] = {};
-          for (std::size_t i = 0; i < node.operands.size(); ++i)
-            operands[i] = &values_[node.operands[i].value];
-          return apply(a.op, operands);
-        },
-        [&](const ir::Load& l) { return load(node, l.input); },
-        [&](const ir::Dot& d) { return dot(node, d); });
+  for (const Step& s : program_.steps_[stage]) {
+    Value& value = values_[s.node];
+    const auto node = [&]() -> const ir::Node& { return program_.module_.nodes()[s.node]; };
+    switch (s.how) {
+      case How::launch_time: value = launch_time(node()); break;
+      case How::b: value.i = ranges::point(b_); break;
+      case How::h: value.i = ranges::point(h_); break;
+      case How::kv_h: value.i = ranges::point(kv_h_); break;
+      case How::q: value.i = queries_->position; break;
+      case How::q_index: value.i = queries_->index; break;
+      case How::q_axis: value.i = queries_->coordinate[s.index]; break;
+      case How::k: value.i = keys_->position; break;
+      case How::k_axis: value.i = keys_->coordinate[s.index]; break;
+      case How::apply:
+        value = apply(s.op, values_[s.operands[0]], values_[s.operands[1]], values_[s.operands[2]]);
+        break;
+      case How::load: value = load(node(), s.index); break;
+      case How::dot: value = dot(node()); break;
+    }
   }
+}
+
+BoxProgram::Evaluator::Value BoxProgram::Evaluator::launch_time(const ir::Node& node) const {
+  const auto* constant = std::get_if<ir::Constant>(&node.what);
+  const std::optional<ir::Value> v =
+      constant != nullptr ? ir::value_of(*constant) : launch_(std::get<ir::Symbol>(node.what));
+  VICINAL_ASSERT(v.has_value(), "a mask reads what a launch does not know");
+  switch (node.type) {
+    case Type::integer: return {.i = ranges::point(v->i)};
+    case Type::real: return {.f = ranges::point(static_cast<float>(v->f))};
+    case Type::boolean: return {.b = ranges::point(v->b)};
+  }
+  VICINAL_ASSERT(false, "a type");
 }
 
 // The operation's rule, its sets integers, floats or truth values as its signature says. Transcendental ones
 // are computed where their operands are single numbers, and may be anything elsewhere.
-BoxProgram::Evaluator::Value BoxProgram::Evaluator::apply(Op op, const Value* const* operands) {
+BoxProgram::Evaluator::Value BoxProgram::Evaluator::apply(Op op, const Value& x, const Value& y,
+                                                          const Value& z) {
   struct Set {
     const Value& value;
     operator Range() const { return value.i; }
     operator ranges::RealRange() const { return value.f; }
     operator ranges::Truth() const { return value.b; }
   };
+  const Set operands[ir::kMaxArity] = {{x}, {y}, {z}};
   const auto call = [&]<class R, class... A>(R (*rule)(A...)) {
     return [&]<std::size_t... I>(std::index_sequence<I...>) {
-      const R result = rule(Set{*operands[I]}...);
+      const R result = rule(operands[I]...);
       Value value;
       if constexpr (std::is_same_v<R, Range>)
         value.i = result;
@@ -152,8 +183,9 @@ BoxProgram::Evaluator::Value BoxProgram::Evaluator::apply(Op op, const Value* co
     const ir::OpInfo& info = ir::info(op);
     ir::Value numbers[ir::kMaxArity];
     for (int i = 0; i < info.arity; ++i) {
-      if (!ranges::is_point(operands[i]->f)) return Value{.f = ranges::any_real()};
-      numbers[i] = ir::real_value(static_cast<double>(operands[i]->f.low));
+      const RealRange operand = operands[i];
+      if (!ranges::is_point(operand)) return Value{.f = ranges::any_real()};
+      numbers[i] = ir::real_value(static_cast<double>(operand.low));
     }
     return Value{.f = ranges::point(static_cast<float>(info.exact(numbers).f))};
   };
@@ -174,20 +206,15 @@ BoxProgram::Evaluator::Value BoxProgram::Evaluator::apply(Op op, const Value* co
   VICINAL_ASSERT(false, "an operation outside the table");
 }
 
-// Clamped into the input, as a read is.
-std::size_t BoxProgram::Evaluator::indices(const ir::Node& node, std::size_t first, std::size_t last,
-                                           std::uint32_t input, Range* out) const {
-  for (std::size_t i = first; i < last; ++i) {
-    const auto most = static_cast<int>(inputs_.extent(input, i - first) - 1);
-    out[i - first] = ranges::min_i(ranges::max_i(values_[node.operands[i].value].i, ranges::point(0)),
-                                   ranges::point(most));
-  }
-  return last - first;
+std::span<const Range> BoxProgram::Evaluator::indices(const ir::Node& node, std::size_t first,
+                                                      std::size_t last, Range* out) const {
+  for (std::size_t i = first; i < last; ++i) out[i - first] = values_[node.operands[i].value].i;
+  return {out, last - first};
 }
 
 BoxProgram::Evaluator::Value BoxProgram::Evaluator::load(const ir::Node& node, std::uint32_t input) const {
-  Range index[kMaxIndices];
-  const std::span<const Range> all(index, indices(node, 0, node.operands.size(), input, index));
+  Range index[InputRanges::kMaxIndices];
+  const std::span<const Range> all = indices(node, 0, node.operands.size(), index);
   switch (node.type) {
     case Type::integer: return {.i = inputs_.integers(input, all)};
     case Type::real: return {.f = inputs_.reals(input, all)};
@@ -196,15 +223,12 @@ BoxProgram::Evaluator::Value BoxProgram::Evaluator::load(const ir::Node& node, s
   VICINAL_ASSERT(false, "a type");
 }
 
-BoxProgram::Evaluator::Value BoxProgram::Evaluator::dot(const ir::Node& node, const ir::Dot& d) const {
-  Range first[kMaxIndices], second[kMaxIndices];
-  const std::span<const Range> x(first, indices(node, 0, d.first_indices, d.first, first));
-  const std::span<const Range> y(second,
-                                 indices(node, d.first_indices, node.operands.size(), d.second, second));
-  const auto is_point = [](Range r) { return ranges::is_point(r); };
-  if (!std::ranges::all_of(x, is_point) || !std::ranges::all_of(y, is_point))
-    return {.f = ranges::any_real()};
-  return {.f = ranges::point(inputs_.dot(d.first, x, d.second, y))};
+BoxProgram::Evaluator::Value BoxProgram::Evaluator::dot(const ir::Node& node) const {
+  const auto& d = std::get<ir::Dot>(node.what);
+  Range first[InputRanges::kMaxIndices], second[InputRanges::kMaxIndices];
+  const std::span<const Range> x = indices(node, 0, d.first_indices, first);
+  const std::span<const Range> y = indices(node, d.first_indices, node.operands.size(), second);
+  return {.f = inputs_.dot(d.first, x, d.second, y)};
 }
 
 }  // namespace vicinal::analysis

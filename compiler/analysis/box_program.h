@@ -13,17 +13,18 @@
 
 namespace vicinal::analysis {
 
-// What captured inputs hold, over boxes of indices that have been clamped into the input's extents.
+// What captured inputs hold over boxes of indices, which are clamped into the input's extents as a read is.
 class InputRanges {
  public:
+  static constexpr std::size_t kMaxIndices = 5;
   virtual ~InputRanges() = default;
-  virtual std::int64_t extent(std::uint32_t input, std::size_t dimension) const = 0;
   virtual ranges::Range integers(std::uint32_t input, std::span<const ranges::Range> indices) const = 0;
   virtual ranges::RealRange reals(std::uint32_t input, std::span<const ranges::Range> indices) const = 0;
   virtual ranges::Truth truths(std::uint32_t input, std::span<const ranges::Range> indices) const = 0;
-  // Sum over the last dimension of both; every index is one number.
-  virtual float dot(std::uint32_t first, std::span<const ranges::Range> first_indices, std::uint32_t second,
-                    std::span<const ranges::Range> second_indices) const = 0;
+  // Sum over the last dimension of both.
+  virtual ranges::RealRange dot(std::uint32_t first, std::span<const ranges::Range> first_indices,
+                                std::uint32_t second,
+                                std::span<const ranges::Range> second_indices) const = 0;
 };
 
 // A box of tokens: what q, q.index (or k) and the coordinates can be.
@@ -63,11 +64,12 @@ class BoxProgram {
       ranges::Truth b;
     };
     void run(int stage);
-    static Value apply(ir::Op op, const Value* const* operands);
+    Value launch_time(const ir::Node& node) const;
+    static Value apply(ir::Op op, const Value& x, const Value& y, const Value& z);
     Value load(const ir::Node& node, std::uint32_t input) const;
-    Value dot(const ir::Node& node, const ir::Dot& dot) const;
-    std::size_t indices(const ir::Node& node, std::size_t first, std::size_t last, std::uint32_t input,
-                        ranges::Range* out) const;
+    Value dot(const ir::Node& node) const;
+    std::span<const ranges::Range> indices(const ir::Node& node, std::size_t first, std::size_t last,
+                                           ranges::Range* out) const;
 
     const BoxProgram& program_;
     const ir::SymbolLookup& launch_;
@@ -79,10 +81,20 @@ class BoxProgram {
 
  private:
   enum Stage { kLaunchTime, kSlice, kQueries, kKeys, kPair, kStages };
+  // A node, and how its value is found, without a look at the module for what is done most.
+  enum class How : std::uint8_t { launch_time, b, h, kv_h, q, q_index, q_axis, k, k_axis, apply, load, dot };
+  struct Step {
+    std::uint32_t node;
+    How how;
+    ir::Op op = {};                              // of apply
+    std::uint32_t index = 0;                     // of an axis or an input
+    std::uint32_t operands[ir::kMaxArity] = {};  // of apply
+  };
+  static Step step(const ir::Module& module, std::uint32_t node);
 
   const ir::Module& module_;
   ir::NodeId root_;
-  std::vector<std::uint32_t> steps_[kStages];  // nodes, operands first
+  std::vector<Step> steps_[kStages];  // operands first
   std::vector<std::uint8_t> ranged_dimensions_;
   bool reads_batch_ = false, reads_head_ = false, reads_kv_head_ = false;
   std::vector<bool> inputs_read_;

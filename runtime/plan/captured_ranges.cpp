@@ -4,6 +4,7 @@
 #include <bit>
 #include <cstring>
 #include <limits>
+#include <type_traits>
 
 #include "compiler/support/check.h"
 #include "runtime/host/elements.h"
@@ -15,7 +16,7 @@ namespace {
 using ranges::Range;
 using runtime::CapturedInput;
 
-constexpr std::int64_t kBlock = 32;
+constexpr std::int64_t kBlock = 64;
 // A box of more lines than this is answered by what the whole input holds.
 constexpr std::int64_t kMaxLines = 1024;
 
@@ -31,9 +32,25 @@ struct Extremes {
   }
 };
 
+// Of numbers without NaN, in a loop that compilers vectorise where the elements are neighbours.
+template <class T>
+Extremes scan_whole(const T* x, std::int64_t stride, std::int64_t count) {
+  T low = x[0], high = x[0];
+  const auto include = [&](T value) {
+    low = value < low ? value : low;
+    high = high < value ? value : high;
+  };
+  if (stride == 1)
+    for (std::int64_t i = 1; i < count; ++i) include(x[i]);
+  else
+    for (std::int64_t i = 1; i < count; ++i) include(x[i * stride]);
+  return {static_cast<double>(low), static_cast<double>(high), false};
+}
+
 template <class T>
 Extremes scan_as(const void* data, std::int64_t offset, std::int64_t stride, std::int64_t count) {
   const T* x = static_cast<const T*>(data) + offset;
+  if constexpr (std::is_integral_v<T>) return scan_whole(x, stride, count);
   T low = x[0], high = x[0];
   bool nan = x[0] != x[0];
   for (std::int64_t i = 1; i < count; ++i) {
@@ -138,25 +155,25 @@ struct CapturedRanges::Table {
     return whole;
   }
 
+  // Whole blocks by the table and what is left at both ends element by element; a few that are not neighbours
+  // one by one, since their blocks hold others too.
   Extremes of_line(std::int64_t line, std::int64_t offset, Range r) const {
-    const std::int64_t stride = x.strides[along], count = elements(r);
-    if (count <= 2 * kBlock)
-      return scan(x, offset + r.low * stride, stride * std::max<std::int64_t>(1, r.step), count);
-    const std::int64_t end = static_cast<std::int64_t>(r.high) + 1;
+    const std::int64_t stride = x.strides[along], end = static_cast<std::int64_t>(r.high) + 1;
     const std::int64_t first = (r.low + kBlock - 1) / kBlock, last = end / kBlock;
-    Extremes result;
-    if (first * kBlock > r.low) result = scan(x, offset + r.low * stride, stride, first * kBlock - r.low);
+    if (first >= last || (r.step > 1 && elements(r) <= kBlock))
+      return scan(x, offset + r.low * stride, stride * std::max<std::int64_t>(1, r.step), elements(r));
+    const int n = log2_floor(last - first);
+    Extremes result = level(line, n)[first];
+    result.include(level(line, n)[last - (std::int64_t{1} << n)]);
+    if (first * kBlock > r.low)
+      result.include(scan(x, offset + r.low * stride, stride, first * kBlock - r.low));
     if (end > last * kBlock)
       result.include(scan(x, offset + last * kBlock * stride, stride, end - last * kBlock));
-    if (first < last) {
-      const int n = log2_floor(last - first);
-      result.include(level(line, n)[first]);
-      result.include(level(line, n)[last - (std::int64_t{1} << n)]);
-    }
     return result;
   }
 
   Extremes of(std::span<const Range> indices) const {
+    if (lines == 1) return of_line(0, 0, indices[along]);
     std::int64_t boxed = 1;
     for (std::size_t i = 0; i < indices.size(); ++i)
       if (i != along) boxed = std::min(boxed * elements(indices[i]), kMaxLines + 1);
@@ -180,43 +197,54 @@ struct CapturedRanges::Table {
   }
 };
 
+struct CapturedRanges::Source {
+  const CapturedInput& x;
+  // An input may be left out where no result depends on it; it is evaluated all the same, as zeros.
+  bool left_out;
+  std::unique_ptr<const Table> table;  // null where no one asks about ranges
+
+  // Indices as a read has them. False: several.
+  bool clamp(std::span<const Range> indices, Range* out) const {
+    bool one = true;
+    for (std::size_t i = 0; i < indices.size(); ++i) {
+      const auto last = static_cast<int>(x.extents[i] - 1);
+      out[i] = indices[i];
+      if (out[i].low < 0 || out[i].high > last)
+        out[i] = ranges::min_i(ranges::max_i(out[i], ranges::point(0)), ranges::point(last));
+      one = one && ranges::is_point(out[i]);
+    }
+    return one;
+  }
+
+  std::int64_t offset(const Range* indices, std::size_t count) const {
+    std::int64_t offset = 0;
+    for (std::size_t i = 0; i < count; ++i) offset += indices[i].low * x.strides[i];
+    return offset;
+  }
+
+  Extremes extremes(std::span<const Range> indices) const {
+    if (left_out) return {0, 0, false};
+    Range at[kMaxIndices];
+    if (clamp(indices, at)) return scan(x, offset(at, indices.size()), 1, 1);
+    VICINAL_ASSERT(table != nullptr, "an input is asked about by ranges that nobody announced");
+    return table->of({at, indices.size()});
+  }
+};
+
 CapturedRanges::CapturedRanges(const ir::Module& module, const runtime::Problem& problem,
-                               const std::vector<std::uint8_t>& ranged, unsigned threads)
-    : problem_(problem), tables_(module.inputs.size()) {
+                               const std::vector<std::uint8_t>& ranged, unsigned threads) {
   for (std::size_t i = 0; i < module.inputs.size(); ++i) {
     const CapturedInput& x = problem.inputs[i];
-    if (ranged[i] == 0 || x.data == nullptr || std::ranges::find(x.extents, 0) != x.extents.end()) continue;
+    const bool left_out = x.data == nullptr || std::ranges::find(x.extents, 0) != x.extents.end();
+    sources_.push_back({x, left_out, nullptr});
+    if (ranged[i] == 0 || left_out) continue;
     const auto along = static_cast<std::size_t>(std::bit_width(ranged[i]) - 1);
-    tables_[i] = std::make_unique<const Table>(x, along, threads);
+    sources_.back().table = std::make_unique<const Table>(x, along, threads);
   }
 }
 CapturedRanges::~CapturedRanges() = default;
 
-std::int64_t CapturedRanges::extent(std::uint32_t input, std::size_t dimension) const {
-  return problem_.inputs[input].extents[dimension];
-}
-
 namespace {
-
-std::int64_t element_offset(const CapturedInput& x, std::span<const Range> indices) {
-  std::int64_t offset = 0;
-  for (std::size_t i = 0; i < indices.size(); ++i) offset += indices[i].low * x.strides[i];
-  return offset;
-}
-
-// An input may be left out where no result depends on it; it is evaluated all the same, as zeros.
-bool left_out(const CapturedInput& x) {
-  return x.data == nullptr || std::ranges::find(x.extents, 0) != x.extents.end();
-}
-
-Extremes extremes_of(const CapturedInput& x, const CapturedRanges::Table* table,
-                     std::span<const Range> indices) {
-  if (left_out(x)) return {0, 0, false};
-  if (std::ranges::all_of(indices, [](Range r) { return ranges::is_point(r); }))
-    return scan(x, element_offset(x, indices), 1, 1);
-  VICINAL_ASSERT(table != nullptr, "an input is asked about by ranges that nobody announced");
-  return table->of(indices);
-}
 
 // Integers outside 32 bits wrap, as every backend reads them.
 int wrapped(double x) {
@@ -226,7 +254,7 @@ int wrapped(double x) {
 }  // namespace
 
 Range CapturedRanges::integers(std::uint32_t input, std::span<const Range> indices) const {
-  const Extremes e = extremes_of(problem_.inputs[input], tables_[input].get(), indices);
+  const Extremes e = sources_[input].extremes(indices);
   constexpr double lowest = std::numeric_limits<int>::min(), highest = std::numeric_limits<int>::max();
   if (e.low == e.high) return ranges::point(wrapped(e.low));
   if (e.low < lowest || e.high > highest) return ranges::any_int();
@@ -234,27 +262,30 @@ Range CapturedRanges::integers(std::uint32_t input, std::span<const Range> indic
 }
 
 ranges::RealRange CapturedRanges::reals(std::uint32_t input, std::span<const Range> indices) const {
-  const Extremes e = extremes_of(problem_.inputs[input], tables_[input].get(), indices);
+  const Extremes e = sources_[input].extremes(indices);
   if (e.low > e.high) return ranges::any_real();
   return {static_cast<float>(e.low), static_cast<float>(e.high), e.nan};
 }
 
 ranges::Truth CapturedRanges::truths(std::uint32_t input, std::span<const Range> indices) const {
-  const Extremes e = extremes_of(problem_.inputs[input], tables_[input].get(), indices);
+  const Extremes e = sources_[input].extremes(indices);
   // Any element but 0 is true; below and above 0 there may be a 0 between.
   return {e.low != 0 || e.high != 0 || e.nan, e.low <= 0 && e.high >= 0};
 }
 
-float CapturedRanges::dot(std::uint32_t first, std::span<const Range> first_indices, std::uint32_t second,
-                          std::span<const Range> second_indices) const {
-  const CapturedInput &x = problem_.inputs[first], &y = problem_.inputs[second];
-  if (left_out(x) || left_out(y)) return 0;
-  const std::int64_t x_at = element_offset(x, first_indices), y_at = element_offset(y, second_indices);
+ranges::RealRange CapturedRanges::dot(std::uint32_t first, std::span<const Range> first_indices,
+                                      std::uint32_t second, std::span<const Range> second_indices) const {
+  const Source &x = sources_[first], &y = sources_[second];
+  if (x.left_out || y.left_out) return ranges::point(0.0f);
+  Range x_at[kMaxIndices], y_at[kMaxIndices];
+  if (!x.clamp(first_indices, x_at) || !y.clamp(second_indices, y_at)) return ranges::any_real();
+  const std::int64_t x_offset = x.offset(x_at, first_indices.size()),
+                     y_offset = y.offset(y_at, second_indices.size());
   float sum = 0;
-  for (std::int64_t i = 0; i < x.extents.back(); ++i)
-    sum += static_cast<float>(host::load_element(x.data, x.dtype, x_at + i * x.strides.back())) *
-           static_cast<float>(host::load_element(y.data, y.dtype, y_at + i * y.strides.back()));
-  return sum;
+  for (std::int64_t i = 0; i < x.x.extents.back(); ++i)
+    sum += static_cast<float>(host::load_element(x.x.data, x.x.dtype, x_offset + i * x.x.strides.back())) *
+           static_cast<float>(host::load_element(y.x.data, y.x.dtype, y_offset + i * y.x.strides.back()));
+  return ranges::point(sum);
 }
 
 }  // namespace vicinal::plan

@@ -19,18 +19,17 @@ class CapturedRanges final : public analysis::InputRanges {
                  const std::vector<std::uint8_t>& ranged, unsigned threads);
   ~CapturedRanges() override;
 
-  std::int64_t extent(std::uint32_t input, std::size_t dimension) const override;
   ranges::Range integers(std::uint32_t input, std::span<const ranges::Range> indices) const override;
   ranges::RealRange reals(std::uint32_t input, std::span<const ranges::Range> indices) const override;
   ranges::Truth truths(std::uint32_t input, std::span<const ranges::Range> indices) const override;
-  float dot(std::uint32_t first, std::span<const ranges::Range> first_indices, std::uint32_t second,
-            std::span<const ranges::Range> second_indices) const override;
+  ranges::RealRange dot(std::uint32_t first, std::span<const ranges::Range> first_indices,
+                        std::uint32_t second, std::span<const ranges::Range> second_indices) const override;
 
   struct Table;
+  struct Source;
 
  private:
-  const runtime::Problem& problem_;
-  std::vector<std::unique_ptr<const Table>> tables_;  // by input; null where there is none
+  std::vector<Source> sources_;  // by input
 };
 
 }  // namespace vicinal::plan

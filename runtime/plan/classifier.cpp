@@ -54,6 +54,11 @@ Classifier::Classifier(const MaskPrograms& programs, const TileGrid& grid)
     : programs_(programs), grid_(grid) {
   if (programs.grid_) grid_mask_.emplace(*programs.grid_, programs.launch_, *programs.captured_);
   if (programs.context_) context_mask_.emplace(*programs.context_, programs.launch_, *programs.captured_);
+  query_box_.resize(grid.rank());
+  key_box_.resize(grid.rank());
+  // A context key has no coordinates; nothing that counts reads them.
+  query_tokens_.coordinate.assign(grid.rank(), ranges::point(0));
+  key_tokens_.coordinate = query_tokens_.coordinate;
   slice(0, 0);
 }
 
@@ -68,37 +73,34 @@ void Classifier::slice(std::int64_t b, std::int64_t h) {
 // over several.
 void Classifier::locate(std::span<const Stretch> box, const std::vector<runtime::GridAxis>& axes,
                         std::int64_t shift, analysis::TokenBox& out) const {
-  out.coordinate.resize(box.size());
-  Range position = {};
   for (std::size_t i = 0; i < box.size(); ++i) {
-    const auto step = static_cast<std::int64_t>(grid_.axis(i).dilation);
+    const auto [first, count] = box[i];
+    const int step = grid_.axis(i).dilation;
     out.coordinate[i] =
-        ranges::make_range(box[i].first, box[i].first + (box[i].count - 1) * step, static_cast<u32>(step));
-    position = i == 0
-                   ? out.coordinate[0]
-                   : ranges::add_i(ranges::mul_i(position, ranges::point(static_cast<int>(axes[i].extent))),
-                                   out.coordinate[i]);
+        count == 1 ? ranges::point(first) : Range{first, first + (count - 1) * step, static_cast<u32>(step)};
   }
+  Range position = out.coordinate[0];
+  for (std::size_t i = 1; i < box.size(); ++i)
+    position = ranges::add_i(ranges::mul_i(position, ranges::point(static_cast<int>(axes[i].extent))),
+                             out.coordinate[i]);
   out.index = position;
   out.position = shift == 0 ? position : ranges::add_i(position, ranges::point(static_cast<int>(shift)));
 }
 
 void Classifier::queries(std::span<const Stretch> box) {
-  query_box_.assign(box.begin(), box.end());
+  std::ranges::copy(box, query_box_.begin());
   const runtime::Problem& p = grid_.problem();
   locate(box, p.q_axis, programs_.module_.align_end ? p.keys - p.tokens : 0, query_tokens_);
   grid_queries_stale_ = context_queries_stale_ = true;
 }
 
 void Classifier::keys(std::span<const Stretch> box, bool context) {
-  key_box_.assign(box.begin(), box.end());
+  std::ranges::copy(box, key_box_.begin());
   in_context_ = context;
   auto& mask = context ? context_mask_ : grid_mask_;
   if (!mask) return;
   if (context) {
     key_tokens_.position = ranges::make_range(box[0].first, box[0].first + box[0].count - 1, 1);
-    // A context key has no coordinates; nothing that counts reads them.
-    key_tokens_.coordinate.assign(grid_.rank(), ranges::point(0));
   } else {
     locate(box, grid_.problem().k_axis, 0, key_tokens_);
   }
@@ -143,6 +145,7 @@ struct Classifier::Search {
     std::size_t rank;
 
     explicit Box(std::span<const Stretch> box) : rank(box.size()) { std::ranges::copy(box, axis); }
+    Box(const Box& other) : Box(std::span<const Stretch>(other)) {}
     operator std::span<const Stretch>() const { return {axis, rank}; }
     const Stretch* begin() const { return axis; }
     const Stretch* end() const { return axis + rank; }
