@@ -35,14 +35,15 @@ std::vector<int> numbers(std::string_view text) {
   return {};
 }
 
-// Splits a number whose last digit counts to the last of the radices.
+// Splits a number whose last digit counts to the last of the radices, and whose first is what is left.
 template <class Radix>
 void digits(std::int64_t number, std::size_t count, Radix radix, std::int64_t* out) {
-  for (std::size_t i = count; i-- > 0;) {
+  for (std::size_t i = count; i-- > 1;) {
     const std::int64_t r = radix(i);
     out[i] = number % r;
     number /= r;
   }
+  out[0] = number;
 }
 
 }  // namespace
@@ -179,11 +180,19 @@ bool TileGrid::has_tokens(const Row& row, std::int64_t number) const {
 }
 
 bool TileGrid::whole(const Row& row, std::int64_t number) const {
-  std::vector<Stretch> box;
-  tile(row, number, box);
-  std::int64_t tokens = 1;
-  for (const Stretch& s : box) tokens *= s.count;
-  return tokens == shape_.tokens(visited());
+  std::int64_t at[kMaxRank], tokens = 1;
+  if (is_context(row, number)) {
+    std::vector<Stretch> box;
+    tile(row, number, box);
+    for (const Stretch& s : box) tokens *= s.count;
+    return tokens == shape_.tokens(visited());
+  }
+  split(row, number, at);
+  for (std::size_t i = 0; i < rank(); ++i) {
+    const int extent = shape_.of(visited())[i];
+    if (row.reach[i].size(extent, narrow(at[i])) != extent) return false;
+  }
+  return true;
 }
 
 bool TileGrid::full(const Row& row, std::int64_t number) const {

@@ -32,7 +32,10 @@ class RowPlanner {
         grid_.problem().axes.empty() ? std::clamp(grid_.grid_rows(), first, last) : first;
     if (first < together) {
       grid_.row(first, row_);
-      descend(first, together, {{0, row_.grid_tiles, false, true}});
+      set_rows(first, together);
+      if (row_.grid_tiles > 0) ask(0, row_.grid_tiles, together - first);
+      descend(first, together, 0);
+      pieces_.clear();
     }
     for (std::int64_t number = together; number < last; ++number) row(number);
   }
@@ -71,12 +74,11 @@ class RowPlanner {
     finish_row();
   }
 
-  // Neighbouring tiles that are to be visited by all of some rows.
+  // Neighbouring tiles that some rows visit: fully, all of them, or else open.
   struct Piece {
     std::int64_t begin, end;
-    bool full, open;
+    bool open;
   };
-  using Pieces = std::vector<Piece>;
 
   // The visited tokens of tiles [begin, end) along an axis.
   Stretch visited(std::size_t axis, std::int64_t begin, std::int64_t end) const {
@@ -87,46 +89,99 @@ class RowPlanner {
     return {coordinate_at(grid_.axis(axis), reach, from), static_cast<int>(to - from)};
   }
 
-  void refine(const Piece& piece, std::int64_t finest, Pieces& out) {
-    if (piece.begin == piece.end) return;
-    if (!piece.open) {
-      out.push_back(piece);
-      return;
-    }
-    const Stretch tokens = visited(0, piece.begin, piece.end);
+  // Asks the rows at hand about a piece, and about its halves while these are longer than the rows are many.
+  void ask(std::int64_t begin, std::int64_t end, std::int64_t rows) {
+    const Stretch tokens = visited(0, begin, end);
     visit({&tokens, 1}, false);
     const Truth t = classifier_.evaluate();
     if (ranges::never(t)) return;
-    if (ranges::always(t) || piece.end - piece.begin <= finest) {
-      out.push_back({piece.begin, piece.end, ranges::always(t), open(t)});
-      return;
-    }
-    const std::int64_t middle = piece.begin + (piece.end - piece.begin) / 2;
-    refine({piece.begin, middle, false, true}, finest, out);
-    refine({middle, piece.end, false, true}, finest, out);
+    if (open(t) && end - begin > rows + rows / 2)
+      ask_halves(begin, end, rows);
+    else
+      pieces_.push_back({begin, end, open(t)});
+  }
+  void ask_halves(std::int64_t begin, std::int64_t end, std::int64_t rows) {
+    const std::int64_t middle = begin + (end - begin) / 2;
+    ask(begin, middle, rows);
+    ask(middle, end, rows);
   }
 
   // Coarse to fine: of a block of rows first, then of its halves, each asking only about what is still open.
-  void descend(std::int64_t first, std::int64_t last, const Pieces& pieces) {
-    Stretch tokens = grid_.tokens(grid_.owner(), 0, first);
-    const Stretch end = grid_.tokens(grid_.owner(), 0, last - 1);
-    tokens.count = end.first + end.count - tokens.first;
-    own({&tokens, 1}, false);
-    Pieces finer;
-    for (const Piece& p : pieces) refine(p, last - first, finer);
-    if (last - first > 1) {
-      const std::int64_t middle = first + (last - first) / 2;
-      descend(first, middle, finer);
-      descend(middle, last, finer);
+  // `pieces_` is a stack: those of the block are its top, from `base` on.
+  void descend(std::int64_t first, std::int64_t last, std::size_t base) {
+    if (last - first == 1) {
+      write_row(base);
       return;
     }
-    row_.tokens[0] = tokens;
+    const std::int64_t middle = first + (last - first) / 2;
+    const std::size_t top = pieces_.size();
+    for (const auto& [from, to] : {std::pair(first, middle), std::pair(middle, last)}) {
+      set_rows(from, to);
+      for (std::size_t i = base; i < top; ++i) {
+        const Piece piece = pieces_[i];
+        // What is open for twice the rows, and longer than these, is most likely open for these.
+        if (!piece.open)
+          pieces_.push_back(piece);
+        else if (piece.end - piece.begin > to - from)
+          ask_halves(piece.begin, piece.end, to - from);
+        else
+          ask(piece.begin, piece.end, to - from);
+      }
+      descend(from, to, top);
+      pieces_.resize(top);
+    }
+  }
+
+  void set_rows(std::int64_t first, std::int64_t last) {
+    Stretch& tokens = row_.tokens[0];
+    tokens = grid_.tokens(grid_.owner(), 0, first);
+    const Stretch end = grid_.tokens(grid_.owner(), 0, last - 1);
+    tokens.count = end.first + end.count - tokens.first;
+    own(row_.tokens, false);
+  }
+
+  // Its tokens are set.
+  void write_row(std::size_t base) {
     start_row();
-    for (const Piece& p : finer) {
-      if (!p.open) append(p.begin, p.end, p.full ? Mark::full : Mark::partial);
-      for (std::int64_t t = p.begin; p.open && t < p.end; ++t) append(t, t + 1, settled(t));
+    for (std::size_t i = base; i < pieces_.size(); ++i) {
+      Piece p = pieces_[i];
+      while (p.open && i + 1 < pieces_.size() && pieces_[i + 1].open && pieces_[i + 1].begin == p.end)
+        p.end = pieces_[++i].end;
+      if (p.open)
+        settle_run(p.begin, p.end);
+      else
+        append(p.begin, p.end, Mark::full);
     }
     finish_row();
+  }
+
+  // Tiles that are all open at first sight. Of many neighbours it pays to ask together whether all are mixed.
+  void settle_run(std::int64_t begin, std::int64_t end) {
+    if (end - begin <= 2) {
+      for (std::int64_t t = begin; t < end; ++t) append(t, t + 1, settled(t));
+    } else if (mixed(begin, end)) {
+      append(begin, end, Mark::partial);
+    } else {
+      const std::int64_t middle = begin + (end - begin) / 2;
+      settle_run(begin, middle);
+      settle_run(middle, end);
+    }
+  }
+
+  // Whether of the row's first and last token one keeps every pair with the tiles and the other none.
+  bool mixed(std::int64_t begin, std::int64_t end) {
+    const Stretch tokens = visited(0, begin, end), row = row_.tokens[0];
+    const Stretch first{row.first, 1}, last{row.first + row.count - 1, 1};
+    visit({&tokens, 1}, false);
+    own({&first, 1}, false);
+    const Truth at_first = classifier_.evaluate();
+    Truth at_last = at_first;
+    if (!open(at_first)) {
+      own({&last, 1}, false);
+      at_last = classifier_.evaluate();
+    }
+    own({&row, 1}, false);
+    return !open(at_last) && ranges::always(at_first) != ranges::always(at_last);
   }
 
   // Of a tile that is open at first sight; other boxes are set afterwards, but for the row's own.
@@ -227,6 +282,7 @@ class RowPlanner {
   Classifier classifier_;
   int effort_;
   Row row_;
+  std::vector<Piece> pieces_;
   std::vector<Mark> marks_;    // of the grid's tiles of a row, where they are not met in order
   std::size_t first_run_ = 0;  // of the row
   std::vector<Stretch> box_;   // visited
