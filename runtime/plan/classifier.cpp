@@ -110,8 +110,6 @@ void Classifier::keys(std::span<const Stretch> box, bool context) {
 // Every axis alone: a pair is inside when it is so along all of them, and the axes are independent.
 Truth Classifier::neighborhood() const {
   Truth all = ranges::point(true);
-  const runtime::Problem& p = grid_.problem();
-  if (in_context_ || p.axes.empty()) return all;
   for (std::size_t i = 0; i < query_box_.size(); ++i) {
     const Axis& axis = grid_.axis(i);
     const Span span = key_span(axis, query_box_[i], 0, axis.extent);
@@ -123,7 +121,8 @@ Truth Classifier::neighborhood() const {
 }
 
 Truth Classifier::evaluate() {
-  const Truth near = neighborhood();
+  const bool everywhere = in_context_ || grid_.problem().axes.empty();
+  const Truth near = everywhere ? ranges::point(true) : neighborhood();
   auto& mask = in_context_ ? context_mask_ : grid_mask_;
   if (!mask || ranges::never(near)) return near;
   bool& stale = in_context_ ? context_queries_stale_ : grid_queries_stale_;

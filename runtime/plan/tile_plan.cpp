@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <limits>
 
 #include "runtime/host/parallel.h"
@@ -64,10 +65,9 @@ class RowPlanner {
     marks_.assign(static_cast<std::size_t>(row_.grid_tiles), Mark::empty);
     if (row_.tiles > 0) own(row_.tokens, grid_.is_context(row_, 0));
     if (row_.grid_tiles > 0) {
-      box_low_.assign(grid_.rank(), 0);
-      box_high_.resize(grid_.rank());
-      for (std::size_t i = 0; i < grid_.rank(); ++i) box_high_[i] = row_.reach[i].tiles(visited_extent(i));
-      mark_box();
+      Places end = {};
+      for (std::size_t i = 0; i < grid_.rank(); ++i) end[i] = row_.reach[i].tiles(visited_extent(i));
+      mark_box({}, end);
     }
     start_row();
     for (std::int64_t t = 0; t < row_.grid_tiles; ++t) append(t, t + 1, marks_[static_cast<std::size_t>(t)]);
@@ -203,11 +203,13 @@ class RowPlanner {
     return open(truth) ? settled(t) : ranges::always(truth) ? Mark::full : Mark::empty;
   }
 
-  // The box of tiles between box_low_ and box_high_, by axis: all at once, or in halves.
-  void mark_box() {
-    const std::vector<std::int64_t> low = box_low_, high = box_high_;
+  // Tiles of a row by their places along each axis.
+  using Places = std::array<std::int64_t, kMaxRank>;
+
+  // The box of tiles from `low` up to `high`, by axis: all at once, or in halves.
+  void mark_box(const Places& low, const Places& high) {
     std::size_t longest = 0;
-    for (std::size_t i = 0; i < low.size(); ++i)
+    for (std::size_t i = 0; i < grid_.rank(); ++i)
       if (high[i] - low[i] > high[longest] - low[longest]) longest = i;
     if (high[longest] - low[longest] == 1) {
       const std::int64_t t = number_of(low);
@@ -215,7 +217,7 @@ class RowPlanner {
       return;
     }
     box_.resize(grid_.rank());
-    for (std::size_t i = 0; i < low.size(); ++i) box_[i] = visited(i, low[i], high[i]);
+    for (std::size_t i = 0; i < grid_.rank(); ++i) box_[i] = visited(i, low[i], high[i]);
     visit(box_, false);
     const Truth t = classifier_.evaluate();
     if (ranges::never(t)) return;
@@ -224,21 +226,19 @@ class RowPlanner {
       return;
     }
     const std::int64_t middle = low[longest] + (high[longest] - low[longest]) / 2;
-    box_low_ = low;
-    box_high_ = high;
-    box_high_[longest] = middle;
-    mark_box();
-    box_low_ = low;
-    box_high_ = high;
-    box_low_[longest] = middle;
-    mark_box();
+    Places cut = high;
+    cut[longest] = middle;
+    mark_box(low, cut);
+    cut = low;
+    cut[longest] = middle;
+    mark_box(cut, high);
   }
 
-  void mark_all(const std::vector<std::int64_t>& low, const std::vector<std::int64_t>& high) {
-    std::vector<std::int64_t> at = low;
+  void mark_all(const Places& low, const Places& high) {
+    Places at = low;
     for (;;) {
       marks_[static_cast<std::size_t>(number_of(at))] = Mark::full;
-      std::size_t i = at.size();
+      std::size_t i = grid_.rank();
       while (i > 0 && ++at[i - 1] == high[i - 1]) {
         at[i - 1] = low[i - 1];
         --i;
@@ -247,9 +247,9 @@ class RowPlanner {
     }
   }
 
-  std::int64_t number_of(const std::vector<std::int64_t>& at) const {
+  std::int64_t number_of(const Places& at) const {
     std::int64_t number = 0;
-    for (std::size_t i = 0; i < at.size(); ++i)
+    for (std::size_t i = 0; i < grid_.rank(); ++i)
       number = number * row_.reach[i].tiles(visited_extent(i)) + at[i];
     return number;
   }
@@ -286,7 +286,6 @@ class RowPlanner {
   std::vector<Mark> marks_;    // of the grid's tiles of a row, where they are not met in order
   std::size_t first_run_ = 0;  // of the row
   std::vector<Stretch> box_;   // visited
-  std::vector<std::int64_t> box_low_, box_high_;
 };
 
 }  // namespace
