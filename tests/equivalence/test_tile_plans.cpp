@@ -10,7 +10,7 @@
 
 #include "runtime/cpu/interpreter.h"
 #include "runtime/kernel_impl.h"
-#include "runtime/plan/tile_plan.h"
+#include "runtime/plan/tile_cost.h"
 #include "tests/support/gallery.h"
 #include "tests/support/random_problem.h"
 #include "tests/support/random_spec.h"
@@ -22,6 +22,7 @@ struct Tally {
   std::int64_t tiles = 0, empty = 0, full = 0, partial = 0;
   std::int64_t missed_empty = 0, missed_full = 0;  // left partial, though they are one or the other
   std::int64_t unsound = 0;
+  std::int64_t kept = 0;  // pairs in tiles
 
   void add(const Tally& other) {
     tiles += other.tiles;
@@ -31,6 +32,7 @@ struct Tally {
     missed_empty += other.missed_empty;
     missed_full += other.missed_full;
     unsound += other.unsound;
+    kept += other.kept;
   }
 };
 
@@ -136,6 +138,7 @@ Tally compare(const plan::TilePlan& plan, const runtime::Problem& p, BruteForce&
         const auto pairs = static_cast<std::int64_t>(tokens.size() * own.size());
         const bool whole = static_cast<std::int64_t>(tokens.size()) == grid.shape().tokens(visited);
         ++tally.tiles;
+        tally.kept += sum;
         tally.empty += mark == 0;
         tally.partial += mark == 1;
         tally.full += mark == 2;
@@ -195,6 +198,7 @@ Tallies check_plans(const Kernel& kernel, const Problem& problem, int shapes, st
   for (int i = 0; i < shapes; ++i) {
     const plan::TileShape shape = random_shape(bound.q_axis.size(), random);
     const unsigned threads = 1 + static_cast<unsigned>(random() % 2);
+    double kept_forward = 0;
     CAPTURE(plan::print(shape));
     for (const plan::Side owner : {plan::Side::queries, plan::Side::keys}) {
       const bool transposed = owner == plan::Side::keys;
@@ -204,6 +208,12 @@ Tallies check_plans(const Kernel& kernel, const Problem& problem, int shapes, st
       REQUIRE(plan.has_value());
       const Tally one = compare(*plan, bound, brute);
       CHECK(one.unsound == 0);
+      // Counted by halving, which leaves out what even a single pair does not tell: a value that is NaN.
+      const double kept = plan::plan_cost(*plan, kernel.impl().masks(), {}).useful.value();
+      CHECK(kept == (transposed ? kept_forward : kept));
+      CHECK(kept * static_cast<double>(bound.batch * bound.heads / plan->slices().count()) <=
+            static_cast<double>(one.kept));
+      kept_forward = kept;
       tallies[transposed].add(one);
     }
   }
@@ -256,6 +266,66 @@ TEST_CASE("tile plans: the gallery") {
     for (const Tally& tally : check_plans(kernel, *problem, 2, random, 1000))
       if (tally.missed_empty + tally.missed_full != 0) MESSAGE(block.name, ": ", words(tally));
   }
+}
+
+// The runs of a row, as "0-2, 2-3 full".
+std::string runs_of(const plan::TilePlan& plan, std::int64_t number) {
+  std::string text;
+  const auto at = static_cast<std::size_t>(number);
+  for (std::uint32_t r = plan.row_starts()[at]; r < plan.row_starts()[at + 1]; ++r) {
+    const plan::Run& run = plan.runs()[r];
+    text +=
+        fmt::format("{}{}-{}{}", text.empty() ? "" : ", ", run.begin, run.end(), run.full() ? " full" : "");
+  }
+  return text;
+}
+
+TEST_CASE("tile plans: transposed, by hand") {
+  const auto planned = [](const char* text, std::int64_t queries, std::int64_t keys, std::int64_t context,
+                          const plan::TileShape& shape, const auto& look) {
+    const Kernel kernel = interpreted(Spec::from_string(text).value(), {});
+    ProblemShape s;
+    s.dtype = DType::f64;
+    s.queries = {queries};
+    s.keys = {keys};
+    s.context = context;
+    const Problem problem = make_problem(s, 1);
+    const runtime::Problem bound = kernel.impl().bind(problem.arguments()).value();
+    look(*plan::plan_tiles(kernel.impl().masks(), bound, shape, {.owner = plan::Side::keys}));
+  };
+  // Query i stands where key i + 2 does. The last tile of queries is cut, and so never full.
+  planned("attention t { align = end\n mask = k <= q }", 6, 8, -1, {{4}, {3}},
+          [](const plan::TilePlan& plan) {
+            REQUIRE(plan.grid().rows() == 3);
+            CHECK(runs_of(plan, 0) == "0-1 full, 1-2");  // keys 0 to 2, seen by every query
+            CHECK(runs_of(plan, 1) == "0-2");            // keys 3 to 5, by queries 1 to 3 on
+            CHECK(runs_of(plan, 2) == "1-2");            // keys 6 and 7, by queries 4 and 5
+          });
+  // A window of 3 whose queries are every other one; then 5 keys of the context in rows of 3.
+  planned("attention t { context\n axis x { window = 3, dilation = 2 } }", 12, 12, 5, {{2}, {3}},
+          [](const plan::TilePlan& plan) {
+            const plan::TileGrid& grid = plan.grid();
+            CHECK(!plan.listed());
+            REQUIRE(grid.rows() == 4 + 2);
+            plan::Row row;
+            std::vector<Stretch> box;
+            grid.row(3, row);  // keys 7, 9 and 11, seen by queries 5, 7, 9 and 11: positions 2 to 5
+            CHECK(row.tokens[0].first == 7);
+            REQUIRE(row.tiles == 2);
+            grid.tile(row, 0, box);
+            CHECK(box[0].first == 5);
+            CHECK(box[0].count == 2);
+            CHECK(!grid.full(row, 0));
+            CHECK(grid.full(row, 1));
+            grid.row(5, row);  // keys 3 and 4 of the context
+            CHECK(row.tokens[0].first == 3);
+            CHECK(row.tokens[0].count == 2);
+            CHECK(row.grid_tiles == 0);
+            REQUIRE(row.tiles == 6);
+            grid.tile(row, 4, box);
+            CHECK(box[0].first == 5);
+            CHECK(grid.full(row, 4));
+          });
 }
 
 TEST_CASE("tile plans: the CPU backend, which takes them, and the interpreter, which does not, agree") {
