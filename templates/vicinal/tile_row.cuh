@@ -9,7 +9,7 @@ namespace vicinal {
 template <int Rank>
 struct TileRow {
   Stretch queries[Rank];
-  Span span[Rank];         // of the keys in their reach
+  Span span[Rank];            // of the keys in their reach
   int tiles[Rank];            // of keys, along each axis
   u32 grid_tiles, all_tiles;  // of keys; without and with the context's
 
