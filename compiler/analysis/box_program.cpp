@@ -1,8 +1,6 @@
 #include "compiler/analysis/box_program.h"
 
 #include <algorithm>
-#include <type_traits>
-#include <utility>
 
 #include "compiler/support/check.h"
 #include "compiler/support/match.h"
@@ -10,11 +8,9 @@
 namespace vicinal::analysis {
 namespace {
 
-using ir::Op;
 using ir::SymbolKind;
 using ir::Type;
 using ranges::Range;
-using ranges::RealRange;
 
 }  // namespace
 
@@ -120,7 +116,7 @@ ranges::Truth BoxProgram::Evaluator::evaluate() {
 
 void BoxProgram::Evaluator::run(int stage) {
   for (const Step& s : program_.steps_[stage]) {
-    Value& value = values_[s.node];
+    SetValue& value = values_[s.node];
     const auto node = [&]() -> const ir::Node& { return program_.module_.nodes()[s.node]; };
     switch (s.how) {
       case How::launch_time: value = launch_time(node()); break;
@@ -133,7 +129,7 @@ void BoxProgram::Evaluator::run(int stage) {
       case How::k: value.i = keys_->position; break;
       case How::k_axis: value.i = keys_->coordinate[s.index]; break;
       case How::apply:
-        value = apply(s.op, values_[s.operands[0]], values_[s.operands[1]], values_[s.operands[2]]);
+        value = apply_rule(s.op, values_[s.operands[0]], values_[s.operands[1]], values_[s.operands[2]]);
         break;
       case How::load: value = load(node(), s.index); break;
       case How::dot: value = dot(node()); break;
@@ -141,69 +137,12 @@ void BoxProgram::Evaluator::run(int stage) {
   }
 }
 
-BoxProgram::Evaluator::Value BoxProgram::Evaluator::launch_time(const ir::Node& node) const {
+SetValue BoxProgram::Evaluator::launch_time(const ir::Node& node) const {
   const auto* constant = std::get_if<ir::Constant>(&node.what);
   const std::optional<ir::Value> v =
       constant != nullptr ? ir::value_of(*constant) : launch_(std::get<ir::Symbol>(node.what));
   VICINAL_ASSERT(v.has_value(), "a mask reads what a launch does not know");
-  switch (node.type) {
-    case Type::integer: return {.i = ranges::point(v->i)};
-    case Type::real: return {.f = ranges::point(static_cast<float>(v->f))};
-    case Type::boolean: return {.b = ranges::point(v->b)};
-  }
-  VICINAL_ASSERT(false, "a type");
-}
-
-// The operation's rule, its sets integers, floats or truth values as its signature says. Transcendental ones
-// are computed where their operands are single numbers, and may be anything elsewhere.
-BoxProgram::Evaluator::Value BoxProgram::Evaluator::apply(Op op, const Value& x, const Value& y,
-                                                          const Value& z) {
-  struct Set {
-    const Value& value;
-    operator Range() const { return value.i; }
-    operator ranges::RealRange() const { return value.f; }
-    operator ranges::Truth() const { return value.b; }
-  };
-  const Set operands[ir::kMaxArity] = {{x}, {y}, {z}};
-  const auto call = [&]<class R, class... A>(R (*rule)(A...)) {
-    return [&]<std::size_t... I>(std::index_sequence<I...>) {
-      const R result = rule(operands[I]...);
-      Value value;
-      if constexpr (std::is_same_v<R, Range>)
-        value.i = result;
-      else if constexpr (std::is_same_v<R, ranges::RealRange>)
-        value.f = result;
-      else
-        value.b = result;
-      return value;
-    }
-    (std::index_sequence_for<A...>());
-  };
-  const auto compute = [&] {
-    const ir::OpInfo& info = ir::info(op);
-    ir::Value numbers[ir::kMaxArity];
-    for (int i = 0; i < info.arity; ++i) {
-      const RealRange operand = operands[i];
-      if (!ranges::is_point(operand)) return Value{.f = ranges::any_real()};
-      numbers[i] = ir::real_value(static_cast<double>(operand.low));
-    }
-    return Value{.f = ranges::point(static_cast<float>(info.exact(numbers).f))};
-  };
-  switch (op) {
-#define VICINAL_RULE_(id) \
-  case Op::id:            \
-    return call(ranges::id);
-#define VICINAL_RULE_C(id) VICINAL_RULE_(id)
-#define VICINAL_RULE_T(id) \
-  case Op::id:             \
-    return compute();
-#define VICINAL_OP(id, name, text, traits, ...) VICINAL_RULE_##traits(id)
-#include "compiler/ir/ops.def"
-#undef VICINAL_RULE_
-#undef VICINAL_RULE_C
-#undef VICINAL_RULE_T
-  }
-  VICINAL_ASSERT(false, "an operation outside the table");
+  return single(node.type, *v);
 }
 
 std::span<const Range> BoxProgram::Evaluator::indices(const ir::Node& node, std::size_t first,
@@ -212,7 +151,7 @@ std::span<const Range> BoxProgram::Evaluator::indices(const ir::Node& node, std:
   return {out, last - first};
 }
 
-BoxProgram::Evaluator::Value BoxProgram::Evaluator::load(const ir::Node& node, std::uint32_t input) const {
+SetValue BoxProgram::Evaluator::load(const ir::Node& node, std::uint32_t input) const {
   Range index[InputRanges::kMaxIndices];
   const std::span<const Range> all = indices(node, 0, node.operands.size(), index);
   switch (node.type) {
@@ -223,7 +162,7 @@ BoxProgram::Evaluator::Value BoxProgram::Evaluator::load(const ir::Node& node, s
   VICINAL_ASSERT(false, "a type");
 }
 
-BoxProgram::Evaluator::Value BoxProgram::Evaluator::dot(const ir::Node& node) const {
+SetValue BoxProgram::Evaluator::dot(const ir::Node& node) const {
   const auto& d = std::get<ir::Dot>(node.what);
   Range first[InputRanges::kMaxIndices], second[InputRanges::kMaxIndices];
   const std::span<const Range> x = indices(node, 0, d.first_indices, first);

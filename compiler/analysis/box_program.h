@@ -7,9 +7,8 @@
 #include <span>
 #include <vector>
 
+#include "compiler/analysis/set_value.h"
 #include "compiler/ir/evaluate.h"
-#include "compiler/ir/module.h"
-#include "templates/vicinal/ranges.cuh"
 
 namespace vicinal::analysis {
 
@@ -58,16 +57,10 @@ class BoxProgram {
     ranges::Truth evaluate();
 
    private:
-    union Value {
-      ranges::Range i;
-      ranges::RealRange f;
-      ranges::Truth b;
-    };
     void run(int stage);
-    Value launch_time(const ir::Node& node) const;
-    static Value apply(ir::Op op, const Value& x, const Value& y, const Value& z);
-    Value load(const ir::Node& node, std::uint32_t input) const;
-    Value dot(const ir::Node& node) const;
+    SetValue launch_time(const ir::Node& node) const;
+    SetValue load(const ir::Node& node, std::uint32_t input) const;
+    SetValue dot(const ir::Node& node) const;
     std::span<const ranges::Range> indices(const ir::Node& node, std::size_t first, std::size_t last,
                                            ranges::Range* out) const;
 
@@ -76,7 +69,7 @@ class BoxProgram {
     const InputRanges& inputs_;
     int b_ = 0, h_ = 0, kv_h_ = 0;
     const TokenBox *queries_ = nullptr, *keys_ = nullptr;
-    std::vector<Value> values_;
+    std::vector<SetValue> values_;
   };
 
  private:

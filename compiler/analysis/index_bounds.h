@@ -27,7 +27,7 @@ struct IndexBounds {
   std::vector<IndexFinding> clamped, never;  // to be reported
 };
 
-// `module` after specialize_context(module, context_key).
+// `module` after specialize_keys(module, context_key).
 IndexBounds bound_indices(const ir::Module& module, bool context_key);
 
 }  // namespace vicinal::analysis

@@ -7,7 +7,7 @@ namespace vicinal::emit {
 namespace {
 
 SpecializedKeys keys(const ir::Module& module, bool context_key) {
-  SpecializedKeys result{passes::specialize_context(module, context_key), {}};
+  SpecializedKeys result{passes::specialize_keys(module, context_key), {}};
   result.bounds = analysis::bound_indices(result.module, context_key);
   return result;
 }

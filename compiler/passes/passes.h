@@ -24,4 +24,9 @@ ir::Module simplify(const ir::Module& module);
 // Stands after simplify, which brings choices to light.
 ir::Module mask_from_score(const ir::Module& module);
 
+// Conditions on how far a key is from its query become constants where the neighborhoods decide them: under a
+// causal axis `k.t <= q.t` always holds. For modules that only the grid's keys see, since context keys have
+// no coordinates.
+ir::Module use_neighborhood(const ir::Module& module);
+
 }  // namespace vicinal::passes

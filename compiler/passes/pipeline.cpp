@@ -4,6 +4,7 @@
 
 #include <chrono>
 
+#include "compiler/analysis/pair_facts.h"
 #include "compiler/ir/text.h"
 #include "compiler/ir/verify.h"
 #include "compiler/passes/passes.h"
@@ -49,13 +50,35 @@ ir::Module run_pipeline(const ir::Module& module, const Observer& observe) {
   return current;
 }
 
-ir::Module specialize_context(const ir::Module& module, bool context_key) {
+namespace {
+
+ir::Module settled(const ir::Module& module) {
+  return simplify(fold_constants(simplify(fold_constants(module))));
+}
+
+}  // namespace
+
+bool keeps_own_key(const ir::Module& module) {
+  const ir::Module own = settled(rewrite(module, [](ir::Module& m, const ir::Node& node) {
+    const auto* symbol = std::get_if<ir::Symbol>(&node.what);
+    if (symbol != nullptr && symbol->kind == ir::SymbolKind::k) return m.symbol(ir::SymbolKind::q);
+    if (symbol != nullptr && symbol->kind == ir::SymbolKind::k_axis)
+      return m.symbol(ir::SymbolKind::q_axis, symbol->index);
+    return m.add(node);
+  }));
+  const ir::NodeId mask = own.root(ir::Root::mask);
+  return !mask.valid() ||
+         ranges::always(analysis::truths(own, analysis::neighborhood_distances(own))[mask.value]);
+}
+
+ir::Module specialize_keys(const ir::Module& module, bool context_key) {
   const ir::Module substituted = rewrite(module, [&](ir::Module& m, const ir::Node& node) {
     const auto* symbol = std::get_if<ir::Symbol>(&node.what);
     if (symbol != nullptr && symbol->kind == ir::SymbolKind::k_context) return m.constant(context_key);
     return m.add(node);
   });
-  return verified(simplify(fold_constants(simplify(fold_constants(substituted)))), "specialize-context");
+  const ir::Module result = verified(settled(substituted), "specialize-keys");
+  return context_key ? result : verified(settled(use_neighborhood(result)), "use-neighborhood");
 }
 
 }  // namespace vicinal::passes

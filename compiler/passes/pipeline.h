@@ -26,8 +26,13 @@ struct PassReport {
 using Observer = std::function<void(const PassReport&, const ir::Module&)>;
 ir::Module run_pipeline(const ir::Module& module, const Observer& observe = nullptr);
 
-// The module as context keys (or the grid's keys) see it: k.context is a constant, and what that leaves
-// unused is gone. Stands after the pipeline, since the two results go different ways.
-ir::Module specialize_context(const ir::Module& module, bool context_key);
+// The module as context keys (or the grid's keys) see it: k.context is a constant, what the neighborhoods
+// decide of a grid's key too, and what that leaves unused is gone. Stands after the pipeline, since the two
+// results go different ways.
+ir::Module specialize_keys(const ir::Module& module, bool context_key);
+
+// Whether the mask keeps the key in the query's own place, wherever there is one: then no query is left
+// without a key. Of a module as the grid's keys see it.
+bool keeps_own_key(const ir::Module& module);
 
 }  // namespace vicinal::passes

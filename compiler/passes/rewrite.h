@@ -1,6 +1,7 @@
 // The loop that every pass shares: a new module, node by node, of what the old one's roots reach.
 #pragma once
 
+#include <type_traits>
 #include <utility>
 
 #include "compiler/ir/module.h"
@@ -8,7 +9,7 @@
 namespace vicinal::passes {
 
 // `replace(module, node)` gets each reachable node with its operands already replaced and returns what stands
-// for it in the new module: module.add(node) to keep it.
+// for it in the new module: module.add(node) to keep it. It may take the node's old id too.
 template <class Replace>
 ir::Module rewrite(const ir::Module& old, Replace replace) {
   ir::Module module = old.without_nodes();
@@ -23,7 +24,10 @@ ir::Module rewrite(const ir::Module& old, Replace replace) {
     if (!reached[n]) continue;
     ir::Node node = old.nodes()[n];
     for (ir::NodeId& id : node.operands) id = now[id.value];
-    now[n] = replace(module, std::as_const(node));
+    if constexpr (std::is_invocable_v<Replace, ir::Module&, const ir::Node&, ir::NodeId>)
+      now[n] = replace(module, std::as_const(node), ir::NodeId{static_cast<std::uint32_t>(n)});
+    else
+      now[n] = replace(module, std::as_const(node));
   }
   module.for_each_use([&](ir::NodeId& id) { id = now[id.value]; });
   return module;

@@ -133,6 +133,11 @@ std::vector<std::vector<int>> factorizations(std::int64_t n, std::size_t rank) {
 
 }  // namespace
 
+bool block_sparse(const TileGrid& grid, std::size_t axis) {
+  const AxisCost cost = axis_cost(grid, axis, Anchor::window);
+  return cost.full == cost.visited;
+}
+
 TileCost neighborhood_cost(const TileGrid& grid, Anchor anchor) {
   std::vector<AxisCost> axes;
   for (std::size_t i = 0; i < grid.rank(); ++i) axes.push_back(axis_cost(grid, i, anchor));

@@ -59,6 +59,10 @@ enum class Anchor { window, grid };
 // Of the neighborhoods alone, context keys included: sums along each axis, multiplied.
 TileCost neighborhood_cost(const TileGrid& grid, Anchor anchor = Anchor::window);
 
+// Whether every tile that a row visits along the axis is full, so that nothing is masked along it: as where
+// the stride is the window and the tiles divide both.
+bool block_sparse(const TileGrid& grid, std::size_t axis);
+
 struct CostOptions {
   unsigned threads = 1;
   // Kept pairs of partial tiles are counted by halving what is mixed; a list that takes more evaluations than

@@ -24,7 +24,7 @@ const std::map<std::string, std::vector<std::string>> kLayers = {
     {"compiler/ir", {"compiler/support"}},
     {"compiler/check",
      {"compiler/ir", "compiler/syntax", "compiler/diagnostics", "compiler/source", "compiler/support"}},
-    {"compiler/passes", {"compiler/ir", "compiler/support"}},
+    {"compiler/passes", {"compiler/analysis", "compiler/ir", "compiler/support"}},
     {"compiler/analysis", {"compiler/ir", "compiler/support", "templates"}},
     {"compiler/emit", {"compiler/passes", "compiler/analysis", "compiler/ir", "compiler/support"}},
     {"compiler/driver", {"compiler"}},

@@ -81,6 +81,23 @@ TEST_CASE("tile cost: known figures") {
   CHECK(sequence.full_share() == doctest::Approx(0.89).epsilon(0.005));
 }
 
+TEST_CASE("tile cost: axes without a masked tile") {
+  const auto sparse = [](std::int64_t window, std::int64_t stride, std::int64_t dilation, int q, int k) {
+    runtime::Problem p = problem({64}, {window});
+    p.axes[0].stride = stride;
+    p.axes[0].dilation = dilation;
+    return plan::block_sparse(TileGrid(p, {{q}, {k}}), 0);
+  };
+  CHECK(sparse(8, 8, 1, 8, 8));
+  CHECK(sparse(8, 8, 1, 4, 2));
+  CHECK(sparse(16, 8, 1, 8, 4));
+  CHECK(sparse(8, 8, 2, 8, 8));
+  CHECK(!sparse(8, 8, 1, 16, 8));
+  CHECK(!sparse(8, 8, 1, 8, 3));
+  CHECK(!sparse(8, 4, 1, 8, 8));
+  CHECK(sparse(64, 1, 1, 8, 8));
+}
+
 TEST_CASE("tile cost: the search finds the cheapest shape") {
   const runtime::Problem p = problem({30, 48, 80}, {18, 24, 24});
   const auto start = std::chrono::steady_clock::now();
