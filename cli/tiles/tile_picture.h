@@ -1,4 +1,4 @@
-// Tile plans as pictures: what is skipped, masked and full, for a terminal or as PNG.
+// Tiles painted over a plane: what is skipped, masked and full, for a terminal or as PNG.
 #pragma once
 
 #include <cstdint>
@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "cli/picture.h"
-#include "runtime/plan/tile_plan.h"
 
 namespace vicinal::cli {
 
@@ -16,6 +15,9 @@ enum class TileMark : std::uint8_t { partial, full, outside };
 struct Places {
   std::int64_t first, count, step = 1;
 };
+
+// So that a side of so many places has `most` cells or fewer.
+std::int64_t places_to_a_cell(std::int64_t extent, std::int64_t most);
 
 // A plane of places, all skipped until a tile is painted over them; no two tiles share a place. A plane that
 // is too large to draw is shrunk: a cell then stands for several places.
@@ -68,45 +70,5 @@ std::string legend(const std::string& text);
 // Pictures of one size on a sheet, in reading order: skipped white, partial orange, full blue, light grey
 // outside, a dark line around queries.
 Pixels pixels(const std::vector<TilePicture>& sheet);
-
-// All tiles of a slice, queries down: of a sequence, whose tiles of keys all rows share, a tile a place; of a
-// single axis, whose tiles start where the windows do, a token a place, queries in the order of their tiles.
-// Tiles of the context stand to the right of a gap.
-TilePicture picture_of(const plan::TilePlan& plan, std::int64_t slice, std::int64_t most);
-
-// Coordinates [low, high) of an axis.
-struct Interval {
-  std::int64_t low, high;
-};
-
-// One tile of queries of a plan with two axes or more: its tiles of keys over the grid of tokens.
-class RowPicture {
- public:
-  RowPicture(const plan::TilePlan& plan, std::int64_t slice, std::int64_t number);
-
-  const plan::Row& row() const { return row_; }
-  std::int64_t partial() const { return partial_; }
-  std::int64_t full() const { return full_; }
-  // By axis, what the queries and the tiles that they reach cover between them.
-  const std::vector<Interval>& reach() const { return reach_; }
-
-  // The last two axes, for one coordinate of each axis before them.
-  TilePicture plane(const std::vector<std::int64_t>& at, Interval down, Interval across,
-                    std::int64_t most) const;
-  // The keys of the context, so many to a line.
-  TilePicture context(std::int64_t line, std::int64_t most) const;
-
- private:
-  enum class Visit : std::uint8_t { skipped, partial, full };
-  void paint(TilePicture& picture, std::int64_t tile, const Places& down, const Places& across) const;
-  Places places(std::size_t axis, const Stretch& tokens, const Interval& frame) const;
-  bool holds(std::size_t axis, const Stretch& tokens, std::int64_t coordinate) const;
-
-  const plan::TileGrid& grid_;
-  plan::Row row_;
-  std::vector<Visit> visits_;  // by tile
-  std::vector<Interval> reach_;
-  std::int64_t partial_ = 0, full_ = 0;
-};
 
 }  // namespace vicinal::cli
