@@ -79,6 +79,13 @@ HostTensor make_tensor(DType dtype, const Shape& shape) {
   return allocate(dtype, shape, runtime::c_order_strides(shape));
 }
 
+HostTensor make_outline(DType dtype, const Shape& shape) {
+  HostTensor t = make_tensor(dtype, Shape{});
+  t.view.shape = shape;
+  t.view.strides.assign(shape.size(), 0);
+  return t;
+}
+
 void fill_normal(HostTensor& t, std::uint64_t seed) {
   // Chunk by chunk, each with a stream of its own.
   constexpr std::int64_t kChunk = 1 << 16;

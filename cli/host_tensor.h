@@ -52,6 +52,9 @@ HostTensor make_tensor(DType dtype, const Shape& shape, Layout layout, bool has_
 // Zeros, in C order.
 HostTensor make_tensor(DType dtype, const Shape& shape);
 
+// A shape without memory behind it: all places are one zero. For who asks what suits a problem and runs none.
+HostTensor make_outline(DType dtype, const Shape& shape);
+
 // Normally distributed elements. They depend on the seed alone, not on the number of threads.
 void fill_normal(HostTensor& t, std::uint64_t seed);
 

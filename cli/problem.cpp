@@ -35,8 +35,8 @@ Result<std::map<std::string, std::int64_t>> parse_pairs(const std::string& optio
 
 class Builder {
  public:
-  Builder(const Spec& spec, const ProblemOptions& options)
-      : spec_(spec), options_(options), module_(spec.impl().variant.checked.module) {}
+  Builder(const Spec& spec, const ProblemOptions& options, Tensors tensors)
+      : spec_(spec), options_(options), tensors_(tensors), module_(spec.impl().variant.checked.module) {}
 
   Result<HostProblem> run() {
     for (const auto& row : kDTypes)
@@ -149,25 +149,26 @@ class Builder {
       return unexpected(ErrorKind::usage,
                         "with axes, queries and keys share the grid: leave keys out of --shape");
     const Shape key_grid = module_.axes.empty() ? Shape{size("keys", tokens)} : p_.grid;
-    p_.q = random(1, batch, heads, p_.grid, p_.head_dim);
-    p_.k = random(2, batch, kv_heads, key_grid, p_.head_dim);
-    p_.v = random(3, batch, kv_heads, key_grid, p_.value_dim);
+    p_.q = tensor(1, batch, heads, p_.grid, p_.head_dim);
+    p_.k = tensor(2, batch, kv_heads, key_grid, p_.head_dim);
+    p_.v = tensor(3, batch, kv_heads, key_grid, p_.value_dim);
     const std::int64_t context = size("context", module_.context ? 16 : 0);
     if (context != 0 && !module_.context)
       return unexpected(ErrorKind::spec, "--shape gives context keys, and the spec has none",
                         "add the statement `context` to its block");
     if (module_.context) {
-      p_.context_k = random(4, batch, kv_heads, {context}, p_.head_dim);
-      p_.context_v = random(5, batch, kv_heads, {context}, p_.value_dim);
+      p_.context_k = tensor(4, batch, kv_heads, {context}, p_.head_dim);
+      p_.context_v = tensor(5, batch, kv_heads, {context}, p_.value_dim);
     }
     return {};
   }
 
-  HostTensor random(std::uint64_t stream, std::int64_t batch, std::int64_t heads, const Shape& tokens,
+  HostTensor tensor(std::uint64_t stream, std::int64_t batch, std::int64_t heads, const Shape& tokens,
                     std::int64_t dim) const {
     Shape shape = {batch, heads};
     shape.insert(shape.end(), tokens.begin(), tokens.end());
     shape.push_back(dim);
+    if (tensors_ == Tensors::outlines) return make_outline(p_.dtype, shape);
     HostTensor t = make_tensor(p_.dtype, shape, p_.layout, true);
     fill_normal(t, options_.seed * 64 + stream);
     return t;
@@ -209,6 +210,7 @@ class Builder {
 
   const Spec& spec_;
   const ProblemOptions& options_;
+  const Tensors tensors_;
   const ir::Module& module_;
   std::map<std::string, std::int64_t> given_grid_;
   HostProblem p_;
@@ -216,8 +218,8 @@ class Builder {
 
 }  // namespace
 
-Result<HostProblem> make_problem(const Spec& spec, const ProblemOptions& options) {
-  return Builder(spec, options).run();
+Result<HostProblem> make_problem(const Spec& spec, const ProblemOptions& options, Tensors tensors) {
+  return Builder(spec, options, tensors).run();
 }
 
 void add_problem_options(CLI::App& app, ProblemOptions& options) {
@@ -261,6 +263,13 @@ RunArguments HostProblem::arguments(HostTensor* out, HostTensor* lse) {
   for (const std::string& name : dynamic)
     if (const auto value = params.find(name); value != params.end()) a.dynamic[name] = value->second;
   if (grid.size() > 1) a.grid = grid;
+  return a;
+}
+
+RunArguments HostProblem::arguments_to_ask() {
+  RunArguments a = arguments(nullptr, nullptr);
+  a.out = a.q;
+  a.out.shape.back() = value_dim;
   return a;
 }
 

@@ -1,4 +1,5 @@
-// The tensors of a run: from files, or made up from shapes and a seed.
+// The tensors of a run: from files, or made up from shapes and a seed. Or their outlines, for who runs
+// nothing.
 #pragma once
 
 #include <vicinal/vicinal.h>
@@ -37,10 +38,16 @@ struct HostProblem {
   HostTensor like_rows(DType of, std::int64_t dim) const;
   // Views of everything; `out` and `lse` may be null.
   RunArguments arguments(HostTensor* out, HostTensor* lse);
+  // To ask what suits a kernel, not to run: q stands in for out.
+  RunArguments arguments_to_ask();
   CompileOptions compile_options() const;
   std::string describe() const;
 };
 
-Result<HostProblem> make_problem(const Spec& spec, const ProblemOptions& options);
+// What is behind q, k and v that are made up: random elements, or nothing where extents are all that is asked
+// for. Captured inputs always have their elements.
+enum class Tensors { filled, outlines };
+Result<HostProblem> make_problem(const Spec& spec, const ProblemOptions& options,
+                                 Tensors tensors = Tensors::filled);
 
 }  // namespace vicinal::cli

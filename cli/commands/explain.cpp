@@ -76,8 +76,7 @@ class MaskExplainer {
     CompileOptions compile_options = problem.compile_options();
     compile_options.backend = Backend::interpreter;
     VICINAL_TRY(const Kernel kernel, compile(spec, compile_options));
-    HostTensor out = problem.like_rows(problem.dtype, problem.value_dim);
-    VICINAL_TRY(const runtime::Problem bound, kernel.impl().bind(problem.arguments(&out, nullptr)));
+    VICINAL_TRY(const runtime::Problem bound, kernel.impl().bind(problem.arguments_to_ask()));
     if (options_.batch < 0 || options_.batch >= bound.batch || options_.head < 0 ||
         options_.head >= bound.heads)
       return unexpected(ErrorKind::usage,

@@ -6,7 +6,6 @@
 #include <charconv>
 #include <chrono>
 
-#include "cli/captured_inputs.h"
 #include "cli/tiles/pictures.h"
 #include "cli/tiles/report.h"
 #include "runtime/host/parallel.h"
@@ -22,74 +21,6 @@ constexpr std::int64_t kQueries = 64, kKeys = 64;
 // A planner passes over a billion tiles a second where masks are regular; of a sequence, whose rows it looks
 // at together, it is the rows that take time, each as much as two thousand tiles.
 constexpr std::int64_t kMaxTiles = std::int64_t{1} << 33, kTilesPerRow = 2048;
-
-// Planning asks for the shapes of q, k and v and for none of their elements: a problem without a batch, which
-// costs nothing to make, is given its batches afterwards.
-class Outline {
- public:
-  Outline(const Spec& spec, const ProblemOptions& options) : spec_(spec), options_(options) {}
-
-  Result<HostProblem> make() {
-    if (!options_.q.empty() || !options_.k.empty() || !options_.v.empty())
-      return make_problem(spec_, options_);
-    ProblemOptions without = options_;
-    without.inputs.clear();
-    without.shape = shape_without_batch();
-    Result<HostProblem> made = make_problem(spec_, without);
-    // A small problem whose shape is left to the command has a shape of its own.
-    if (!made || (options_.shape.empty() && made->q.tokens() <= 2048)) return make_problem(spec_, options_);
-    HostProblem& p = *made;
-    for (HostTensor* t : {&p.q, &p.k, &p.v, &p.context_k, &p.context_v}) give_batch(*t);
-    // Every input was made up for no batch, each with a note.
-    p.notes.resize(options_.shape.empty() ? 0 : p.notes.size() - p.inputs.size());
-    p.inputs.clear();
-    VICINAL_TRY_VOID(capture_inputs(spec_, options_, p));
-    VICINAL_TRY_VOID(make_up_inputs(spec_, options_, p));
-    return made;
-  }
-
- private:
-  std::string shape_without_batch() {
-    if (options_.shape.empty()) return "batch=0,kv_heads=1";
-    std::string shape = "batch=0";
-    bool given = false;
-    for (const std::string& part : CLI::detail::split(options_.shape, ',')) {
-      if (!given && is_batch(part))
-        given = true;
-      else
-        shape += "," + part;
-    }
-    return shape;
-  }
-
-  // What is no number, or given twice, is left for the shape's reader to find.
-  bool is_batch(std::string_view part) {
-    constexpr std::string_view kName = "batch=";
-    if (!part.starts_with(kName)) return false;
-    const char *first = part.data() + kName.size(), *last = part.data() + part.size();
-    const auto [end, error] = std::from_chars(first, last, batch_);
-    return error == std::errc() && end == last && batch_ >= 0;
-  }
-
-  void give_batch(HostTensor& t) const {
-    if (t.view.shape.empty()) return;
-    t.view.shape[0] = batch_;
-    t.view.strides.assign(t.view.shape.size(), 0);
-    t.bytes.resize(8);  // one element stands for all
-    t.view.data = t.bytes.data();
-  }
-
-  const Spec& spec_;
-  const ProblemOptions& options_;
-  std::int64_t batch_ = 1;
-};
-
-Result<runtime::Problem> bound_to(const Kernel& kernel, HostProblem& problem) {
-  RunArguments arguments = problem.arguments(nullptr, nullptr);
-  arguments.out = arguments.q;  // nothing is written
-  arguments.out.shape.back() = problem.value_dim;
-  return kernel.impl().bind(arguments);
-}
 
 Figures figures_of(const plan::TilePlan& plan, const plan::Masks& masks) {
   const runtime::Problem& p = plan.grid().problem();
@@ -108,11 +39,11 @@ class TilesExplainer {
 
   Result<int> run() {
     if (!options_.png.empty()) VICINAL_TRY_VOID(check_output(options_.png, /*force=*/true));
-    VICINAL_TRY(HostProblem problem, Outline(spec_, options_.problem).make());
+    VICINAL_TRY(HostProblem problem, make_problem(spec_, options_.problem, Tensors::outlines));
     CompileOptions compile_options = problem.compile_options();
     compile_options.backend = Backend::interpreter;
     VICINAL_TRY(const Kernel kernel, compile(spec_, compile_options));
-    VICINAL_TRY(const runtime::Problem bound, bound_to(kernel, problem));
+    VICINAL_TRY(const runtime::Problem bound, kernel.impl().bind(problem.arguments_to_ask()));
     VICINAL_TRY_VOID(check_slice(bound));
     VICINAL_TRY(const plan::TileShape shape, tile_shape(bound));
     VICINAL_TRY(const std::int64_t row, row_to_draw(plan::TileGrid(bound, shape)));

@@ -2,6 +2,8 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
+#include <chrono>
+
 #include "tests/cli/sandbox.h"
 
 namespace vicinal::testing {
@@ -102,6 +104,22 @@ TEST_CASE("explain tiles: a sequence of its own tile shape, small and large") {
   const std::string text = text_of(box, {gallery_spec("causal"), "--shape", "tokens=50000"});
   CHECK(has(text, "32 x 32 tiles a cell"));
   CHECK(has(text, "│████▒▒  "));
+}
+
+TEST_CASE("explain tiles: tensors that no memory holds") {
+  const Sandbox box;
+  // 32 TiB in each of q, k and v.
+  const std::string shape = "batch=1024,heads=64,tokens=1048576,head_dim=128";
+  constexpr std::int64_t side = 16384;
+  for (const std::string spec : {"causal", "alibi", "document", "neighborhood_1d"}) {
+    CAPTURE(spec);
+    const auto start = std::chrono::steady_clock::now();
+    const nlohmann::json json = json_of(box, {gallery_spec(spec), "--shape", shape});
+    CHECK(json.at("query_tiles") == side);
+    if (spec == "causal") CHECK(json.at("key_tiles").at("visited") == side * (side + 1) / 2);
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+    CHECK(took.count() < 20);
+  }
 }
 
 TEST_CASE("explain tiles: a count that would take too long is left out") {
