@@ -18,10 +18,10 @@ namespace {
 using nlohmann::ordered_json;
 
 struct Options {
-  std::string topic, query, png, tile;
+  std::string topic, query, key, png, tile;
   ProblemOptions problem;
   std::int64_t batch = 0, head = 0;
-  bool json = false;
+  bool transposed = false, json = false;
 };
 
 // The interpreter decides some ten million pairs a second; beyond this a picture is not worth the wait.
@@ -133,7 +133,7 @@ class MaskExplainer {
 
   // The keys of one query: a sequence in a line, a grid slice by slice.
   Result<int> one_query(const cpu::Interpreter& interpreter, const runtime::Problem& p) const {
-    VICINAL_TRY(const std::int64_t token, query_at(options_.query, p));
+    VICINAL_TRY(const std::int64_t token, token_at("--query", options_.query, p.q_axis));
     const std::vector<bool> row = interpreter.kept({options_.batch, options_.head, token});
     const std::size_t rank = p.k_axis.size();
     const std::int64_t columns = p.k_axis[rank - 1].local, rows = rank > 1 ? p.k_axis[rank - 2].local : 1;
@@ -182,16 +182,25 @@ int explain(const Globals& globals, const Options& options) {
     return explain_diagnostic(globals, options.topic);
   if (options.problem.spec.spec.empty())
     return fail(globals, Error(ErrorKind::usage, fmt::format("`explain {}` needs a spec", options.topic)));
-  if (!tiles && !options.tile.empty())
-    return fail(globals, Error(ErrorKind::usage, "--tile goes with `explain tiles`"));
+  for (const auto& [given, option] :
+       {std::pair(!options.tile.empty(), "--tile"), std::pair(!options.key.empty(), "--key"),
+        std::pair(options.transposed, "--transposed")})
+    if (given && !tiles)
+      return fail(globals, Error(ErrorKind::usage, fmt::format("{} goes with `explain tiles`", option)));
   int exit = kOk;
   const std::optional<Spec> spec = load_spec(globals, options.problem.spec, exit);
   if (!spec) return exit;
   if (options.topic == "score") return explain_score(*spec);
-  const Result<int> result =
-      tiles ? explain_tiles(*spec, {options.problem, options.tile, options.query, options.png, options.batch,
-                                    options.head, options.json})
-            : MaskExplainer(globals, options).run(*spec);
+  const Result<int> result = tiles ? explain_tiles(*spec, {.problem = options.problem,
+                                                           .tile = options.tile,
+                                                           .query = options.query,
+                                                           .key = options.key,
+                                                           .png = options.png,
+                                                           .batch = options.batch,
+                                                           .head = options.head,
+                                                           .transposed = options.transposed,
+                                                           .json = options.json})
+                                   : MaskExplainer(globals, options).run(*spec);
   return result ? *result : fail(globals, result.error());
 }
 
@@ -210,6 +219,9 @@ void add_explain(CLI::App& app, Globals& globals) {
       "--query", options->query,
       "The keys of one query, by its coordinates: 3,5; of tiles, those of the tile that holds it");
   command->add_option("--tile", options->tile, "Tile shape, queries/keys: 64/64, 4x8x8/2x8x8");
+  command->add_flag("--transposed", options->transposed,
+                    "The tiles of a backward pass: a tile of keys visits tiles of queries");
+  command->add_option("--key", options->key, "Of transposed tiles: those of the tile that holds this key");
   command->add_option("--batch", options->batch, "Which batch")->capture_default_str();
   command->add_option("--head", options->head, "Which head")->capture_default_str();
   command->add_option("--png", options->png, "Also write the picture here");

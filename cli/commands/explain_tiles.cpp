@@ -38,6 +38,7 @@ class TilesExplainer {
   TilesExplainer(const Spec& spec, const TilesOptions& options) : spec_(spec), options_(options) {}
 
   Result<int> run() {
+    VICINAL_TRY_VOID(check_token());
     if (!options_.png.empty()) VICINAL_TRY_VOID(check_output(options_.png, /*force=*/true));
     VICINAL_TRY(HostProblem problem, make_problem(spec_, options_.problem, Tensors::outlines));
     CompileOptions compile_options = problem.compile_options();
@@ -46,12 +47,14 @@ class TilesExplainer {
     VICINAL_TRY(const runtime::Problem bound, kernel.impl().bind(problem.arguments_to_ask()));
     VICINAL_TRY_VOID(check_slice(bound));
     VICINAL_TRY(const plan::TileShape shape, tile_shape(bound));
-    VICINAL_TRY(const std::int64_t row, row_to_draw(plan::TileGrid(bound, shape)));
+    const plan::TileGrid grid(bound, shape, owner());
+    VICINAL_TRY(const std::int64_t row, row_to_draw(grid));
     const plan::Masks masks = kernel.impl().masks();
-    VICINAL_TRY_VOID(check_size(plan::TileGrid(bound, shape), masks));
+    VICINAL_TRY_VOID(check_size(grid, masks));
     const auto start = std::chrono::steady_clock::now();
-    VICINAL_TRY(const plan::TilePlan plan,
-                plan::plan_tiles(masks, bound, shape, {.threads = host::default_threads()}));
+    VICINAL_TRY(
+        const plan::TilePlan plan,
+        plan::plan_tiles(masks, bound, shape, {.owner = owner(), .threads = host::default_threads()}));
     const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - start;
     const ExplainedTiles explained = {.module = kernel.impl().variant.checked.module,
                                       .plan = plan,
@@ -63,11 +66,13 @@ class TilesExplainer {
                                       .batch = options_.batch,
                                       .head = options_.head,
                                       .row = row,
-                                      .row_given = !options_.query.empty()};
+                                      .row_given = !token().empty()};
     return show(explained, problem);
   }
 
  private:
+  plan::Side owner() const { return options_.transposed ? plan::Side::keys : plan::Side::queries; }
+
   Result<void> check_slice(const runtime::Problem& p) const {
     // Where there is none, its plan is empty.
     const auto none = [](std::int64_t at, std::int64_t count) {
@@ -82,23 +87,37 @@ class TilesExplainer {
     const std::size_t rank = p.q_axis.size();
     if (!options_.tile.empty()) return plan::parse_tile_shape(options_.tile, rank);
     if (rank == 1) return plan::TileShape{{kQueries}, {kKeys}};
-    choices_ = plan::search_shapes(p, kQueries, kKeys, plan::kMaskWeight, 4);
+    choices_ = plan::search_shapes(p, kQueries, kKeys, plan::kMaskWeight, 4, owner());
     return choices_.front().shape;
   }
 
-  // The row that holds --query, or the middle of the grid.
+  // A row is asked for by a token of its owner's.
+  const std::string& token() const { return options_.transposed ? options_.key : options_.query; }
+  Result<void> check_token() const {
+    if (options_.transposed && !options_.query.empty())
+      return unexpected(ErrorKind::usage,
+                        "--query does not go with --transposed, whose rows are tiles of keys",
+                        "--key picks the row that holds a key");
+    if (!options_.transposed && !options_.key.empty())
+      return unexpected(ErrorKind::usage, "--key goes with --transposed",
+                        "--query picks the row that holds a query");
+    return {};
+  }
+
+  // The row that holds the token, or the middle of the grid.
   Result<std::int64_t> row_to_draw(const plan::TileGrid& grid) const {
-    const runtime::Problem& p = grid.problem();
-    std::int64_t token = 0;
-    if (!options_.query.empty()) {
+    const std::string option = options_.transposed ? "--key" : "--query";
+    const auto& axes = options_.transposed ? grid.problem().k_axis : grid.problem().q_axis;
+    std::int64_t at = 0;
+    if (!token().empty()) {
       if (grid.rank() == 1)
-        return unexpected(ErrorKind::usage, "--query goes with two axes or more",
-                          "the picture of a sequence has all its queries");
-      VICINAL_TRY(token, query_at(options_.query, p));
+        return unexpected(ErrorKind::usage, fmt::format("{} goes with two axes or more", option),
+                          "the picture of a sequence has all its rows");
+      VICINAL_TRY(at, token_at(option, token(), axes));
     } else {
-      for (const runtime::GridAxis& axis : p.q_axis) token = token * axis.local + axis.local / 2;
+      for (const runtime::GridAxis& axis : axes) at = at * axis.local + axis.local / 2;
     }
-    return p.local_queries() == 0 ? 0 : grid.row_of(token);
+    return grid.grid_rows() == 0 ? 0 : grid.row_of(at);
   }
 
   static Result<void> check_size(const plan::TileGrid& grid, const plan::Masks& masks) {
@@ -113,9 +132,10 @@ class TilesExplainer {
                                                                        : programs.reads_kv_head() ? p.kv_heads
                                                                                                   : 1);
     if (programs.always() || tiles <= kMaxTiles / std::max<std::int64_t>(own, 1)) return {};
-    return unexpected(ErrorKind::limit,
-                      fmt::format("{} tiles of queries are too many to plan", own * reach.rows),
-                      "explain larger tiles, or a smaller --grid or --shape");
+    return unexpected(
+        ErrorKind::limit,
+        fmt::format("{} tiles of {} are too many to plan", own * reach.rows, plan::name_of(grid.owner())),
+        "explain larger tiles, or a smaller --grid or --shape");
   }
 
   static std::vector<std::string> names_of_inputs(const plan::Masks& masks) {
@@ -152,22 +172,24 @@ Result<int> explain_tiles(const Spec& spec, const TilesOptions& options) {
   return TilesExplainer(spec, options).run();
 }
 
-Result<std::int64_t> query_at(const std::string& coordinates, const runtime::Problem& p) {
+Result<std::int64_t> token_at(const std::string& option, const std::string& coordinates,
+                              const std::vector<runtime::GridAxis>& axes) {
   std::int64_t token = 0;
   std::size_t i = 0;
   for (const std::string& part : CLI::detail::split(coordinates, ',')) {
     std::int64_t at = -1;
     const char* last = part.data() + part.size();
     const auto [end, error] = std::from_chars(part.data(), last, at);
-    if (error != std::errc() || end != last || i >= p.q_axis.size() || at < 0 || at >= p.q_axis[i].extent)
-      return unexpected(ErrorKind::usage, fmt::format("`--query {}` is not a place on the grid", coordinates),
-                        fmt::format("give {} coordinate{} within the grid", p.q_axis.size(),
-                                    p.q_axis.size() == 1 ? "" : "s, slowest first,"));
-    token = token * p.q_axis[i++].extent + at;
+    if (error != std::errc() || end != last || i >= axes.size() || at < 0 || at >= axes[i].extent)
+      return unexpected(ErrorKind::usage,
+                        fmt::format("`{} {}` is not a place on the grid", option, coordinates),
+                        fmt::format("give {} coordinate{} within the grid", axes.size(),
+                                    axes.size() == 1 ? "" : "s, slowest first,"));
+    token = token * axes[i++].extent + at;
   }
-  if (i != p.q_axis.size())
-    return unexpected(ErrorKind::usage, fmt::format("`--query {}` has {} coordinates for {} axes",
-                                                    coordinates, i, p.q_axis.size()));
+  if (i != axes.size())
+    return unexpected(ErrorKind::usage, fmt::format("`{} {}` has {} coordinates for {} axes", option,
+                                                    coordinates, i, axes.size()));
   return token;
 }
 

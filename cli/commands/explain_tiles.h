@@ -8,13 +8,14 @@ namespace vicinal::cli {
 
 struct TilesOptions {
   const ProblemOptions& problem;
-  std::string tile, query, png;  // tile: empty: chosen
+  std::string tile, query, key, png;  // tile: empty: chosen
   std::int64_t batch = 0, head = 0;
-  bool json = false;
+  bool transposed = false, json = false;
 };
 Result<int> explain_tiles(const Spec& spec, const TilesOptions& options);
 
-// The query with the coordinates of `--query 3,5`.
-Result<std::int64_t> query_at(const std::string& coordinates, const runtime::Problem& problem);
+// The token with the coordinates of `--query 3,5`; `option` is what errors call it.
+Result<std::int64_t> token_at(const std::string& option, const std::string& coordinates,
+                              const std::vector<runtime::GridAxis>& axes);
 
 }  // namespace vicinal::cli

@@ -10,7 +10,8 @@
 
 namespace vicinal::cli {
 
-// A plan's cost, and over how many batches and heads each of its slices is repeated.
+// A plan's cost, and over how many batches and heads each of its slices is repeated. FLOPs are a forward
+// pass's.
 struct Figures {
   plan::TileCost cost;
   double copies = 0;
@@ -37,6 +38,7 @@ struct ExplainedTiles {
   bool row_given;
 
   const plan::TileGrid& grid() const { return plan.grid(); }
+  bool transposed() const { return grid().owner() == plan::Side::keys; }
   const runtime::Problem& problem() const { return grid().problem(); }
   std::int64_t slice() const { return plan.slices().of(batch, head); }
   bool empty() const { return problem().rows() == 0 || problem().local_keys() + problem().context == 0; }

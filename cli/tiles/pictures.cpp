@@ -40,18 +40,20 @@ class Pictures {
       cells =
           fmt::format(", {} x {} {} a cell", picture.down(), picture.across(), sequence ? "tiles" : "tokens");
     const std::string text = terminal_text(picture);
-    fmt::print(
-        ": {}{}\n{}{}",
-        sequence ? "tiles of queries down, tiles of keys across" : "queries down, tile by tile; keys across",
-        cells, text, legend(text));
+    const char *const down = plan::name_of(grid_.owner()), *const across = plan::name_of(grid_.visited());
+    const std::string sides = sequence ? fmt::format("tiles of {} down, tiles of {} across", down, across)
+                                       : fmt::format("{} down, tile by tile; {} across", down, across);
+    fmt::print(": {}{}\n{}{}", sides, cells, text, legend(text));
   }
 
   void print_row() const {
-    std::string queries;
+    std::string own;
     for (std::size_t i = 0; i < grid_.rank(); ++i)
-      queries += (i == 0 ? "" : ", ") + tokens(i, row_->row().tokens[i]);
-    fmt::print(", tile of queries {}, {}: {}\n", e_.row,
-               e_.row_given ? "which holds that query" : "the middle one", queries);
+      own += (i == 0 ? "" : ", ") + tokens(i, row_->row().tokens[i]);
+    const char* const which = !e_.row_given     ? "the middle one"
+                              : e_.transposed() ? "which holds that key"
+                                                : "which holds that query";
+    fmt::print(", tile of {} {}, {}: {}\n", plan::name_of(grid_.owner()), e_.row, which, own);
     print_planes();
   }
 
@@ -108,8 +110,9 @@ class Pictures {
     const Interval down = frame(y, most, 1), across = frame(x, most, 1);
     const std::vector<Interval> before(row_->reach().begin(), row_->reach().end() - 2);
     const std::vector<Coordinates> all = leading(before, kMaxPlanes);
-    fmt::print("{} {} to {} down, {} {} to {} across\n", e_.module.axes[y].name, down.low, down.high - 1,
-               e_.module.axes[x].name, across.low, across.high - 1);
+    fmt::print("{}: {} {} to {} down, {} {} to {} across\n", plan::name_of(grid_.visited()),
+               e_.module.axes[y].name, down.low, down.high - 1, e_.module.axes[x].name, across.low,
+               across.high - 1);
     std::vector<std::pair<std::string, std::vector<std::size_t>>> planes;  // text, and which look like it
     for (std::size_t i = 0; i < all.size(); ++i) {
       const TilePicture picture = row_->plane(all[i], down, across, kTerminal);
@@ -122,10 +125,12 @@ class Pictures {
     std::string shown;
     for (const auto& [text, places] : planes)
       shown += fmt::format("{}{}", before.empty() ? "" : caption(all, places) + "\n", text);
-    if (const std::int64_t context = grid_.problem().context; context > 0)
-      shown += fmt::format("context\n{}", terminal_text(row_->context(context, kTerminal)));
+    if (visits_context())
+      shown += fmt::format("context\n{}", terminal_text(row_->context(grid_.problem().context, kTerminal)));
     fmt::print("{}{}", shown, legend(shown));
   }
+
+  bool visits_context() const { return row_->row().tiles > row_->row().grid_tiles; }
 
   std::vector<TilePicture> sheet_of_row() const {
     const auto margin = [&](std::size_t axis) {
@@ -138,7 +143,7 @@ class Pictures {
     std::vector<TilePicture> sheet;
     for (const Coordinates& at : leading(before, kMaxPlanes))
       sheet.push_back(row_->plane(at, down, across, kPng));
-    if (grid_.problem().context > 0) sheet.push_back(row_->context(across.high - across.low, kPng));
+    if (visits_context()) sheet.push_back(row_->context(across.high - across.low, kPng));
     return sheet;
   }
 

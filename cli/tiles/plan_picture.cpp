@@ -19,6 +19,17 @@ std::vector<TileRun> runs_of(const plan::TilePlan& plan, std::int64_t slice, std
     if (begin < end) runs.push_back({begin, end, full});
   };
   const plan::TileGrid& grid = plan.grid();
+  if (number >= grid.grid_rows()) {
+    // Keys of the context, which visit tiles of queries group by group.
+    const bool one_group = grid.axis(0).dilation == 1;
+    plan.each_tile(slice, number, row, [&](std::int64_t t, bool full) {
+      if (one_group && !runs.empty() && runs.back().end == t && runs.back().full == full)
+        runs.back().end = t + 1;
+      else
+        add(t, t + 1, full);
+    });
+    return runs;
+  }
   if (plan.listed()) {
     const auto at = static_cast<std::size_t>(slice * grid.rows() + number);
     for (std::uint32_t r = plan.row_starts()[at]; r < plan.row_starts()[at + 1]; ++r) {
@@ -31,7 +42,7 @@ std::vector<TileRun> runs_of(const plan::TilePlan& plan, std::int64_t slice, std
     return runs;
   }
   const Span& span = row.reach[0];
-  const std::int64_t tile = grid.shape().k[0], tiles = row.grid_tiles;
+  const std::int64_t tile = grid.shape().of(grid.visited())[0], tiles = row.grid_tiles;
   const std::int64_t sure =
                          std::clamp<std::int64_t>((span.sure_begin - span.begin + tile - 1) / tile, 0, tiles),
                      sure_end = std::clamp<std::int64_t>((span.sure_end - span.begin) / tile, sure, tiles),
@@ -44,9 +55,17 @@ std::vector<TileRun> runs_of(const plan::TilePlan& plan, std::int64_t slice, std
   return runs;
 }
 
-bool has_query(const plan::Row& row) {
+bool has_tokens(const plan::Row& row) {
   return std::ranges::all_of(row.tokens, [](const Stretch& s) { return s.count > 0; });
 }
+
+// One side of such a picture: places of the grid, and behind a gap those of the context.
+struct Band {
+  std::int64_t grid, gap, context;
+
+  std::int64_t context_first() const { return grid + gap; }
+  std::int64_t size() const { return grid + gap + context; }
+};
 
 // Draws all rows of a plan with one axis or none.
 class WholePlan {
@@ -56,37 +75,42 @@ class WholePlan {
         grid_(plan.grid()),
         slice_(slice),
         sequence_(grid_.problem().axes.empty()),
-        keys_(columns_for(grid_.problem().local_keys())),
-        context_(columns_for(grid_.problem().context)),
-        context_first_(keys_ + gap(most)),
-        picture_(sequence_ ? grid_.rows() : grid_.problem().local_queries(), context_first_ + context_,
-                 most) {}
+        down_(band(grid_.owner(), most)),
+        across_(band(grid_.visited(), most)),
+        picture_(down_.size(), across_.size(), most) {}
 
   TilePicture draw() {
     std::int64_t at = 0;
     for (std::int64_t n = 0; n < grid_.rows(); ++n) {
       grid_.row(n, row_);
-      if (!has_query(row_)) continue;
+      if (!has_tokens(row_)) continue;
+      if (n == grid_.grid_rows()) at = down_.context_first();
       const Places down{at, sequence_ ? 1 : row_.tokens[0].count};
       at += down.count;
       if (sequence_ && picture_.exact())
         for (std::int64_t t = 0; t < row_.tiles; ++t) picture_.outline(down, places(t, t + 1), id(n, t));
       for (const TileRun& run : runs_of(plan_, slice_, n, row_)) draw(n, down, run);
-      picture_.paint(down, {keys_, context_first_ - keys_}, TileMark::outside, 0);
     }
+    picture_.paint({0, down_.size()}, {across_.grid, across_.gap}, TileMark::outside, 0);
+    picture_.paint({down_.grid, down_.gap}, {0, across_.size()}, TileMark::outside, 0);
     return std::move(picture_);
   }
 
  private:
-  std::int64_t columns_for(std::int64_t keys) const {
-    const std::int64_t tile = sequence_ ? grid_.shape().k[0] : 1;
-    return (keys + tile - 1) / tile;
+  const runtime::GridAxis& axis(plan::Side side) const {
+    return (side == plan::Side::queries ? grid_.problem().q_axis : grid_.problem().k_axis)[0];
   }
-  // Wide enough to hold a cell.
-  std::int64_t gap(std::int64_t most) const {
-    if (context_ == 0) return 0;
-    const std::int64_t cell = 2 * places_to_a_cell(keys_ + context_, most);
-    return cell + (cell - keys_ % cell) % cell;
+
+  Band band(plan::Side side, std::int64_t most) const {
+    const std::int64_t tile = sequence_ ? grid_.shape().of(side)[0] : 1;
+    const auto places = [&](std::int64_t tokens) { return (tokens + tile - 1) / tile; };
+    Band band = {places(axis(side).local), 0, side == plan::Side::keys ? places(grid_.problem().context) : 0};
+    if (band.context > 0) {
+      // Wide enough to hold a cell.
+      const std::int64_t cell = 2 * places_to_a_cell(band.size(), most);
+      band.gap = cell + (cell - band.grid % cell) % cell;
+    }
+    return band;
   }
   std::int64_t id(std::int64_t number, std::int64_t t) const { return 1 + number * row_.tiles + t; }
 
@@ -99,23 +123,23 @@ class WholePlan {
       picture_.paint(down, places(run.begin, run.end), mark, 0);
   }
 
-  // Of tiles that are all of the grid or all of the context.
+  // Of tiles of one group, or of the context.
   Places places(std::int64_t begin, std::int64_t end) {
-    const bool context = grid_.is_context(row_, begin);
-    if (sequence_) return {context ? context_first_ + begin - row_.grid_tiles : begin, end - begin};
+    const bool context = grid_.owner() == plan::Side::queries && grid_.is_context(row_, begin);
+    if (sequence_) return {context ? across_.context_first() + begin - row_.grid_tiles : begin, end - begin};
     const std::int64_t step = context ? 1 : grid_.axis(0).dilation;
     grid_.tile(row_, begin, tile_);
     const std::int64_t first = tile_[0].first;
     grid_.tile(row_, end - 1, tile_);
     const std::int64_t count = (tile_[0].first - first) / step + tile_[0].count;
-    return {context ? context_first_ + first : first - grid_.problem().k_axis[0].origin, count, step};
+    return {context ? across_.context_first() + first : first - axis(grid_.visited()).origin, count, step};
   }
 
   const plan::TilePlan& plan_;
   const plan::TileGrid& grid_;
   std::int64_t slice_;
   bool sequence_;
-  std::int64_t keys_, context_, context_first_;  // columns
+  Band down_, across_;
   TilePicture picture_;
   plan::Row row_;
   std::vector<Stretch> tile_;
@@ -200,7 +224,8 @@ TilePicture RowPicture::plane(const std::vector<std::int64_t>& at, Interval down
     paint(picture, t, places(y, box[y], down), places(x, box[x], across));
   }
   if (crosses(row_.tokens))
-    picture.mark_queries(places(y, row_.tokens[y], down), places(x, row_.tokens[x], across));
+    picture.mark(places(y, row_.tokens[y], down), places(x, row_.tokens[x], across),
+                 grid_.owner() == plan::Side::queries ? 'Q' : 'K');
   return picture;
 }
 

@@ -6,9 +6,9 @@
 
 namespace vicinal::cli {
 
-// All tiles of a slice, queries down: of a sequence, whose tiles of keys all rows share, a tile a place; of a
-// single axis, whose tiles start where the windows do, a token a place, queries in the order of their tiles.
-// Tiles of the context stand to the right of a gap.
+// All tiles of a slice, the rows' owner down: of a sequence, where all rows visit the same tiles, a tile a
+// place; of a single axis, whose tiles start where the windows do, a token a place, the owner's in the order
+// of their tiles. Keys of the context stand behind a gap.
 TilePicture picture_of(const plan::TilePlan& plan, std::int64_t slice, std::int64_t most);
 
 // Coordinates [low, high) of an axis.
@@ -16,7 +16,7 @@ struct Interval {
   std::int64_t low, high;
 };
 
-// One tile of queries of a plan with two axes or more: its tiles of keys over the grid of tokens.
+// One of the grid's rows of a plan with two axes or more: the tiles that it visits over the grid of tokens.
 class RowPicture {
  public:
   RowPicture(const plan::TilePlan& plan, std::int64_t slice, std::int64_t number);
@@ -24,13 +24,13 @@ class RowPicture {
   const plan::Row& row() const { return row_; }
   std::int64_t partial() const { return partial_; }
   std::int64_t full() const { return full_; }
-  // By axis, what the queries and the tiles that they reach cover between them.
+  // By axis, what the row's tokens and the tiles that they reach cover between them.
   const std::vector<Interval>& reach() const { return reach_; }
 
   // The last two axes, for one coordinate of each axis before them.
   TilePicture plane(const std::vector<std::int64_t>& at, Interval down, Interval across,
                     std::int64_t most) const;
-  // The keys of the context, so many to a line.
+  // The keys of the context, so many to a line. Rows of keys visit none.
   TilePicture context(std::int64_t line, std::int64_t most) const;
 
  private:

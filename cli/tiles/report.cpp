@@ -40,6 +40,7 @@ class Report {
     const plan::TileShape& shape = e_.grid().shape();
     fmt::print("tiles of {} queries and {} keys, {}\n", fmt::join(shape.q, "x"), fmt::join(shape.k, "x"),
                choice());
+    if (e_.transposed()) fmt::print("  transposed       a tile of keys visits tiles of queries\n");
     print_choices();
     print_figures();
     print_plan();
@@ -47,39 +48,41 @@ class Report {
   }
 
   void print_json() const {
-    ordered_json json = {
-        {"schema", "vicinal.explain.tiles.v1"},
-        {"tile", shape(e_.grid().shape())},
-        {"chosen", !e_.shape_given},
-        {"alternatives", alternatives()},
-        {"query_tiles", figures_.cost.rows},
-        {"key_tiles",
-         {{"all", figures_.cost.dense},
-          {"visited", figures_.cost.visited},
-          {"full", figures_.cost.full},
-          {"partial", figures_.cost.partial()},
-          {"skipped", figures_.cost.skipped()}}},
-        {"scores",
-         {{"computed", counted(figures_.cost.computed())},
-          {"useful", counted(figures_.cost.useful)},
-          {"waste", ratio(figures_.cost.waste())}}},
-        {"forward_flops",
-         {{"computed", counted(figures_.flops())}, {"useful", counted(figures_.useful_flops())}}},
-        {"speedup_bound", ratio(figures_.cost.speedup_bound())},
-        {"plan",
-         {{"kind", plan_.listed() ? "list" : "formula"},
-          {"runs", plan_.runs().size()},
-          {"bytes", plan_.bytes()},
-          {"depends_on_data", plan_.depends_on_data()},
-          {"inputs", e_.inputs},
-          {"ms", e_.ms}}},
-        {"slices",
-         {{"count", plan_.slices().count()},
-          {"batches", plan_.slices().batches},
-          {"heads", plan_.slices().heads},
-          {"heads_per_slice", plan_.slices().heads_per_slice}}},
-        {"batch", e_.batch},
-        {"head", e_.head}};
+    ordered_json json = {{"schema", "vicinal.explain.tiles.v2"},
+                         {"owner", plan::name_of(e_.grid().owner())},
+                         {"tile", shape(e_.grid().shape())},
+                         {"chosen", !e_.shape_given},
+                         {"alternatives", alternatives()},
+                         {"rows", figures_.cost.rows},
+                         {"context_rows", context_rows()},
+                         {"tiles",
+                          {{"all", figures_.cost.dense},
+                           {"visited", figures_.cost.visited},
+                           {"full", figures_.cost.full},
+                           {"partial", figures_.cost.partial()},
+                           {"skipped", figures_.cost.skipped()}}},
+                         {"scores",
+                          {{"computed", counted(figures_.cost.computed())},
+                           {"useful", counted(figures_.cost.useful)},
+                           {"waste", ratio(figures_.cost.waste())}}},
+                         {"speedup_bound", ratio(figures_.cost.speedup_bound())},
+                         {"plan",
+                          {{"kind", plan_.listed() ? "list" : "formula"},
+                           {"runs", plan_.runs().size()},
+                           {"bytes", plan_.bytes()},
+                           {"depends_on_data", plan_.depends_on_data()},
+                           {"inputs", e_.inputs},
+                           {"ms", e_.ms}}},
+                         {"slices",
+                          {{"count", plan_.slices().count()},
+                           {"batches", plan_.slices().batches},
+                           {"heads", plan_.slices().heads},
+                           {"heads_per_slice", plan_.slices().heads_per_slice}}},
+                         {"batch", e_.batch},
+                         {"head", e_.head}};
+    if (!e_.transposed())
+      json["forward_flops"] = {{"computed", counted(figures_.flops())},
+                               {"useful", counted(figures_.useful_flops())}};
     if (e_.draws_row()) json["row"] = row();
     fmt::print("{}\n", json.dump(2));
   }
@@ -105,18 +108,30 @@ class Report {
 
   void print_figures() const {
     const Figures& f = figures_;
-    fmt::print("  tiles of queries {}\n", f.cost.rows);
-    fmt::print("  tiles of keys    {} visited of {}: {} full, {} partial; {} skipped\n", f.cost.visited,
-               f.cost.dense, f.cost.full, f.cost.partial(), f.cost.skipped());
+    const auto label = [](plan::Side side) { return fmt::format("tiles of {}", plan::name_of(side)); };
+    std::string context;
+    if (context_rows() > 0) context = fmt::format(", {} of them of the context", context_rows());
+    fmt::print("  {:<16} {}{}\n", label(e_.grid().owner()), f.cost.rows, context);
+    fmt::print("  {:<16} {} visited of {}: {} full, {} partial; {} skipped\n", label(e_.grid().visited()),
+               f.cost.visited, f.cost.dense, f.cost.full, f.cost.partial(), f.cost.skipped());
     std::string useful = "; too many to count the useful ones";
     if (f.cost.useful) useful = fmt::format(", {} useful", rounded(*f.cost.useful));
     if (f.cost.waste()) useful += fmt::format(": {:.2f} times what is needed", *f.cost.waste());
     fmt::print("  scores           {} computed{}\n", rounded(f.cost.computed()), useful);
-    fmt::print("  forward          {} computed{}, all batches and heads\n", flop(f.flops()),
-               f.cost.useful ? fmt::format(", {} useful", flop(*f.useful_flops())) : "");
+    print_forward();
     if (f.cost.speedup_bound())
       fmt::print("  speed-up         {:.2f} at most over dense attention in tiles of this size\n",
                  *f.cost.speedup_bound());
+  }
+
+  void print_forward() const {
+    if (e_.transposed()) {
+      fmt::print("  forward          not told: its rows are tiles of queries\n");
+      return;
+    }
+    const std::optional<double> useful = figures_.useful_flops();
+    fmt::print("  forward          {} computed{}, all batches and heads\n", flop(figures_.flops()),
+               useful ? fmt::format(", {} useful", flop(*useful)) : "");
   }
   static std::string flop(double x) { return rounded(x) + (x < 1e6 ? " FLOP" : "FLOP"); }
 
@@ -145,6 +160,11 @@ class Report {
 
   // Both.
 
+  std::int64_t context_rows() const {
+    if (figures_.cost.rows == 0) return 0;
+    return plan_.slices().count() * (e_.grid().rows() - e_.grid().grid_rows());
+  }
+
   // What a choice costs more than the best, as a share of it.
   double extra_cost(std::size_t i) const {
     const double best = e_.choices[0].weight;
@@ -170,14 +190,14 @@ class Report {
 
   ordered_json row() const {
     const RowPicture picture(plan_, e_.slice(), e_.row);
-    ordered_json queries = ordered_json::array();
+    ordered_json tokens = ordered_json::array();
     for (std::size_t i = 0; i < e_.module.axes.size(); ++i)
-      queries.push_back({{"axis", e_.module.axes[i].name},
-                         {"first", picture.row().tokens[i].first},
-                         {"count", picture.row().tokens[i].count},
-                         {"step", e_.grid().axis(i).dilation}});
+      tokens.push_back({{"axis", e_.module.axes[i].name},
+                        {"first", picture.row().tokens[i].first},
+                        {"count", picture.row().tokens[i].count},
+                        {"step", e_.grid().axis(i).dilation}});
     return {{"number", e_.row},
-            {"queries", queries},
+            {"tokens", tokens},
             {"visited", picture.full() + picture.partial()},
             {"full", picture.full()}};
   }

@@ -61,8 +61,8 @@ void TilePicture::outline(const Places& down, const Places& across, std::int64_t
   each_cell(down, across, [&](Cell& cell, double) { cell.tile = tile; });
 }
 
-void TilePicture::mark_queries(const Places& down, const Places& across) {
-  each_cell(down, across, [](Cell& cell, double) { cell.queries = true; });
+void TilePicture::mark(const Places& down, const Places& across, char letter) {
+  each_cell(down, across, [&](Cell& cell, double) { cell.letter = letter; });
 }
 
 TilePicture::Cell TilePicture::cell(std::int64_t row, std::int64_t column) const {
@@ -92,7 +92,7 @@ std::string terminal_text(const TilePicture& picture) {
                           : cell.partial > 0  ? "▒"
                           : cell.full > 0     ? "▓"
                                               : " ";
-      text += cell.queries ? "Q" : shade;
+      text += cell.letter != 0 ? std::string(1, cell.letter) : shade;
       text += shade;
     }
     text += "│\n";
@@ -104,7 +104,7 @@ namespace {
 
 using Color = std::array<double, 3>;
 constexpr Color kSkipped = {255, 255, 255}, kPartial = {245, 158, 66}, kFull = {24, 78, 168},
-                kOutside = {225, 225, 225}, kQueries = {20, 20, 20};
+                kOutside = {225, 225, 225}, kMarked = {20, 20, 20};
 
 Color color(const TilePicture::Cell& cell) {
   // A cell of which only a little is visited still shows.
@@ -173,7 +173,7 @@ class Sheet {
           for (std::int64_t x = 0; x < scale_; ++x)
             set(pixels, top + r * scale_ + y, left + c * scale_ + x, inside,
                 std::min(y == 0 ? above : 1, x == 0 ? before : 1));
-        if (cell.queries) frame(p, pixels, r, c, top, left);
+        if (cell.letter != 0) frame(p, pixels, r, c, top, left);
       }
   }
 
@@ -185,18 +185,19 @@ class Sheet {
     return cell.visited() > 0 ? 0.8 : 0.88;
   }
 
-  // A line on the sides where the queries end.
+  // A line on the sides where the marked cells end.
   void frame(const TilePicture& p, Pixels& pixels, std::int64_t r, std::int64_t c, std::int64_t top,
              std::int64_t left) const {
-    const auto queries = [&](std::int64_t row, std::int64_t column) {
-      return row >= 0 && row < p.rows() && column >= 0 && column < p.columns() && p.cell(row, column).queries;
+    const auto marked = [&](std::int64_t row, std::int64_t column) {
+      return row >= 0 && row < p.rows() && column >= 0 && column < p.columns() &&
+             p.cell(row, column).letter != 0;
     };
     const std::int64_t width = std::clamp<std::int64_t>(scale_ / 6, 1, 3);
     for (std::int64_t y = 0; y < scale_; ++y)
       for (std::int64_t x = 0; x < scale_; ++x)
-        if ((y < width && !queries(r - 1, c)) || (y >= scale_ - width && !queries(r + 1, c)) ||
-            (x < width && !queries(r, c - 1)) || (x >= scale_ - width && !queries(r, c + 1)))
-          set(pixels, top + r * scale_ + y, left + c * scale_ + x, kQueries, 1);
+        if ((y < width && !marked(r - 1, c)) || (y >= scale_ - width && !marked(r + 1, c)) ||
+            (x < width && !marked(r, c - 1)) || (x >= scale_ - width && !marked(r, c + 1)))
+          set(pixels, top + r * scale_ + y, left + c * scale_ + x, kMarked, 1);
   }
 
   const std::vector<TilePicture>& pictures_;
@@ -207,8 +208,10 @@ class Sheet {
 
 std::string legend(const std::string& text) {
   constexpr std::pair<const char*, const char*> kMeanings[] = {
-      {"Q", "Q: the queries"}, {" ", "blank: skipped"},      {"░", "░░ partial, the mask is evaluated"},
-      {"█", "██ full"},        {"▓", "▓▓ full and skipped"}, {"▒", "▒▒ some of each"}};
+      {"Q", "Q: the queries"}, {"K", "K: the keys"},
+      {" ", "blank: skipped"}, {"░", "░░ partial, the mask is evaluated"},
+      {"█", "██ full"},        {"▓", "▓▓ full and skipped"},
+      {"▒", "▒▒ some of each"}};
   std::string line;
   for (const auto& [shade, meaning] : kMeanings)
     if (text.find(shade) != std::string::npos)

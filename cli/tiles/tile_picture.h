@@ -30,12 +30,13 @@ class TilePicture {
   void paint(const Places& down, const Places& across, TileMark mark, std::int64_t tile);
   // A tile that is left out: an edge and nothing else.
   void outline(const Places& down, const Places& across, std::int64_t tile);
-  void mark_queries(const Places& down, const Places& across);
+  // The row's own tokens, by a letter.
+  void mark(const Places& down, const Places& across, char letter);
 
   // Shares of a cell; what is left of 1 is skipped.
   struct Cell {
     double partial = 0, full = 0, outside = 0;
-    bool queries = false;
+    char letter = 0;
     std::int64_t tile = 0;
 
     double visited() const { return partial + full; }
@@ -62,13 +63,13 @@ class TilePicture {
   std::vector<Cell> cells_;  // counts of places
 };
 
-// Two characters a cell, and a frame. A Q marks queries.
+// Two characters a cell, and a frame.
 std::string terminal_text(const TilePicture& picture);
 // A line that tells the shades of such a text.
 std::string legend(const std::string& text);
 
 // Pictures of one size on a sheet, in reading order: skipped white, partial orange, full blue, light grey
-// outside, a dark line around queries.
+// outside, a dark line around what has a letter.
 Pixels pixels(const std::vector<TilePicture>& sheet);
 
 }  // namespace vicinal::cli

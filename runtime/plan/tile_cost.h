@@ -74,14 +74,15 @@ TileCost plan_cost(const TilePlan& plan, const Masks& masks, const CostOptions& 
 // What asking a variant about every pair of a tile adds to the tile's products, in our kernels.
 inline constexpr double kMaskWeight = 0.2;
 
-// The shapes with so many queries and keys that compute least in a forward pass, best first. A masked score
-// counts as `1 + mask_weight` scores.
+// The shapes with so many queries and keys that compute least where tiles of `owner` are the rows, best
+// first. A masked score counts as `1 + mask_weight` scores.
 struct ShapeChoice {
   TileShape shape;
   TileCost cost;
   double weight;  // what it was ranked by
 };
 std::vector<ShapeChoice> search_shapes(const runtime::Problem& problem, std::int64_t queries,
-                                       std::int64_t keys, double mask_weight, std::size_t most);
+                                       std::int64_t keys, double mask_weight, std::size_t most,
+                                       Side owner = Side::queries);
 
 }  // namespace vicinal::plan

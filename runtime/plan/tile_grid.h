@@ -20,6 +20,9 @@ enum class Side : std::uint8_t { queries, keys };
 constexpr Side other(Side side) {
   return side == Side::queries ? Side::keys : Side::queries;
 }
+constexpr const char* name_of(Side side) {
+  return side == Side::queries ? "queries" : "keys";
+}
 
 // Tokens of a tile along each axis, counted inside a dilation group; one number for a sequence.
 struct TileShape {

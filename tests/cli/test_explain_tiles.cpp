@@ -30,20 +30,20 @@ nlohmann::json json_of(const Sandbox& box, Words words) {
   CAPTURE(o.err);
   CHECK(o.exit == 0);
   CHECK(!has(o.out, "┌"));
-  return o.json("vicinal.explain.tiles.v1");
+  return o.json("vicinal.explain.tiles.v2");
 }
 
 struct Expected {
   int rows, all, visited, full, useful;
 };
 void check_figures(const nlohmann::json& json, const Expected& e) {
-  CHECK(json.at("query_tiles") == e.rows);
-  const nlohmann::json& keys = json.at("key_tiles");
-  CHECK(keys.at("all") == e.all);
-  CHECK(keys.at("visited") == e.visited);
-  CHECK(keys.at("full") == e.full);
-  CHECK(keys.at("partial") == e.visited - e.full);
-  CHECK(keys.at("skipped") == e.all - e.visited);
+  CHECK(json.at("rows") == e.rows);
+  const nlohmann::json& tiles = json.at("tiles");
+  CHECK(tiles.at("all") == e.all);
+  CHECK(tiles.at("visited") == e.visited);
+  CHECK(tiles.at("full") == e.full);
+  CHECK(tiles.at("partial") == e.visited - e.full);
+  CHECK(tiles.at("skipped") == e.all - e.visited);
   CHECK(json.at("scores").at("useful") == e.useful);
 }
 
@@ -54,6 +54,8 @@ TEST_CASE("explain tiles: causal") {
   // Queries 0 to 3 see some of keys 0 to 3; queries 4 to 7 see all of these and some of keys 4 to 7.
   const nlohmann::json json = json_of(box, words);
   check_figures(json, {.rows = 2, .all = 8, .visited = 6, .full = 2, .useful = 36});
+  CHECK(json.at("owner") == "queries");
+  CHECK(json.at("context_rows") == 0);
   CHECK(json.at("tile").dump() == R"({"keys":[2],"queries":[4],"text":"4/2"})");
   CHECK(json.at("chosen") == false);
   CHECK(json.at("alternatives").empty());
@@ -97,8 +99,8 @@ TEST_CASE("explain tiles: a sequence of its own tile shape, small and large") {
   // 782 tiles a side: the last, of 16 tokens, is cut.
   constexpr std::int64_t n = 50000, side = 782;
   const nlohmann::json large = json_of(box, {gallery_spec("causal"), "--shape", "tokens=50000"});
-  CHECK(large.at("key_tiles").at("visited") == side * (side + 1) / 2);
-  CHECK(large.at("key_tiles").at("full") == side * (side - 1) / 2);
+  CHECK(large.at("tiles").at("visited") == side * (side + 1) / 2);
+  CHECK(large.at("tiles").at("full") == side * (side - 1) / 2);
   CHECK(large.at("scores").at("useful") == n * (n + 1) / 2);
   // A picture of 782 tiles has a cell for 32 x 32 of them, of which those on the diagonal are mixed.
   const std::string text = text_of(box, {gallery_spec("causal"), "--shape", "tokens=50000"});
@@ -115,8 +117,8 @@ TEST_CASE("explain tiles: tensors that no memory holds") {
     CAPTURE(spec);
     const auto start = std::chrono::steady_clock::now();
     const nlohmann::json json = json_of(box, {gallery_spec(spec), "--shape", shape});
-    CHECK(json.at("query_tiles") == side);
-    if (spec == "causal") CHECK(json.at("key_tiles").at("visited") == side * (side + 1) / 2);
+    CHECK(json.at("rows") == side);
+    if (spec == "causal") CHECK(json.at("tiles").at("visited") == side * (side + 1) / 2);
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
     CHECK(took.count() < 20);
   }
@@ -126,7 +128,7 @@ TEST_CASE("explain tiles: a count that would take too long is left out") {
   const Sandbox box;
   const Words words = {gallery_spec("dense_mask"), "--shape", "tokens=2048,heads=1,head_dim=8"};
   const nlohmann::json json = json_of(box, words);
-  CHECK(json.at("key_tiles").at("partial") == 32 * 32);
+  CHECK(json.at("tiles").at("partial") == 32 * 32);
   CHECK(json.at("scores").at("useful").is_null());
   CHECK(json.at("scores").at("waste").is_null());
   CHECK(json.at("forward_flops").at("useful").is_null());
@@ -211,7 +213,7 @@ TEST_CASE("explain tiles: neighborhoods") {
   CHECK(row.at("number") == 6);
   CHECK(row.at("visited") == 4);
   CHECK(row.at("full") == 0);
-  CHECK(row.at("queries").dump() ==
+  CHECK(row.at("tokens").dump() ==
         R"([{"axis":"y","count":2,"first":2,"step":1},{"axis":"x","count":2,"first":4,"step":1}])");
   const std::string text = text_of(box, words);
   CHECK(has(text, "a formula, nothing is stored"));
@@ -260,6 +262,106 @@ TEST_CASE("explain tiles: one axis, three axes, a context, dilation") {
   CHECK(has(text_of(box, dilated), "│            │\n│Q█  Q█  Q█  │\n│            │\n│Q█  Q█  Q█  │\n"));
 }
 
+TEST_CASE("explain tiles: transposed, causal") {
+  const Sandbox box;
+  const Words words = {gallery_spec("causal"),        "--transposed", "--shape",
+                       "heads=2,head_dim=8,tokens=8", "--tile",       "4/2"};
+  // Keys 0 to 3 are seen by some of queries 0 to 3 and by all of 4 to 7; keys 4 to 7 by some of these.
+  const nlohmann::json json = json_of(box, words);
+  check_figures(json, {.rows = 4, .all = 8, .visited = 6, .full = 2, .useful = 36});
+  CHECK(json.at("owner") == "keys");
+  CHECK(json.at("scores").at("computed") == 6 * 8);
+  CHECK(!json.contains("forward_flops"));
+  CHECK(json.at("plan").at("runs") == 2 + 2 + 1 + 1);
+  CHECK(json.at("plan").at("bytes") == 6 * 8 + 5 * 4);
+  const std::string text = text_of(box, words);
+  CHECK(has(text, "  tiles of keys    4\n"));
+  CHECK(has(text, "  tiles of queries 6 visited of 8: 2 full, 4 partial; 2 skipped\n"));
+  CHECK(has(text, "  forward          not told"));
+  CHECK(!has(text, "FLOP"));
+  CHECK(has(text, "tiles of keys down, tiles of queries across\n"));
+  CHECK(has(text, "┌────┐\n│░░██│\n│░░██│\n│  ░░│\n│  ░░│\n└────┘\n"));
+}
+
+TEST_CASE("explain tiles: transposed, a mask for each batch") {
+  const Sandbox box;
+  const std::string prefix =
+      box.write_npy("prefix.npy", DType::i32, {2}, [](std::int64_t b) { return b == 0 ? 0.0 : 8.0; });
+  Words words = {
+      gallery_spec("prefix_lm"), "--transposed", "--shape", "batch=2,heads=4,tokens=8,head_dim=8", "--input",
+      "prefix=" + prefix,        "--tile",       "4/4"};
+  check_figures(json_of(box, words), {.rows = 4, .all = 8, .visited = 7, .full = 5, .useful = 36 + 64});
+  CHECK(has(text_of(box, words), "│░░██│\n│  ░░│\n"));
+  words.insert(words.end(), {"--batch", "1"});
+  CHECK(has(text_of(box, words), "│████│\n│████│\n"));
+}
+
+TEST_CASE("explain tiles: transposed, neighborhoods") {
+  const Sandbox box;
+  const std::string spec =
+      box.write("near.attn", "attention near {\n  axis y { window = 3 }\n  axis x { window = 3 }\n}\n");
+  Words words = {spec, "--transposed", "--grid", "y=6,x=8", "--tile", "2x2/2x2"};
+  // Along y the keys of a row are seen by queries 0 to 2, 0 to 5 and 3 to 5, in 2, 3 and 2 tiles, of which
+  // the first, the second and none are full; along x by 0 to 2, 0 to 4, 3 to 7 and 5 to 7, in 2, 3, 3 and 2
+  // tiles, of which the first, the second, none and none are.
+  const nlohmann::json json = json_of(box, words);
+  check_figures(json, {.rows = 12, .all = 144, .visited = 7 * 10, .full = 2 * 2, .useful = 48 * 9});
+  CHECK(json.at("plan").at("kind") == "formula");
+  CHECK(json.at("row").at("number") == 6);
+  CHECK(json.at("row").at("visited") == 3 * 3);
+  CHECK(json.at("row").at("full") == 0);
+  CHECK(has(text_of(box, words), "tile of keys 6, the middle one: y 2 to 3, x 4 to 5\n"));
+  words.insert(words.end(), {"--key", "0,3"});
+  const nlohmann::json row = json_of(box, words).at("row");
+  CHECK(row.at("visited") == 2 * 3);
+  CHECK(row.at("full") == 1);
+  CHECK(row.at("tokens").dump() ==
+        R"([{"axis":"y","count":2,"first":0,"step":1},{"axis":"x","count":2,"first":2,"step":1}])");
+  const std::string text = text_of(box, words);
+  CHECK(has(text, "tile of keys 1, which holds that key: y 0 to 1, x 2 to 3\n"));
+  CHECK(has(text, "queries: y 0 to 5 down, x 0 to 7 across\n"));
+  CHECK(has(text,
+            "│░░░░K█K█░░      │\n"
+            "│░░░░K█K█░░      │\n"
+            "│░░░░░░░░░░      │\n"
+            "│                │\n"));
+  CHECK(has(text, "K: the keys"));
+
+  // What is cheapest forward is not what is cheapest transposed.
+  const Words three = {gallery_spec("neighborhood_3d"), "--grid", "t=8,y=32,x=32"};
+  Words transposed = three;
+  transposed.emplace_back("--transposed");
+  CHECK(json_of(box, three).at("tile").at("text") == "8x2x4/8x1x8");
+  CHECK(json_of(box, transposed).at("tile").at("text") == "8x1x8/8x2x4");
+}
+
+TEST_CASE("explain tiles: transposed, keys of the context are rows") {
+  const Sandbox box;
+  const std::string line =
+      box.write("line.attn", "attention line {\n  axis t { window = 3 }\n  context\n}\n");
+  const Words words = {line, "--transposed", "--shape", "tokens=8,context=3", "--tile", "2/2"};
+  // Along t as along x above; two rows of the context visit all 4 tiles of queries, which are whole.
+  const nlohmann::json json = json_of(box, words);
+  check_figures(json, {.rows = 6, .all = 24, .visited = 10 + 8, .full = 2 + 8, .useful = 24 + 24});
+  CHECK(json.at("context_rows") == 2);
+  const std::string text = text_of(box, words);
+  CHECK(has(text, "  tiles of keys    6, 2 of them of the context\n"));
+  CHECK(has(text, "keys down, tile by tile; queries across\n"));
+  CHECK(has(text,
+            "│████░░          │\n│████░░          │\n"
+            "│░░░░████░░      │\n│░░░░████░░      │\n"
+            "│      ░░░░░░░░░░│\n│      ░░░░░░░░░░│\n"
+            "│          ░░░░░░│\n│          ░░░░░░│\n"
+            "│╱╱╱╱╱╱╱╱╱╱╱╱╱╱╱╱│\n│╱╱╱╱╱╱╱╱╱╱╱╱╱╱╱╱│\n"
+            "│████████████████│\n│████████████████│\n│████████████████│\n"));
+
+  // Queries 0, 2, 4 and 6 fill two tiles; 1 and 3 fill one, and 5 is a cut one.
+  const std::string dilated =
+      box.write("dilated.attn", "attention dilated {\n  axis t { window = 3, dilation = 2 }\n  context\n}\n");
+  CHECK(has(text_of(box, {dilated, "--transposed", "--shape", "tokens=7,context=2", "--tile", "2/2"}),
+            "│██████████░░██│\n│██████████░░██│\n"));
+}
+
 TEST_CASE("explain tiles: a chosen shape, and what else there was") {
   const Sandbox box;
   const nlohmann::json json = json_of(box, {gallery_spec("neighborhood_3d"), "--grid", "t=6,y=16,x=24"});
@@ -288,12 +390,13 @@ TEST_CASE("explain tiles: nothing is an answer") {
       CAPTURE(spec);
       const Words words = {gallery_spec(spec), "--shape", shape};
       const nlohmann::json json = json_of(box, words);
-      CHECK(json.at("key_tiles").at("visited") == 0);
+      CHECK(json.at("tiles").at("visited") == 0);
       CHECK(json.at("scores").at("useful") == 0);
       CHECK(json.at("speedup_bound").is_null());
       CHECK(has(text_of(box, words), "0 visited of 0"));
+      CHECK(json_of(box, {gallery_spec(spec), "--shape", shape, "--transposed"}).at("tiles").at("all") == 0);
     }
-  CHECK(json_of(box, {gallery_spec("swin"), "--grid", "y=0,x=8"}).at("query_tiles") == 0);
+  CHECK(json_of(box, {gallery_spec("swin"), "--grid", "y=0,x=8"}).at("rows") == 0);
 }
 
 TEST_CASE("explain tiles: a tile may be larger than what it covers") {
@@ -321,6 +424,13 @@ TEST_CASE("explain tiles: as a file") {
     CHECK(box.read(fmt::format("{}.png", spec)).starts_with("\x89PNG\r\n\x1a\n"));
   }
   CHECK(box.count_files() == 4);
+  // Keys down: four rows of two tiles, in cells of 48 pixels, with a margin of 12 on each side.
+  for (const char* spec : {"neighborhood_1d", "neighborhood_2d", "video_context", "causal"})
+    CHECK(box.run(tiles({gallery_spec(spec), "--transposed", "--png", box.path("transposed.png"), "--json"}))
+              .exit == 0);
+  text_of(box, {gallery_spec("causal"), "--transposed", "--shape", "tokens=8", "--tile", "4/2", "--png",
+                box.path("transposed.png")});
+  CHECK(box.read("transposed.png").substr(16, 8) == std::string("\0\0\0\x78\0\0\0\xd8", 8));
   const Outcome nothing =
       box.run(tiles({gallery_spec("causal"), "--shape", "tokens=0", "--png", box.path("nothing.png")}));
   CHECK(nothing.exit == 1);
@@ -358,6 +468,10 @@ TEST_CASE("explain tiles: mistakes") {
            {{causal, "--query", "3"}, 2, "--query"},
            {{grid, "--query", "3"}, 2, "coordinates"},
            {{grid, "--query", "3,99"}, 2, "not a place"},
+           {{grid, "--key", "3,3"}, 2, "--transposed"},
+           {{grid, "--transposed", "--query", "3,3"}, 2, "--key"},
+           {{grid, "--transposed", "--key", "3"}, 2, "`--key 3` has 1 coordinates"},
+           {{causal, "--transposed", "--key", "3"}, 2, "--key goes with two axes or more"},
            {{gallery_spec("alibi"), "--input", "slope=x.npy"}, 2, "no input `slope`"},
            {{grid, "--grid", "y=5,x=9"}, 1, "window"},
            {{causal, "--shape", "tokens=20000000", "--tile", "1/1"}, 5, "too many"},
@@ -373,9 +487,13 @@ TEST_CASE("explain tiles: mistakes") {
     CHECK(has(o.err, m.says));
     CHECK(o.out.empty());
   }
-  const Outcome mask = box.run({"explain", "mask", causal, "--tile", "8/8"});
-  CHECK(mask.exit == 2);
-  CHECK(has(mask.err, "explain tiles"));
+  for (const Words& words : std::vector<Words>{{"--tile", "8/8"}, {"--transposed"}, {"--key", "3"}}) {
+    Words all = {"explain", "mask", causal};
+    all.insert(all.end(), words.begin(), words.end());
+    const Outcome mask = box.run(all);
+    CHECK(mask.exit == 2);
+    CHECK(has(mask.err, words[0] + " goes with `explain tiles`"));
+  }
   CHECK(box.count_files() == 0);
 }
 

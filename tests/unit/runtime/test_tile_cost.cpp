@@ -112,4 +112,15 @@ TEST_CASE("tile cost: the search finds the cheapest shape") {
   CHECK(*choices[0].cost.waste() < *aligned.waste());
 }
 
+TEST_CASE("tile cost: the search weighs the rows it is asked for") {
+  const runtime::Problem p = problem({8, 32, 32}, {3, 3, 3});
+  for (const plan::Side owner : {plan::Side::queries, plan::Side::keys})
+    for (const plan::ShapeChoice& choice : plan::search_shapes(p, 64, 64, 0.2, 5, owner)) {
+      const TileCost cost = plan::neighborhood_cost(TileGrid(p, choice.shape, owner));
+      CHECK(choice.cost.visited == cost.visited);
+      CHECK(choice.cost.full == cost.full);
+      CHECK(choice.weight == doctest::Approx(cost.computed() + 0.2 * cost.masked()));
+    }
+}
+
 }  // namespace vicinal
