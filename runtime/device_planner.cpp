@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <bit>
 #include <limits>
 
 #include "runtime/cuda/launch.h"
@@ -16,26 +15,24 @@ namespace {
 constexpr std::int64_t kRunCapacity = 32;
 // As templates/vicinal/planning/input_ranges.cuh has it.
 constexpr std::int64_t kBlock = 32;
-// Tables of more lines than this answer long ranges by several entries instead of by two.
-constexpr std::int64_t kMaxLeveledLines = 64;
 constexpr std::int64_t kMaxTableBlocks = 4096;
 
 std::size_t aligned(std::size_t bytes) {
   return (bytes + 255) / 256 * 256;
 }
 
-DevicePlanner::Layout::Table table(const CapturedInput& x, int along, int set_bytes, std::size_t& end) {
-  DevicePlanner::Layout::Table t{end, x.data == nullptr ? 0 : 1, 1, 0};
-  for (std::size_t i = 0; i < x.extents.size(); ++i)
-    if (static_cast<int>(i) != along) t.lines *= x.extents[i];
-  t.blocks = (x.extents[static_cast<std::size_t>(along)] + kBlock - 1) / kBlock;
-  if (t.lines <= kMaxLeveledLines) t.levels = std::bit_width(static_cast<std::uint64_t>(t.blocks));
-  end += aligned(static_cast<std::size_t>(t.lines * t.levels * t.blocks * set_bytes));
-  return t;
+std::int64_t ceiling(std::int64_t x, std::int64_t unit) {
+  return (x + unit - 1) / unit;
 }
 
-unsigned blocks_for(std::int64_t rows, int rows_per_block) {
-  return static_cast<unsigned>((rows + rows_per_block - 1) / rows_per_block);
+DevicePlanner::Layout::Table table(const CapturedInput& x, int along, int set_bytes, std::size_t& end) {
+  DevicePlanner::Layout::Table t{end, x.data == nullptr ? 0 : 1, 0, 0};
+  for (std::size_t i = 0; i < x.extents.size(); ++i)
+    if (static_cast<int>(i) != along) t.lines *= x.extents[i];
+  t.blocks = ceiling(x.extents[static_cast<std::size_t>(along)], kBlock);
+  t.stretches = ceiling(t.blocks, kBlock);
+  end += aligned(static_cast<std::size_t>(t.lines * (t.blocks + t.stretches) * set_bytes));
+  return t;
 }
 
 }  // namespace
@@ -87,21 +84,22 @@ Result<void> DevicePlanner::enqueue(const Problem& problem, const Layout& layout
   if (layout.rows == 0) return {};
   VICINAL_TRY(cuda::ParameterWords parameters,
               parameter_words(source_.rows.parameters, options_, *module_, problem));
-  std::int64_t lines = 0;
+  std::int64_t stretches = 0;
   for (const Layout::Table& t : layout.tables) {
     parameters.add_pointer(memory + t.offset);
-    for (const std::int64_t value : {t.lines, t.levels, t.blocks}) parameters.add_int(value);
-    if (t.blocks > 0) lines = std::max(lines, t.lines);
+    for (const std::int64_t value : {t.lines, t.blocks, t.stretches}) parameters.add_int(value);
+    stretches = std::max(stretches, t.lines * t.stretches);
   }
   const std::vector<std::byte> arguments = cuda::write_arguments(forward_words(problem, tiles), parameters);
-  if (tables_ && lines > 0) {
+  if (tables_ && stretches > 0) {
     cuda::LaunchShape shape;
-    shape.grid.x = static_cast<unsigned>(std::min(lines, kMaxTableBlocks));
+    shape.grid.x =
+        static_cast<unsigned>(std::min(ceiling(stretches, source_.table_threads / kBlock), kMaxTableBlocks));
     shape.block.x = static_cast<unsigned>(source_.table_threads);
     VICINAL_TRY_VOID(cuda::launch(*tables_, stream, shape, arguments));
   }
   cuda::LaunchShape shape;
-  shape.grid.x = blocks_for(layout.rows, source_.rows.rows);
+  shape.grid.x = static_cast<unsigned>(ceiling(layout.rows, source_.rows.rows));
   shape.block.x = static_cast<unsigned>(source_.rows.threads);
   return cuda::launch(rows_, stream, shape, arguments);
 }

@@ -25,7 +25,7 @@ class DevicePlanner {
     std::size_t runs = 0;           // where they start; the rows' runs come first
     struct Table {
       std::size_t offset;
-      std::int64_t lines, levels, blocks;
+      std::int64_t lines, blocks, stretches;
     };
     std::vector<Table> tables;
     std::size_t bytes = 0;

@@ -1,4 +1,4 @@
-// The only header that emitted code includes.
+// The only header that an emitted kernel includes.
 //
 // Every kernel has one shape, so that emitted code chooses by namespace alone:
 //

@@ -4,8 +4,10 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <chrono>
 #include <cmath>
 #include <cstdlib>
+#include <limits>
 #include <map>
 
 #include "runtime/cpu/interpreter.h"
@@ -357,6 +359,45 @@ TEST_CASE("tile plans: the CPU backend, which takes them, and the interpreter, w
     ++compared;
   }
   CHECK(compared > 100);
+}
+
+// Sequences of 115,200 tokens in tiles of 128. The limit is far above what it takes; asking every pair of
+// tiles, of which there are 810,000, is above the limit.
+TEST_CASE("tile plans: how long they take") {
+  constexpr std::int64_t tokens = 115200;
+  std::mt19937 random(1);
+  std::exponential_distribution<double> length(1 / 2000.0);
+  std::vector<std::int32_t> doc;
+  for (std::int32_t number = 0; doc.size() < tokens; ++number)
+    doc.insert(doc.end(), 1 + static_cast<std::size_t>(length(random)), number);
+  std::vector<float> rows(tokens * 8);
+  for (const std::string mask :
+       {"k <= q", "0 <= q - k < 1024", "doc[q] == doc[k]", "doc[q] == doc[k] and k <= q"}) {
+    const bool documents = mask.starts_with("doc");
+    const Spec spec = Spec::from_string(fmt::format("attention t {{ {}mask = {} }}",
+                                                    documents ? "input doc: int[tokens]\n " : "", mask))
+                          .value();
+    const Kernel kernel = interpreted(spec, {});
+    Tensor tensor{rows.data(), DType::f64, {1, 1, tokens, 8}, {0, 0, 0, 0}};
+    RunArguments arguments{.q = tensor, .k = tensor, .v = tensor, .out = tensor};
+    if (documents) arguments.inputs = {{"doc", {doc.data(), DType::i32, {tokens}}}};
+    arguments.out.strides = {};
+    const runtime::Problem bound = kernel.impl().bind(arguments).value();
+    for (const plan::Side owner : {plan::Side::queries, plan::Side::keys}) {
+      double best = std::numeric_limits<double>::infinity();
+      for (int i = 0; i < 15; ++i) {
+        const auto start = std::chrono::steady_clock::now();
+        const auto plan =
+            plan::plan_tiles(kernel.impl().masks(), bound, {{128}, {128}}, {.owner = owner, .threads = 2});
+        const std::chrono::duration<double, std::milli> time = std::chrono::steady_clock::now() - start;
+        REQUIRE(plan.has_value());
+        best = std::min(best, time.count());
+      }
+      MESSAGE(fmt::format("{:32} {}: {:.2f} ms on two threads", mask,
+                          owner == plan::Side::queries ? "forward   " : "transposed", best));
+      CHECK(best < 40);
+    }
+  }
 }
 
 TEST_CASE("tile plans: prepared once, and for what they were prepared") {

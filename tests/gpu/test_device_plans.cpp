@@ -271,6 +271,20 @@ TEST_CASE("device plans: a captured run plans again, a prepared one is held to i
       CHECK(wrong == 0);
     }
   }
+
+  // Nothing to compute.
+  const auto empty = [&](std::vector<std::int64_t> queries, std::vector<std::int64_t> keys) {
+    RunArguments none = without;
+    none.q = tensor(qk, DType::f32, queries), none.out = tensor(out, DType::f32, std::move(queries));
+    none.k = tensor(qk, DType::f32, keys), none.v = tensor(v, DType::f32, std::move(keys));
+    const Plan nothing = kernel.prepare(none, stream.handle()).value();
+    kernel.run(none, nothing, stream.handle()).value();
+    none.workspace = a.workspace;
+    kernel.run(none, stream.handle()).value();
+    stream.synchronize().value();
+  };
+  empty({0, 1, tokens, 8}, {0, 1, tokens, 8});
+  empty({1, 0, tokens, 8}, {1, 0, tokens, 8});
 }
 
 }  // namespace vicinal::testing

@@ -14,7 +14,7 @@ namespace {
 using ir::Root;
 
 // As templates/vicinal/planning has them; the emitted text asserts it.
-constexpr int kThreads = 256, kRows = 8, kTableThreads = 1024;
+constexpr int kThreads = 256, kRows = 8, kTableThreads = 256;
 constexpr int kSetBytes[] = {12, 12, 2};
 
 // The variant without what a mask does not read.

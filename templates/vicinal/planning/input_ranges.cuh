@@ -11,22 +11,21 @@ using ranges::Range;
 using ranges::RealRange;
 using ranges::Truth;
 
-constexpr int kBlock = 32;           // elements
-constexpr int kMaxLookups = 64;      // a longer range of a line than this takes is answered by "anything"
-constexpr int kMaxLines = 128;       // as is a box of more lines
-constexpr int kTableThreads = 1024;  // a block of these fills a line
+constexpr int kBlock = 32;          // elements, and blocks of a stretch
+constexpr int kMaxLookups = 64;     // a range of more stretches than this is answered by "anything"
+constexpr int kMaxLines = 128;      // as is a box of more lines
+constexpr int kTableThreads = 256;  // of the blocks that fill tables
 
-// Lines of blocks along one dimension, the other dimensions numbered with the last one fastest. Level n holds
-// what 2^n neighbouring blocks hold, from each block on (a sparse table: Bender and Farach-Colton, "The LCA
-// problem revisited", 2000).
+// Lines along one dimension, the other dimensions numbered with the last one fastest: what every block of a
+// line holds, and every stretch of blocks. A tile's range is as long as some blocks, and 32 tiles' as some
+// stretches.
 template <class Set>
 struct InputTable {
-  Set* sets;  // [line][level][block]
-  i64 lines, levels, blocks;
+  Set* sets;  // [line]: blocks, then stretches
+  i64 lines, blocks, stretches;
 
-  VICINAL_DEVICE Set& at(i64 line, int level, int block) const {
-    return sets[(line * levels + level) * blocks + block];
-  }
+  VICINAL_DEVICE Set& block(i64 line, int n) const { return sets[line * (blocks + stretches) + n]; }
+  VICINAL_DEVICE Set& stretch(i64 line, int n) const { return block(line, static_cast<int>(blocks) + n); }
 };
 
 // The smallest set of its kind, without a step, that holds both.
@@ -102,47 +101,55 @@ VICINAL_DEVICE Truth of_lane(Truth x, int lane) {
   return {of_lane(x.can_hold, lane) != 0, of_lane(x.can_fail, lane) != 0};
 }
 
-// By blocks of kTableThreads threads, a line each: a warp reads a block of elements at once.
+// By blocks of kTableThreads threads: a warp a stretch, a block of elements at a time.
 template <int Along, class Set, class T, int Rank>
 VICINAL_DEVICE void fill(const InputArgument<T, Rank>& x, const InputTable<Set>& table) {
-  const int length = static_cast<int>(x.extent[Along]), blocks = static_cast<int>(table.blocks);
-  for (i64 line = blockIdx.x; line < table.lines; line += gridDim.x) {
-    const i64 offset = line_offset<Along>(x, line), stride = x.stride[Along];
-#pragma unroll 4
-    for (int b = static_cast<int>(threadIdx.x) / kBlock; b < blocks; b += kTableThreads / kBlock) {
-      const int at = min(b * kBlock + static_cast<int>(threadIdx.x) % kBlock, length - 1);
-      Set set = element(x.data[offset + at * stride], kKind<Set>);
+  const int length = static_cast<int>(x.extent[Along]), lane = static_cast<int>(threadIdx.x) % kBlock;
+  constexpr int kWarps = kTableThreads / kBlock;
+  for (i64 warp = static_cast<i64>(blockIdx.x) * kWarps + threadIdx.x / kBlock;
+       warp < table.lines * table.stretches; warp += static_cast<i64>(gridDim.x) * kWarps) {
+    const i64 line = warp / table.stretches, offset = line_offset<Along>(x, line);
+    const int stretch = static_cast<int>(warp - line * table.stretches);
+    Set all;
+#pragma unroll 8
+    for (int i = 0; i < kBlock; ++i) {
+      const int b = stretch * kBlock + i;
+      // Past the end the last element again, which is of this stretch.
+      Set set = element(x.data[offset + min(b * kBlock + lane, length - 1) * x.stride[Along]], kKind<Set>);
 #pragma unroll
       for (int lanes = kBlock / 2; lanes > 0; lanes /= 2) set = hull(set, of_lane(set, lanes));
-      if (threadIdx.x % kBlock == 0) table.at(line, 0, b) = set;
+      if (lane == 0 && b < table.blocks) table.block(line, b) = set;
+      all = i == 0 ? set : hull(all, set);
     }
-    for (int n = 1; n < static_cast<int>(table.levels); ++n) {
-      __syncthreads();
-      const int half = 1 << (n - 1);
-      for (int b = threadIdx.x; b + 2 * half <= blocks; b += kTableThreads)
-        table.at(line, n, b) = hull(table.at(line, n - 1, b), table.at(line, n - 1, b + half));
-    }
+    if (lane == 0) table.stretch(line, stretch) = all;
   }
 }
 
-// What a line holds over a range of its elements.
+// What a line holds over a range of its elements: elements up to a block, blocks up to a stretch, stretches,
+// and down again.
 template <class Set, class T>
 VICINAL_DEVICE Set over_line(const T* data, i64 offset, i64 stride, const InputTable<Set>& table, i64 line,
                              Range r) {
   const u32 count = r.step == 0 ? 1 : ranges::distance(r.low, r.high) / r.step + 1;
-  const int first = r.low / kBlock + (r.low % kBlock != 0), last = (r.high + 1) / kBlock;
-  if (first >= last || (r.step > 1 && count <= 2 * kBlock))
+  if (count <= kBlock || (r.step > 1 && count <= 2 * kBlock))
     return scan<Set>(data, offset + r.low * stride, r.step == 0 ? stride : stride * r.step,
                      static_cast<int>(count));
-  // The blocks inside, by overlapping entries of one level, then the elements before and after.
-  const int level = min(31 - __clz(last - first), static_cast<int>(table.levels) - 1), width = 1 << level;
-  if ((last - first - 1) / width >= kMaxLookups) return anything(kKind<Set>);
-  Set set = table.at(line, level, last - width);
-  for (int b = first; b + width < last; b += width) set = hull(set, table.at(line, level, b));
-  if (first * kBlock > r.low)
-    set = hull(set, scan<Set>(data, offset + r.low * stride, stride, first * kBlock - r.low));
-  if (r.high >= last * kBlock)
-    set = hull(set, scan<Set>(data, offset + last * kBlock * stride, stride, r.high + 1 - last * kBlock));
+  const int end = r.high + 1;
+  int at = r.low;
+  Set set = element(data[offset + at * stride], kKind<Set>);
+  for (; at % kBlock != 0 && at < end; ++at) set = hull(set, element(data[offset + at * stride], kKind<Set>));
+  int block = at / kBlock;
+  const int last = max(block, end / kBlock);
+  for (; block % kBlock != 0 && block < last; ++block) set = hull(set, table.block(line, block));
+  int stretch = block / kBlock;
+  const int last_stretch = max(stretch, last / kBlock);
+  if (last_stretch - stretch > kMaxLookups) return anything(kKind<Set>);
+  for (; block % kBlock == 0 && stretch < last_stretch; ++stretch)
+    set = hull(set, table.stretch(line, stretch));
+  for (block = max(block, last_stretch * kBlock); block < last; ++block)
+    set = hull(set, table.block(line, block));
+  for (at = max(at, last * kBlock); at < end; ++at)
+    set = hull(set, element(data[offset + at * stride], kKind<Set>));
   return set;
 }
 
