@@ -66,6 +66,7 @@ class Report {
                            {"useful", counted(figures_.cost.useful)},
                            {"waste", ratio(figures_.cost.waste())}}},
                          {"speedup_bound", ratio(figures_.cost.speedup_bound())},
+                         {"block_sparse_axes", block_sparse_axes()},
                          {"plan",
                           {{"kind", plan_.listed() ? "list" : "formula"},
                            {"runs", plan_.runs().size()},
@@ -122,6 +123,8 @@ class Report {
     if (f.cost.speedup_bound())
       fmt::print("  speed-up         {:.2f} at most over dense attention in tiles of this size\n",
                  *f.cost.speedup_bound());
+    if (const auto axes = block_sparse_axes(); !axes.empty())
+      fmt::print("  block-sparse     along {}: no window is cut by a tile\n", fmt::join(axes, ", "));
   }
 
   void print_forward() const {
@@ -163,6 +166,14 @@ class Report {
   std::int64_t context_rows() const {
     if (figures_.cost.rows == 0) return 0;
     return plan_.slices().count() * (e_.grid().rows() - e_.grid().grid_rows());
+  }
+
+  // Along these the neighborhoods ask for no mask.
+  std::vector<std::string> block_sparse_axes() const {
+    std::vector<std::string> names;
+    for (std::size_t i = 0; i < e_.module.axes.size() && !e_.empty(); ++i)
+      if (plan::block_sparse(e_.grid(), i)) names.push_back(e_.module.axes[i].name);
+    return names;
   }
 
   // What a choice costs more than the best, as a share of it.

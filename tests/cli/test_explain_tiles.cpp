@@ -208,6 +208,7 @@ TEST_CASE("explain tiles: neighborhoods") {
   CHECK(json.at("plan").at("runs") == 0);
   CHECK(json.at("plan").at("bytes") == 0);
   CHECK(json.at("speedup_bound") == 3);
+  CHECK(json.at("block_sparse_axes").empty());
   // The middle of the grid is 3,4.
   const nlohmann::json& row = json.at("row");
   CHECK(row.at("number") == 6);
@@ -229,6 +230,16 @@ TEST_CASE("explain tiles: neighborhoods") {
   corner.insert(corner.end(), {"--query", "0,1"});
   CHECK(json_of(box, corner).at("row").at("full") == 1);
   CHECK(has(text_of(box, corner), "│Q█Q█░░          │\n│Q█Q█░░          │\n│░░░░░░          │\n│       "));
+}
+
+TEST_CASE("explain tiles: windows that no tile cuts") {
+  const Sandbox box;
+  // Along y four queries share their window of four, which is two tiles long; along x each has its own.
+  const std::string spec = box.write(
+      "sta.attn", "attention sta {\n  axis y { window = 4, stride = 4 }\n  axis x { window = 4 }\n}\n");
+  const Words words = {spec, "--grid", "y=12,x=8", "--tile", "4x2/2x2"};
+  CHECK(json_of(box, words).at("block_sparse_axes").dump() == R"(["y"])");
+  CHECK(has(text_of(box, words), "  block-sparse     along y: no window is cut by a tile\n"));
 }
 
 TEST_CASE("explain tiles: one axis, three axes, a context, dilation") {

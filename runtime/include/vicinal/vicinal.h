@@ -143,7 +143,7 @@ struct Support {
   Backend backend = Backend::automatic;
   std::string path;                 // "cuda/portable", "interpreter"
   std::string reason;               // why this path, or why not
-  std::size_t workspace_bytes = 0;  // device memory that the run takes beside the tensors
+  std::size_t workspace_bytes = 0;  // device memory that a run plans its tiles in, if it is given
 };
 
 // Where a kernel came from.
