@@ -124,7 +124,8 @@ class ExpressionChecker {
   bool reads_key_position(NodeId node);
   bool over_limits(Range range);
 
-  ContextKey assume(const Frame& frame, ExprId condition, bool holds) const;
+  // What a condition that holds, or fails, tells of k.context.
+  ContextKey assume(NodeId condition, bool holds) const;
   // Checks with a fact added.
   template <class F>
   auto under(ContextKey fact, F f) {

@@ -189,21 +189,19 @@ void ExpressionChecker::require_guard(Term::Guarded read) {
           "mask");
 }
 
-ExpressionChecker::ContextKey ExpressionChecker::assume(const Frame& frame, ExprId id, bool holds) const {
-  const ast::Expr& e = expr(frame, id);
-  if (const auto* f = std::get_if<ast::Field>(&e.what)) {
-    const auto* base = std::get_if<ast::Name>(&expr(frame, f->base).what);
-    if (frame.block && base != nullptr && base->text == "k" && f->field.text == "context")
-      return holds ? ContextKey::yes : ContextKey::no;
-  } else if (const auto* u = std::get_if<ast::Unary>(&e.what); u != nullptr && u->op == TokenKind::kw_not) {
-    return assume(frame, u->operand, !holds);
-  } else if (const auto* b = std::get_if<ast::Binary>(&e.what);
-             b != nullptr && (b->op == TokenKind::kw_and || b->op == TokenKind::kw_or)) {
-    const ContextKey left = assume(frame, b->left, holds), right = assume(frame, b->right, holds);
-    if (left == right) return left;
-    // Both sides hold (`and` true, `or` false): either one's fact will do.
-    if ((b->op == TokenKind::kw_and) == holds) return left == ContextKey::unknown ? right : left;
-  }
+ExpressionChecker::ContextKey ExpressionChecker::assume(NodeId condition, bool holds) const {
+  if (!condition.valid()) return ContextKey::unknown;
+  const ir::Node& node = building_.module[condition];
+  if (const auto* s = std::get_if<ir::Symbol>(&node.what); s != nullptr && s->kind == SymbolKind::k_context)
+    return holds ? ContextKey::yes : ContextKey::no;
+  const auto* apply = std::get_if<ir::Apply>(&node.what);
+  if (apply == nullptr) return ContextKey::unknown;
+  if (apply->op == ir::Op::not_b) return assume(node.operands[0], !holds);
+  if (apply->op != ir::Op::and_b && apply->op != ir::Op::or_b) return ContextKey::unknown;
+  const ContextKey left = assume(node.operands[0], holds), right = assume(node.operands[1], holds);
+  if (left == right) return left;
+  // Both sides hold (`and` true, `or` false): either one's fact will do.
+  if ((apply->op == ir::Op::and_b) == holds) return left == ContextKey::unknown ? right : left;
   return ContextKey::unknown;
 }
 

@@ -46,7 +46,7 @@ Term ExpressionChecker::logical(Frame& frame, const ast::Binary& b, Range) {
   const NodeId left = typed(frame, b.left, Type::boolean, what);
   // The right side counts only where the left one does not decide.
   const NodeId right =
-      under(assume(frame, b.left, conjunction), [&] { return typed(frame, b.right, Type::boolean, what); });
+      under(assume(left, conjunction), [&] { return typed(frame, b.right, Type::boolean, what); });
   if (!left.valid() || !right.valid()) return {};
   return Term::scalar(building_.module.apply(conjunction ? Op::and_b : Op::or_b, {left, right}));
 }
@@ -170,8 +170,8 @@ Term ExpressionChecker::comparison(Frame& frame, const ast::Comparison& c, Range
 
 Term ExpressionChecker::conditional(Frame& frame, const ast::Conditional& c, Range range) {
   const NodeId condition = typed(frame, c.condition, Type::boolean, "the condition");
-  NodeId then = under(assume(frame, c.condition, true), [&] { return scalar(frame, c.then); });
-  NodeId otherwise = under(assume(frame, c.condition, false), [&] { return scalar(frame, c.otherwise); });
+  NodeId then = under(assume(condition, true), [&] { return scalar(frame, c.then); });
+  NodeId otherwise = under(assume(condition, false), [&] { return scalar(frame, c.otherwise); });
   if (!condition.valid() || !then.valid() || !otherwise.valid()) return {};
   if (type(then) != type(otherwise)) {
     if (type(then) == Type::boolean || type(otherwise) == Type::boolean) {

@@ -25,7 +25,9 @@ TEST_CASE("a read that context keys do not have must be guarded") {
         "let v = x[k]\nscore = score + (v if k.context else 0)",
         "let v = x[k]\nscore = score + (v if not k.context else 0)",
         "let v = x[k]\nlet w = v + 1\nmask = k.context and w > 0",
-        "let v = x[k]\nlet w = v if k.context else 0\nscore = score + w"}) {
+        "let v = x[k]\nlet w = v if k.context else 0\nscore = score + w",
+        "let c = k.context\nmask = c or k.t <= q.t", "let grid = not k.context\nmask = grid and k.t > 1",
+        "let c = k.context or q > 3\nscore = score + (0 if c else k.t)"}) {
     const auto compiled = compile_block(head + good + "\nlet unused_sink = x[q]");
     CAPTURE(good);
     CHECK(compiled.names().find("unguarded") == std::string::npos);
@@ -37,6 +39,7 @@ TEST_CASE("a read that context keys do not have must be guarded") {
                           "mask = (k.context or q > 1) and k.t > 1", "score = score + x[k + 1 - 1]",
                           "let v = x[k]\nscore = score + v", "let d = k.t\nmask = k.context and d > 0",
                           "let v = x[k]\nscore = score + (v if k.context else 0) + v",
+                          "let c = k.context and q > 3\nmask = c or k.t > 1",
                           "let d = x[k] + k.t\nscore = score + (d if k.context else 0)"}) {
     const auto compiled = compile_block(head + bad);
     CAPTURE(bad);
