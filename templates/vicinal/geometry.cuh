@@ -28,7 +28,7 @@ using QueryRange = KeyRange;
 
 // Tokens x in [0, extent) with x % dilation == residue.
 VICINAL_HD int group_size(int extent, int dilation, int residue) {
-  return residue < extent ? (extent - residue + dilation - 1) / dilation : 0;
+  return residue < extent ? (extent - residue - 1) / dilation + 1 : 0;
 }
 
 // The keys that the query at coordinate x sees, as positions of x's dilation group.
