@@ -97,6 +97,9 @@ Result<void> Kernel::run(const RunArguments& arguments, Stream stream) const {
                                   arguments.workspace.bytes, layout.bytes),
                       "allocate what supports() says, or leave the workspace out to visit all tiles");
   const auto memory = reinterpret_cast<std::uint64_t>(arguments.workspace.data);
+  if (memory % 256 != 0)
+    return unexpected(ErrorKind::spec, "the workspace is not aligned to 256 bytes",
+                      "cudaMalloc and cuMemAlloc align to that");
   const cuda::TileWords words = runtime::DevicePlanner::words(layout, memory, problem, shape);
   {
     const cuda::ContextScope scope(impl_->loaded->context());

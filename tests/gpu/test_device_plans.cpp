@@ -232,7 +232,11 @@ TEST_CASE("device plans: a captured run plans again, a prepared one is held to i
   const Result<void> small = kernel.run(a, stream.handle());
   REQUIRE(!small.has_value());
   CHECK(small.error().message.find("the workspace has") != std::string::npos);
-  a.workspace.bytes = wanted;
+  a.workspace = {reinterpret_cast<void*>(workspace.address() + 8), wanted};
+  const Result<void> crooked = kernel.run(a, stream.handle());
+  REQUIRE(!crooked.has_value());
+  CHECK(crooked.error().message.find("aligned") != std::string::npos);
+  a.workspace = {reinterpret_cast<void*>(workspace.address()), wanted};
 
   const cuda::Graph graph = cuda::Graph::capture(context->api(), stream.handle(), [&] {
                               return kernel.run(a, stream.handle());
