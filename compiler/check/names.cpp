@@ -194,6 +194,10 @@ ExpressionChecker::ContextKey ExpressionChecker::assume(NodeId condition, bool h
   const ir::Node& node = building_.module[condition];
   if (const auto* s = std::get_if<ir::Symbol>(&node.what); s != nullptr && s->kind == SymbolKind::k_context)
     return holds ? ContextKey::yes : ContextKey::no;
+  // Where k.context is known it is a constant, and on its other side nothing is ever read.
+  if (const auto value = building_.module.constant_value(condition);
+      value && value->b != holds && building_.context_key != ContextKey::unknown)
+    return ContextKey::no;
   const auto* apply = std::get_if<ir::Apply>(&node.what);
   if (apply == nullptr) return ContextKey::unknown;
   if (apply->op == ir::Op::not_b) return assume(node.operands[0], !holds);

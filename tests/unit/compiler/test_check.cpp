@@ -15,19 +15,26 @@ using testing::compile_text;
 
 TEST_CASE("a read that context keys do not have must be guarded") {
   const std::string head = "axis t { window = 4 }\ncontext\ninput x: float[tokens]\n";
-  for (const char* good :
-       {"score = score if k.context else score + k.t", "mask = k.context or k.t <= q.t",
-        "mask = not k.context and k.t <= q.t", "score = score + (x[k] if not k.context else 0)",
-        "let d = q.t - k.t\nscore = score + (0 if k.context else d)",
-        "mask = k.context or q.t > 2 and k.t > 1", "mask = not (k.context or k.t > 3)",
-        "score = score + (0 if k.context or q > 3 else k.t)", "mask = k < 3", "score = score + x[q]",
-        "mask = (q > 1 and not k.context) and k.t > 1", "score = score + (x[k] if k.context else 0)",
-        "let v = x[k]\nscore = score + (v if k.context else 0)",
-        "let v = x[k]\nscore = score + (v if not k.context else 0)",
-        "let v = x[k]\nlet w = v + 1\nmask = k.context and w > 0",
-        "let v = x[k]\nlet w = v if k.context else 0\nscore = score + w",
-        "let c = k.context\nmask = c or k.t <= q.t", "let grid = not k.context\nmask = grid and k.t > 1",
-        "let c = k.context or q > 3\nscore = score + (0 if c else k.t)"}) {
+  for (const char* good : {"score = score if k.context else score + k.t",
+                           "mask = k.context or k.t <= q.t",
+                           "mask = not k.context and k.t <= q.t",
+                           "score = score + (x[k] if not k.context else 0)",
+                           "let d = q.t - k.t\nscore = score + (0 if k.context else d)",
+                           "mask = k.context or q.t > 2 and k.t > 1",
+                           "mask = not (k.context or k.t > 3)",
+                           "score = score + (0 if k.context or q > 3 else k.t)",
+                           "mask = k < 3",
+                           "score = score + x[q]",
+                           "mask = (q > 1 and not k.context) and k.t > 1",
+                           "score = score + (x[k] if k.context else 0)",
+                           "let v = x[k]\nscore = score + (v if k.context else 0)",
+                           "let v = x[k]\nscore = score + (v if not k.context else 0)",
+                           "let v = x[k]\nlet w = v + 1\nmask = k.context and w > 0",
+                           "let v = x[k]\nlet w = v if k.context else 0\nscore = score + w",
+                           "score = (k.t if not k.context else 1) if k.context else score",
+                           "let c = k.context\nmask = c or k.t <= q.t",
+                           "let grid = not k.context\nmask = grid and k.t > 1",
+                           "let c = k.context or q > 3\nscore = score + (0 if c else k.t)"}) {
     const auto compiled = compile_block(head + good + "\nlet unused_sink = x[q]");
     CAPTURE(good);
     CHECK(compiled.names().find("unguarded") == std::string::npos);
