@@ -59,6 +59,7 @@ Result<HostInputs> download_inputs(const cuda::Context& context, cuda::StreamHan
   const cuda::DriverApi& api = context.api();
   HostInputs host;
   host.bytes.resize(problem.inputs.size());
+  bool copied = false;
   for (std::size_t i = 0; i < problem.inputs.size(); ++i) {
     CapturedInput& x = problem.inputs[i];
     if (!wanted[i] || x.data == nullptr || std::ranges::find(x.extents, 0) != x.extents.end()) continue;
@@ -73,8 +74,9 @@ Result<HostInputs> download_inputs(const cuda::Context& context, cuda::StreamHan
     VICINAL_TRY_VOID(
         cuda::check(api, api.copy_to_host, host.bytes[i].data(), from, host.bytes[i].size(), stream));
     x.data = host.bytes[i].data() - lowest * size;
+    copied = true;
   }
-  VICINAL_TRY_VOID(cuda::check(api, api.stream_synchronize, stream));
+  if (copied) VICINAL_TRY_VOID(cuda::check(api, api.stream_synchronize, stream));
   return host;
 }
 

@@ -46,7 +46,8 @@ Result<void> upload(Plan::Impl& plan, const cuda::Context& context);
 // The runs of every slice and row, wherever the list is. Waits for the stream where that is a device.
 Result<std::vector<std::vector<plan::Run>>> list_rows(const Plan::Impl& plan, cuda::StreamHandle stream);
 
-// Copies of the inputs that are named, in host memory, in place of those on the device. Waits for the stream.
+// Copies of the inputs that are named, in host memory, in place of those on the device. Waits for the
+// stream where there are any.
 struct HostInputs {
   std::vector<std::vector<std::byte>> bytes;  // by input
 };

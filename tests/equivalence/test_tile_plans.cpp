@@ -158,16 +158,6 @@ Tally compare(const plan::TilePlan& plan, const runtime::Problem& p, BruteForce&
   return tally;
 }
 
-plan::TileShape random_shape(std::size_t rank, std::mt19937& random) {
-  plan::TileShape shape;
-  for (std::size_t i = 0; i < rank; ++i) {
-    const unsigned most = rank == 1 ? 17 : 5;
-    shape.q.push_back(1 + static_cast<int>(random() % most));
-    shape.k.push_back(1 + static_cast<int>(random() % most));
-  }
-  return shape;
-}
-
 Kernel interpreted(const Spec& spec, const std::map<std::string, DType>& dtypes) {
   CompileOptions options;
   options.backend = Backend::interpreter;
@@ -198,7 +188,7 @@ Tallies check_plans(const Kernel& kernel, const Problem& problem, int shapes, st
   BruteForce brute(kernel.impl().variant.checked.module, bound);
   Tallies tallies;
   for (int i = 0; i < shapes; ++i) {
-    const plan::TileShape shape = random_shape(bound.q_axis.size(), random);
+    const plan::TileShape shape = random_tile_shape(bound.q_axis.size(), random);
     const unsigned threads = 1 + static_cast<unsigned>(random() % 2);
     double kept_forward = 0;
     CAPTURE(plan::print(shape));

@@ -132,16 +132,6 @@ void compare(const cuda::Context& context, const Job& job, Problem& problem, con
   }
 }
 
-plan::TileShape random_shape(std::size_t rank, std::mt19937& random) {
-  plan::TileShape shape;
-  for (std::size_t i = 0; i < rank; ++i) {
-    const unsigned most = rank == 1 ? 17 : 5;
-    shape.q.push_back(1 + static_cast<int>(random() % most));
-    shape.k.push_back(1 + static_cast<int>(random() % most));
-  }
-  return shape;
-}
-
 void check(const cuda::Context& context, const std::vector<Job>& jobs, std::int64_t tokens) {
   std::mt19937 random(23);
   Tally tally;
@@ -155,7 +145,7 @@ void check(const cuda::Context& context, const std::vector<Job>& jobs, std::int6
     ++variants;
     const std::size_t rank = job.host->impl().bind(problem->arguments()).value().q_axis.size();
     for (int n = 0; n < 2; ++n) {
-      const plan::TileShape shape = random_shape(rank, random);
+      const plan::TileShape shape = random_tile_shape(rank, random);
       CAPTURE(plan::print(shape));
       const std::int64_t before = tally.unsound;
       compare(context, job, *problem, shape, tally);

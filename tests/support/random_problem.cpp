@@ -133,4 +133,14 @@ std::map<std::string, DType> random_input_dtypes(const Spec& spec, std::mt19937&
   return dtypes;
 }
 
+plan::TileShape random_tile_shape(std::size_t rank, std::mt19937& random) {
+  plan::TileShape shape;
+  for (std::size_t i = 0; i < rank; ++i) {
+    const unsigned most = rank == 1 ? 17 : 5;
+    shape.q.push_back(1 + static_cast<int>(random() % most));
+    shape.k.push_back(1 + static_cast<int>(random() % most));
+  }
+  return shape;
+}
+
 }  // namespace vicinal::testing

@@ -5,6 +5,7 @@
 #include <optional>
 #include <random>
 
+#include "runtime/plan/tile_grid.h"
 #include "tests/support/plain_attention.h"
 
 namespace vicinal::testing {
@@ -22,5 +23,8 @@ std::optional<Problem> random_problem(const Kernel& kernel, std::mt19937& random
 
 // The element types of the module's inputs, some of them not the default.
 std::map<std::string, DType> random_input_dtypes(const Spec& spec, std::mt19937& random);
+
+// Small tiles, few of them powers of two.
+plan::TileShape random_tile_shape(std::size_t rank, std::mt19937& random);
 
 }  // namespace vicinal::testing
