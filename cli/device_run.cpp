@@ -14,7 +14,7 @@ Result<void> DeviceProblem::move(const cuda::DriverApi& api, Tensor& tensor, std
 
 Result<DeviceProblem> DeviceProblem::upload(const Kernel& kernel, HostProblem& problem, HostTensor& out,
                                             HostTensor* lse) {
-  const cuda::DriverApi& api = kernel.impl().loaded->context().api();
+  const cuda::DriverApi& api = kernel.impl().context().api();
   DeviceProblem device;
   RunArguments& a = device.arguments_ = problem.arguments(&out, lse);
   VICINAL_TRY_VOID(device.move(api, a.out, out.bytes.size()));

@@ -54,24 +54,12 @@ Result<cuda::Context> open_cuda(Engine& engine, int device) {
   return context;
 }
 
-Result<emit::KernelOptions> kernel_options(const CompileOptions& options, const ir::Module& module) {
+// Without the tiles and the kind, which follow.
+emit::KernelOptions kernel_options(const CompileOptions& options, const ir::Module& module) {
   emit::KernelOptions result;
-  if (options.kernel == "reference")
-    result.kind = emit::KernelKind::reference;
-  else if (!options.kernel.empty() && options.kernel != "portable")
-    return unexpected(ErrorKind::usage, fmt::format("there is no kernel `{}`", options.kernel),
-                      "there are `portable` and `reference`");
   result.dtype = options.dtype;
   result.head_dim = static_cast<int>(options.head_dim);
   result.value_dim = static_cast<int>(options.value_dim);
-  for (const auto& [name, wanted, target] : {std::tuple("query", options.tile_q, &result.tile_q),
-                                             std::tuple("key", options.tile_k, &result.tile_k)}) {
-    if (wanted == 0) continue;
-    if (wanted != 16 && wanted != 32 && wanted != 64)
-      return unexpected(ErrorKind::spec, fmt::format("a {} tile of {} is not supported", name, wanted),
-                        "the portable kernel has tiles of 16, 32 and 64");
-    *target = wanted;
-  }
   for (const ir::Input& input : module.inputs) {
     const auto named = options.input_dtypes.find(input.name);
     result.input_dtypes.push_back(named == options.input_dtypes.end() ? emit::default_input_dtype(input.type)
@@ -80,39 +68,107 @@ Result<emit::KernelOptions> kernel_options(const CompileOptions& options, const 
   return result;
 }
 
+// The kernels of any GPU.
+Result<emit::KernelOptions> general_kernel(emit::KernelOptions options, const CompileOptions& wanted) {
+  if (wanted.kernel == "reference") options.kind = emit::KernelKind::reference;
+  for (const auto& [name, tile, target] : {std::tuple("query", wanted.tile_q, &options.tile_q),
+                                           std::tuple("key", wanted.tile_k, &options.tile_k)}) {
+    if (tile == 0) continue;
+    if (tile != 16 && tile != 32 && tile != 64)
+      return unexpected(ErrorKind::spec, fmt::format("a {} tile of {} is not supported", name, tile),
+                        "the portable kernel has tiles of 16, 32 and 64");
+    *target = tile;
+  }
+  return options;
+}
+
+// The candidates for the Hopper kernel that have the tiles that were asked for. `why`: there are none.
+std::vector<emit::KernelOptions> hopper_kernels(const emit::Specialized& variant,
+                                                const emit::KernelOptions& options,
+                                                const CompileOptions& wanted, int capability,
+                                                std::string& why) {
+  if (capability != 90) {
+    why = fmt::format("the Hopper kernel needs a device of compute capability 9.0, and this one has {}.{}",
+                      capability / 10, capability % 10);
+    return {};
+  }
+  if (const auto obstacle = emit::hopper_obstacle(variant, options)) {
+    why = *obstacle;
+    return {};
+  }
+  std::vector<emit::KernelOptions> candidates = emit::hopper_candidates(variant, options);
+  std::erase_if(candidates, [&](const emit::KernelOptions& c) {
+    return (wanted.tile_q != 0 && c.tile_q != wanted.tile_q) ||
+           (wanted.tile_k != 0 && c.tile_k != wanted.tile_k);
+  });
+  if (candidates.empty())
+    why = wanted.tile_q != 0 || wanted.tile_k != 0 ? "the Hopper kernel has no such tiles"
+                                                   : "no schedule of the Hopper kernel fits in shared memory";
+  return candidates;
+}
+
 Result<void> compile_for_cuda(Engine& engine, const cuda::Context& context, Kernel::Impl& impl) {
-  VICINAL_TRY(impl.kernel_options, kernel_options(impl.options, impl.variant.checked.module));
+  const CompileOptions& wanted = impl.options;
+  constexpr std::string_view kKernels[] = {"", "hopper", "portable", "reference"};
+  if (std::ranges::find(kKernels, wanted.kernel) == std::end(kKernels))
+    return unexpected(ErrorKind::usage, fmt::format("there is no kernel `{}`", wanted.kernel),
+                      "there are `hopper`, `portable` and `reference`");
+  const emit::Specialized& variant = impl.variant.specialized;
+  const emit::KernelOptions options = kernel_options(wanted, impl.variant.checked.module);
   VICINAL_TRY(const cuda::DeviceInfo device, cuda::device_info(context.api(), context.device()));
-  Stopwatch watch;
-  impl.source = emit::emit_cuda(impl.variant.specialized, impl.kernel_options);
-  impl.info.emit_ms = watch.lap();
-  impl.info.arch = runtime::arch_name(device.capability());
-  impl.info.path = fmt::format("cuda/{}", emit::name_of(impl.kernel_options.kind));
+  CompileInfo& info = impl.info;
+  info.arch = runtime::arch_name(device.capability());
+
+  const bool asked = !wanted.kernel.empty() && wanted.kernel != "hopper";
+  std::vector<emit::KernelOptions> hopper;
+  if (asked)
+    info.path_reason = fmt::format("the {} kernel was asked for", wanted.kernel);
+  else
+    hopper = hopper_kernels(variant, options, wanted, device.capability(), info.path_reason);
+  if (hopper.empty() && wanted.kernel == "hopper")
+    return unexpected(ErrorKind::spec, info.path_reason, "leave the kernel to be chosen");
+
   // A mask that reads inputs is planned on the device; the planner is compiled beside the kernel.
   std::future<Result<runtime::DevicePlanner>> planner;
-  const bool in_tiles = impl.kernel_options.kind != emit::KernelKind::reference;
-  if (in_tiles && std::ranges::count(plan::inputs_read(impl.masks()), true) != 0)
+  if (wanted.kernel != "reference" && std::ranges::count(plan::inputs_read(impl.masks()), true) != 0)
     planner = std::async(std::launch::async, [&] {
-      return runtime::DevicePlanner::make(engine, context, impl.variant.specialized, impl.kernel_options,
-                                          impl.info.arch);
+      return runtime::DevicePlanner::make(engine, context, variant, options, info.arch);
     });
-  VICINAL_TRY(const runtime::CompiledCubin cubin,
-              runtime::compile_cubin(engine, impl.source, impl.info.arch));
-  impl.info.compile_ms = watch.lap();
-  impl.info.key = cubin.digest;
+  Stopwatch watch;
+  if (!hopper.empty()) {
+    // The tensors of a run may be such that the copy engine cannot take them.
+    VICINAL_TRY(const emit::KernelOptions general, general_kernel(options, {}));
+    impl.fallback = std::async(std::launch::async, [&engine, context, variant, general, arch = info.arch] {
+                      return runtime::Program::make(engine, context, variant, {general}, arch);
+                    }).share();
+    Result<std::shared_ptr<const runtime::Program>> made =
+        runtime::Program::make(engine, context, variant, hopper, info.arch);
+    if (made) {
+      impl.program = *std::move(made);
+      info.path_reason = emit::print(impl.program->options.schedule);
+    } else if (made.error().kind != ErrorKind::limit || wanted.kernel == "hopper") {
+      return made.forward_error();
+    } else {
+      info.path_reason = made.error().message;
+      const Result<std::shared_ptr<const runtime::Program>>& other = impl.fallback.get();
+      if (!other) return other.forward_error();
+      impl.program = *other;
+    }
+  } else {
+    VICINAL_TRY(const emit::KernelOptions general, general_kernel(options, wanted));
+    VICINAL_TRY(impl.program, runtime::Program::make(engine, context, variant, {general}, info.arch));
+  }
+  info.compile_ms = watch.lap();
+  const runtime::Program& program = *impl.program;
+  info.path = runtime::path_of(program);
+  info.key = program.cubin.digest;
   constexpr std::string_view origins[] = {"memory", "disk", "compiled"};
-  impl.info.origin = origins[static_cast<int>(cubin.kernel.outcome.source)];
-  if (cubin.kernel.outcome.miss != cache::Miss::none)
-    impl.info.miss_reason = cache::name_of(cubin.kernel.outcome.miss);
-  const std::string& binary = cubin.kernel.payload->binary;
-  VICINAL_TRY(cuda::LoadedKernel loaded,
-              cuda::LoadedKernel::load(context, std::as_bytes(std::span(binary.data(), binary.size())),
-                                       impl.source.entry));
-  impl.info.load_ms = watch.lap();
-  impl.info.registers = loaded.attributes().registers;
-  impl.info.local_bytes = loaded.attributes().local_bytes;
-  impl.info.shared_bytes = loaded.attributes().shared_bytes;
-  impl.loaded = std::move(loaded);
+  const cache::Outcome& outcome = program.cubin.kernel.outcome;
+  info.origin = origins[static_cast<int>(outcome.source)];
+  if (outcome.miss != cache::Miss::none) info.miss_reason = cache::name_of(outcome.miss);
+  info.registers = program.loaded.attributes().registers;
+  info.local_bytes = program.loaded.attributes().local_bytes;
+  info.shared_bytes = program.loaded.attributes().shared_bytes + program.source.shared_bytes;
   if (planner.valid()) {
     VICINAL_TRY(impl.planner, planner.get());
   }
@@ -185,7 +241,8 @@ const CompileInfo& Kernel::info() const {
   return impl_->info;
 }
 const std::string& Kernel::source() const {
-  return impl_->source.text;
+  static const std::string none;
+  return impl_->on_device() ? impl_->program->source.text : none;
 }
 
 std::vector<std::pair<std::string, std::uint64_t>> cache_counters() {

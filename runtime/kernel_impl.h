@@ -4,10 +4,13 @@
 
 #include <vicinal/vicinal.h>
 
+#include <future>
+
 #include "compiler/driver/compile.h"
 #include "runtime/cuda_kernel.h"
 #include "runtime/device_planner.h"
 #include "runtime/kernel_plan.h"
+#include "runtime/program.h"
 
 namespace vicinal {
 
@@ -26,18 +29,23 @@ struct Kernel::Impl {
   driver::Variant variant;  // with the options' params
   emit::Uses used;
   CompileInfo info;
-  emit::KernelOptions kernel_options;
-  emit::KernelSource source;
-  std::optional<cuda::LoadedKernel> loaded;
-  std::optional<runtime::DevicePlanner> planner;  // on a device, where the mask reads inputs
+  // On a device. The fallback takes the tensors that the program cannot, and is compiled beside it.
+  std::shared_ptr<const runtime::Program> program;
+  std::shared_future<Result<std::shared_ptr<const runtime::Program>>> fallback;
+  std::optional<runtime::DevicePlanner> planner;  // where the mask reads inputs
+  // On the host.
+  mutable runtime::PlanCache host_plans;
 
-  mutable runtime::PlanCache plans;
+  bool on_device() const { return program != nullptr; }
+  const cuda::Context& context() const { return program->loaded.context(); }  // of a device
 
   Result<runtime::Problem> bind(const RunArguments& arguments) const;
   plan::Masks masks() const;
-  plan::TileShape tile_shape(const runtime::Problem& problem) const;
-  // `tiles`: nothing for all in reach.
-  Result<void> launch(const runtime::Problem& problem, const cuda::TileWords& tiles, Stream stream) const;
+  // What runs the problem on the device; waits for the fallback's compilation where that is needed first.
+  Result<const runtime::Program*> program_for(const runtime::Problem& problem) const;
+  // `program`: null on the host, as program_for says.
+  plan::TileShape tile_shape(const runtime::Program* program, const runtime::Problem& problem) const;
+  runtime::PlanCache& plans(const runtime::Program* program) const;
   Result<void> run(const runtime::Problem& problem, const Plan::Impl& plan, Stream stream) const;
   // On the device, of the inputs as they are when the stream gets there.
   Result<void> plan_there(Plan::Impl& plan, Stream stream) const;

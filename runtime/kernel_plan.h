@@ -15,7 +15,9 @@
 namespace vicinal {
 
 struct Plan::Impl {
-  const void* kernel = nullptr;  // the Kernel::Impl that made it; never looked into
+  // The Kernel::Impl that made it and the program that it is for; never looked into.
+  const void* kernel = nullptr;
+  const void* program = nullptr;
   // Everything of a problem but its tensors: two problems with the same key have the same tiles.
   std::vector<std::int64_t> key;
   runtime::Problem problem;  // that the plan speaks of; its tensors may be gone

@@ -27,8 +27,21 @@ plan::Masks Kernel::Impl::masks() const {
   return {&specialized.grid.module, specialized.context ? &specialized.context->module : nullptr};
 }
 
-plan::TileShape Kernel::Impl::tile_shape(const runtime::Problem& problem) const {
-  return plans.shape(variant.checked.module, problem, kernel_options.tile_q, kernel_options.tile_k);
+Result<const runtime::Program*> Kernel::Impl::program_for(const runtime::Problem& problem) const {
+  if (!program || !program->obstacle(problem)) return program.get();
+  const Result<std::shared_ptr<const runtime::Program>>& other = fallback.get();
+  if (!other) return other.forward_error();
+  return other->get();
+}
+
+plan::TileShape Kernel::Impl::tile_shape(const runtime::Program* on, const runtime::Problem& problem) const {
+  const emit::KernelOptions tiles;
+  return on != nullptr ? on->shape(problem)
+                       : host_plans.shape(variant.checked.module, problem, tiles.tile_q, tiles.tile_k);
+}
+
+runtime::PlanCache& Kernel::Impl::plans(const runtime::Program* on) const {
+  return on != nullptr ? on->plans : host_plans;
 }
 
 Result<Support> Kernel::supports(const RunArguments& arguments) const {
@@ -37,44 +50,41 @@ Result<Support> Kernel::supports(const RunArguments& arguments) const {
   support.supported = true;
   support.backend = impl_->info.backend;
   support.path = impl_->info.path;
-  if (impl_->loaded) {
-    const plan::TileShape shape = impl_->tile_shape(problem);
-    VICINAL_TRY_VOID(runtime::prepare_launch(impl_->source, impl_->kernel_options,
-                                             impl_->variant.specialized.declarations(), problem,
-                                             runtime::tile_words(problem, shape)));
-    if (impl_->planner) {
-      VICINAL_TRY(const runtime::DevicePlanner::Layout layout, impl_->planner->layout(problem, shape));
-      support.workspace_bytes = layout.bytes;
-    }
-    support.reason = "the portable kernel takes every variant";
-    if (impl_->kernel_options.kind == emit::KernelKind::reference)
-      support.reason = "the reference kernel was asked for";
-  } else {
+  VICINAL_TRY(const runtime::Program* const program, impl_->program_for(problem));
+  if (program == nullptr) {
     support.reason = impl_->info.backend == Backend::interpreter ? "the interpreter was asked for"
                                                                  : "the CPU backend is the interpreter";
+    return support;
   }
+  VICINAL_TRY_VOID(program->check(problem));
+  if (impl_->planner) {
+    VICINAL_TRY(const runtime::DevicePlanner::Layout layout,
+                impl_->planner->layout(problem, program->shape(problem)));
+    support.workspace_bytes = layout.bytes;
+  }
+  support.path = runtime::path_of(*program);
+  support.reason = impl_->info.path_reason;
+  if (const auto obstacle = impl_->program->obstacle(problem)) support.reason = *obstacle;
   return support;
-}
-
-Result<void> Kernel::Impl::launch(const runtime::Problem& problem, const cuda::TileWords& tiles,
-                                  Stream stream) const {
-  VICINAL_TRY(
-      const runtime::Launch launch,
-      runtime::prepare_launch(source, kernel_options, variant.specialized.declarations(), problem, tiles));
-  const cuda::ContextScope scope(loaded->context());
-  return cuda::launch(*loaded, handle(stream), launch.shape, launch.arguments);
 }
 
 Result<void> Kernel::Impl::run(const runtime::Problem& problem, const Plan::Impl& plan, Stream stream) const {
   if (problem.rows() == 0) return {};
-  if (loaded) return launch(problem, plan.words, stream);
-  cpu::Interpreter(variant.checked.module, problem).run(host::default_threads(), &*plan.tiles);
-  return {};
+  VICINAL_TRY(const runtime::Program* const runs, program_for(problem));
+  if (runs == nullptr) {
+    cpu::Interpreter(variant.checked.module, problem).run(host::default_threads(), &*plan.tiles);
+    return {};
+  }
+  // A plan for tensors of another kind has other tiles.
+  const cuda::TileWords tiles =
+      plan.program == runs ? plan.words : runtime::tile_words(problem, runs->shape(problem));
+  return runs->launch(problem, tiles, handle(stream));
 }
 
 Result<void> Kernel::run(const RunArguments& arguments, Stream stream) const {
   VICINAL_TRY(const runtime::Problem problem, impl_->bind(arguments));
-  if (const auto plan = impl_->plans.find(runtime::plan_key(impl_->variant.checked.module, problem)))
+  VICINAL_TRY(const runtime::Program* const program, impl_->program_for(problem));
+  if (const auto plan = impl_->plans(program).find(runtime::plan_key(impl_->variant.checked.module, problem)))
     return impl_->run(problem, *plan, stream);
   if (impl_->info.backend == Backend::cpu) {
     // A plan takes no device memory here and next to no time.
@@ -82,13 +92,13 @@ Result<void> Kernel::run(const RunArguments& arguments, Stream stream) const {
     return impl_->run(problem, made.impl(), stream);
   }
   if (problem.rows() == 0) return {};
-  if (!impl_->loaded) {
+  if (program == nullptr) {
     cpu::Interpreter(impl_->variant.checked.module, problem).run(host::default_threads(), nullptr);
     return {};
   }
-  const plan::TileShape shape = impl_->tile_shape(problem);
+  const plan::TileShape shape = program->shape(problem);
   if (!impl_->planner || arguments.workspace.data == nullptr)
-    return impl_->launch(problem, runtime::tile_words(problem, shape), stream);
+    return program->launch(problem, runtime::tile_words(problem, shape), handle(stream));
 
   VICINAL_TRY(const runtime::DevicePlanner::Layout layout, impl_->planner->layout(problem, shape));
   if (arguments.workspace.bytes < layout.bytes)
@@ -102,10 +112,10 @@ Result<void> Kernel::run(const RunArguments& arguments, Stream stream) const {
                       "cudaMalloc and cuMemAlloc align to that");
   const cuda::TileWords words = runtime::DevicePlanner::words(layout, memory, problem, shape);
   {
-    const cuda::ContextScope scope(impl_->loaded->context());
+    const cuda::ContextScope scope(impl_->context());
     VICINAL_TRY_VOID(impl_->planner->enqueue(problem, layout, memory, words, handle(stream)));
   }
-  return impl_->launch(problem, words, stream);
+  return program->launch(problem, words, handle(stream));
 }
 
 Result<void> Kernel::run(const RunArguments& arguments, const Plan& plan, Stream stream) const {
@@ -126,9 +136,9 @@ Result<void> Kernel::Impl::plan_there(Plan::Impl& plan, Stream stream) const {
   VICINAL_TRY(plan.layout, planner->layout(plan.problem, plan.shape));
   plan.depends_on_data = true;
   plan.bytes = plan.layout->bytes;
-  const cuda::ContextScope scope(loaded->context());
-  plan.context = loaded->context();
-  VICINAL_TRY(plan.workspace, cuda::DeviceBuffer::allocate(loaded->context().api(), plan.bytes));
+  const cuda::ContextScope scope(context());
+  plan.context = context();
+  VICINAL_TRY(plan.workspace, cuda::DeviceBuffer::allocate(context().api(), plan.bytes));
   const cuda::DevicePointer memory = plan.workspace.address();
   plan.words = runtime::DevicePlanner::words(*plan.layout, memory, plan.problem, plan.shape);
   return planner->enqueue(plan.problem, *plan.layout, memory, plan.words, handle(stream));
@@ -136,9 +146,9 @@ Result<void> Kernel::Impl::plan_there(Plan::Impl& plan, Stream stream) const {
 
 Result<void> Kernel::Impl::plan_here(Plan::Impl& plan, Stream stream) const {
   runtime::HostInputs inputs;
-  if (loaded) {
-    VICINAL_TRY(inputs, runtime::download_inputs(loaded->context(), handle(stream),
-                                                 plan::inputs_read(masks()), plan.problem));
+  if (on_device()) {
+    VICINAL_TRY(inputs, runtime::download_inputs(context(), handle(stream), plan::inputs_read(masks()),
+                                                 plan.problem));
   }
   Result<plan::TilePlan> tiles =
       plan::plan_tiles(masks(), plan.problem, plan.shape, {.threads = host::default_threads()});
@@ -146,15 +156,17 @@ Result<void> Kernel::Impl::plan_here(Plan::Impl& plan, Stream stream) const {
   plan.tiles.emplace(*std::move(tiles));
   plan.depends_on_data = plan.tiles->depends_on_data();
   plan.bytes = plan.tiles->bytes();
-  if (!loaded) return {};
-  return runtime::upload(plan, loaded->context());
+  if (!on_device()) return {};
+  return runtime::upload(plan, context());
 }
 
 Result<std::shared_ptr<Plan::Impl>> Kernel::Impl::plan(runtime::Problem problem, Stream stream) const {
   auto plan = std::make_shared<Plan::Impl>();
   plan->kernel = this;
   plan->key = runtime::plan_key(variant.checked.module, problem);
-  plan->shape = tile_shape(problem);
+  VICINAL_TRY(const runtime::Program* const runs, program_for(problem));
+  plan->program = runs;
+  plan->shape = tile_shape(runs, problem);
   plan->problem = std::move(problem);
   VICINAL_TRY_VOID(planner ? plan_there(*plan, stream) : plan_here(*plan, stream));
   return plan;
@@ -177,7 +189,10 @@ Result<void> Kernel::Impl::check(const runtime::Problem& problem, const Plan::Im
 Result<Plan> Kernel::prepare(const RunArguments& arguments, Stream stream) const {
   VICINAL_TRY(runtime::Problem problem, impl_->bind(arguments));
   VICINAL_TRY(std::shared_ptr<Plan::Impl> plan, impl_->plan(std::move(problem), stream));
-  if (!plan->depends_on_data) impl_->plans.add(plan);
+  if (!plan->depends_on_data) {
+    VICINAL_TRY(const runtime::Program* const program, impl_->program_for(plan->problem));
+    impl_->plans(program).add(plan);
+  }
   return Plan(std::move(plan));
 }
 

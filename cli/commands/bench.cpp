@@ -85,6 +85,25 @@ class Bench {
           s.count);
   }
 
+  // Of the kernel that runs here, or that would on a device of the architecture that was named.
+  Result<emit::KernelOptions> compiled_options(const Kernel& kernel) const {
+    const Kernel::Impl& impl = kernel.impl();
+    if (impl.on_device()) return impl.program->options;
+    emit::KernelOptions options;
+    options.head_dim = static_cast<int>(impl.options.head_dim);
+    options.value_dim = static_cast<int>(impl.options.value_dim);
+    if (impl.options.dtype != DType::f64) options.dtype = impl.options.dtype;
+    if (options_.kernel == "reference") options.kind = emit::KernelKind::reference;
+    const emit::Specialized& variant = impl.variant.specialized;
+    if (options_.kernel == "hopper" || (options_.kernel.empty() && options_.arch == "sm_90a")) {
+      if (const auto obstacle = emit::hopper_obstacle(variant, options); !obstacle)
+        return emit::hopper_candidates(variant, options).at(0);
+      else if (!options_.kernel.empty())
+        return unexpected(ErrorKind::spec, *obstacle, "leave the kernel to be chosen");
+    }
+    return options;
+  }
+
   // The front end, a cold NVRTC compile, and hits in memory and on disk, each through a cache of its own.
   Result<void> compile_times(const Kernel& kernel) {
     const Spec::Impl& spec = *kernel.impl().spec;
@@ -98,11 +117,7 @@ class Bench {
       front.push_back(ms);
     }
     row("front_end", spread(front));
-    emit::KernelOptions kernel_options;
-    kernel_options.head_dim = static_cast<int>(kernel.impl().options.head_dim);
-    kernel_options.value_dim = static_cast<int>(kernel.impl().options.value_dim);
-    if (options_.kernel == "reference") kernel_options.kind = emit::KernelKind::reference;
-    if (kernel.impl().options.dtype != DType::f64) kernel_options.dtype = kernel.impl().options.dtype;
+    VICINAL_TRY(const emit::KernelOptions kernel_options, compiled_options(kernel));
     emit::KernelSource source;
     for (int i = 0; i < options_.compile_repeat; ++i) {
       VICINAL_TRY(const double ms, milliseconds([&]() -> Result<void> {
@@ -196,10 +211,12 @@ class Bench {
 
   // The list from tensors in host memory, to compare with the device's.
   Result<void> host_plan(const Kernel& kernel, const runtime::Problem& bound) {
+    VICINAL_TRY(const runtime::Program* const program, kernel.impl().program_for(bound));
+    const plan::TileShape shape = kernel.impl().tile_shape(program, bound);
     std::vector<double> times;
     for (int i = 0; i < options_.repeat; ++i) {
       VICINAL_TRY(const double ms, milliseconds([&] {
-                    return plan::plan_tiles(kernel.impl().masks(), bound, kernel.impl().tile_shape(bound),
+                    return plan::plan_tiles(kernel.impl().masks(), bound, shape,
                                             {.threads = host::default_threads()});
                   }));
       times.push_back(ms);
@@ -212,13 +229,14 @@ class Bench {
   Result<void> device_plan(const Kernel& kernel, const RunArguments& arguments, cuda::DeviceBuffer& flush) {
     const Kernel::Impl& impl = kernel.impl();
     if (!emit::has_mask(impl.variant.specialized)) return {};
-    const cuda::Context& context = impl.loaded->context();
+    const cuda::Context& context = impl.context();
     VICINAL_TRY(runtime::Engine* const engine, runtime::Engine::process());
     VICINAL_TRY(const runtime::DevicePlanner planner,
-                runtime::DevicePlanner::make(*engine, context, impl.variant.specialized, impl.kernel_options,
-                                             impl.info.arch));
+                runtime::DevicePlanner::make(*engine, context, impl.variant.specialized,
+                                             impl.program->options, impl.info.arch));
     VICINAL_TRY(const runtime::Problem problem, impl.bind(arguments));
-    const plan::TileShape shape = impl.tile_shape(problem);
+    VICINAL_TRY(const runtime::Program* const program, impl.program_for(problem));
+    const plan::TileShape shape = program->shape(problem);
     VICINAL_TRY(const runtime::DevicePlanner::Layout layout, planner.layout(problem, shape));
     VICINAL_TRY(const cuda::DeviceBuffer memory, cuda::DeviceBuffer::allocate(context.api(), layout.bytes));
     const cuda::TileWords words = runtime::DevicePlanner::words(layout, memory.address(), problem, shape);
@@ -269,7 +287,7 @@ class Bench {
   }
 
   Result<std::vector<double>> cuda_times(const Kernel& kernel, HostProblem& problem, HostTensor& out) {
-    const cuda::Context& context = kernel.impl().loaded->context();
+    const cuda::Context& context = kernel.impl().context();
     const cuda::ContextScope scope(context);
     VICINAL_TRY(const DeviceProblem device, DeviceProblem::upload(kernel, problem, out, nullptr));
     VICINAL_TRY(const cuda::DeviceInfo info, cuda::device_info(context.api(), context.device()));
@@ -296,8 +314,8 @@ void add_bench(CLI::App& app, Globals& globals) {
       ->capture_default_str();
   command->add_option("--arch", options->arch, "Architecture to compile for where there is no GPU")
       ->capture_default_str();
-  command->add_option("--kernel", options->kernel, "portable or reference")
-      ->check(CLI::IsMember({"portable", "reference"}));
+  command->add_option("--kernel", options->kernel, "hopper, portable or reference; default: the fastest")
+      ->check(CLI::IsMember({"hopper", "portable", "reference"}));
   command->add_option("--repeat", options->repeat, "Timed launches")
       ->check(CLI::Range(1, 100000))
       ->capture_default_str();

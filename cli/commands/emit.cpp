@@ -113,6 +113,13 @@ class Emission {
     kernel.value_dim = options_.value_dim == 0 ? options_.head_dim : options_.value_dim;
     kernel.tile_q = options_.tile_q;
     kernel.tile_k = options_.tile_k;
+    if (options_.kernel == "hopper") {
+      if (const auto obstacle = emit::hopper_obstacle(variant_->specialized, kernel))
+        return unexpected(ErrorKind::usage, *obstacle, "emit the portable kernel");
+      const auto candidates = emit::hopper_candidates(variant_->specialized, kernel);
+      if (candidates.empty()) return unexpected(ErrorKind::usage, "no schedule of the Hopper kernel fits");
+      return emit::emit_cuda(variant_->specialized, candidates[0]);
+    }
     if (options_.kernel != "planner") return emit::emit_cuda(variant_->specialized, kernel);
     if (!emit::has_mask(variant_->specialized))
       return unexpected(ErrorKind::usage, "the variant has no mask, and a planner is made of one",
@@ -169,8 +176,8 @@ void add_emit(CLI::App& app, Globals& globals) {
       ->capture_default_str();
   command->add_option("--head-dim", options->head_dim, "Channels of queries and keys")->capture_default_str();
   command->add_option("--value-dim", options->value_dim, "Channels of values; default: the head dim");
-  command->add_option("--kernel", options->kernel, "portable, reference, or the planner of tiles")
-      ->check(CLI::IsMember({"portable", "reference", "planner"}))
+  command->add_option("--kernel", options->kernel, "hopper, portable, reference, or the planner of tiles")
+      ->check(CLI::IsMember({"hopper", "portable", "reference", "planner"}))
       ->capture_default_str();
   command->add_option("-o,--output", options->output, "Write here instead of standard output");
   command->add_flag("--force", options->force, "Overwrite the output file");

@@ -103,7 +103,7 @@ class Runner {
       VICINAL_TRY_VOID(kernel_->run(problem_->arguments(&out, lse)));
       return since(start);
     }
-    const cuda::Context& context = kernel_->impl().loaded->context();
+    const cuda::Context& context = kernel_->impl().context();
     const cuda::ContextScope scope(context);
     VICINAL_TRY(const DeviceProblem device, DeviceProblem::upload(*kernel_, *problem_, out, lse));
     VICINAL_TRY(cuda::Event begin, cuda::Event::create(context.api()));
@@ -177,6 +177,7 @@ class Runner {
                          {"notes", problem_->notes},
                          {"backend", name_of(info.backend)},
                          {"path", info.path},
+                         {"path_reason", info.path_reason},
                          {"milliseconds", milliseconds},
                          {"kernel",
                           {{"origin", info.origin},
@@ -224,8 +225,8 @@ void add_run(CLI::App& app, Globals& globals) {
       ->check(CLI::IsMember({"auto", "interpreter", "cpu", "cuda"}))
       ->capture_default_str();
   command->add_option("--tile", options->tile, "Q,K: the tile of the portable kernel, 16, 32 or 64 each");
-  command->add_option("--kernel", options->kernel, "portable or reference")
-      ->check(CLI::IsMember({"portable", "reference"}));
+  command->add_option("--kernel", options->kernel, "hopper, portable or reference; default: the fastest")
+      ->check(CLI::IsMember({"hopper", "portable", "reference"}));
   command->add_option("--device", options->device, "Which GPU")->capture_default_str();
   command->add_option("--out", options->out, "Write the output here, f32 .npy");
   command->add_option("--lse", options->lse, "Write the log-sum-exp here, f32 .npy");

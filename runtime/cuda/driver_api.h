@@ -40,6 +40,13 @@ enum class FunctionAttribute : int {
   registers = 4,
   max_dynamic_shared_bytes = 8,
 };
+// How a tensor map reads its tensor.
+enum class TensorMapType : int { u8 = 0, f16 = 6, bf16 = 9 };
+enum class TensorMapInterleave : int { none = 0 };
+enum class TensorMapSwizzle : int { none = 0, bytes_128 = 3 };
+enum class TensorMapPromotion : int { none = 0, bytes_256 = 3 };
+enum class TensorMapFill : int { zeros = 0 };
+enum class CaptureStatus : int { none = 0, active = 1, invalidated = 2 };
 enum class CaptureMode : int { thread_local_ = 1 };
 constexpr unsigned kStreamNonBlocking = 1;
 
@@ -80,6 +87,12 @@ constexpr unsigned kStreamNonBlocking = 1;
   X(stream_synchronize,    "cuStreamSynchronize",         StreamHandle)                                         \
   X(stream_begin_capture,  "cuStreamBeginCapture_v2",     StreamHandle, CaptureMode)                            \
   X(stream_end_capture,    "cuStreamEndCapture",          StreamHandle, GraphHandle*)                           \
+  X(stream_is_capturing,   "cuStreamIsCapturing",         StreamHandle, CaptureStatus*)                         \
+  X(tensor_map_encode,     "cuTensorMapEncodeTiled",      void*, TensorMapType, unsigned, void*,                \
+                                                          const unsigned long long*, const unsigned long long*, \
+                                                          const unsigned*, const unsigned*,                     \
+                                                          TensorMapInterleave, TensorMapSwizzle,                \
+                                                          TensorMapPromotion, TensorMapFill)                    \
   X(graph_instantiate,     "cuGraphInstantiateWithFlags", GraphExecHandle*, GraphHandle, unsigned long long)    \
   X(graph_launch,          "cuGraphLaunch",               GraphExecHandle, StreamHandle)                        \
   X(graph_exec_destroy,    "cuGraphExecDestroy",          GraphExecHandle)                                      \

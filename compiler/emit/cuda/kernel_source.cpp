@@ -6,6 +6,7 @@
 
 #include "compiler/emit/cuda/declarations.h"
 #include "compiler/emit/cuda/expression.h"
+#include "compiler/emit/cuda/products.h"
 #include "compiler/ir/text.h"
 #include "compiler/support/hash.h"
 #include "compiler/support/text.h"
@@ -18,12 +19,14 @@ using ir::Root;
 struct KernelRow {
   KernelKind kind;
   std::string_view name;
-  int threads;
+  int threads;  // 0: the schedule says
   bool row_per_thread;
+  std::string_view header;
 };
 constexpr KernelRow kKernels[] = {
-    {KernelKind::portable, "portable", 256, false},
-    {KernelKind::reference, "reference", 256, true},
+    {KernelKind::portable, "portable", 256, false, "vicinal/kernel.cuh"},
+    {KernelKind::reference, "reference", 256, true, "vicinal/kernel.cuh"},
+    {KernelKind::hopper, "hopper", 0, false, "vicinal/hopper.cuh"},
 };
 const KernelRow& row(KernelKind kind) {
   return kKernels[static_cast<int>(kind)];
@@ -42,22 +45,26 @@ class Emitter {
     const std::string body = "// What varies from launch to launch.\nstruct Parameters {\n" +
                              declarations_.parameter_members(source.parameters) + "};\n\n" + variant_struct();
     const KernelRow& kernel = row(options_.kind);
-    source.threads = kernel.threads;
+    source.threads = hopper() ? options_.schedule.threads() : kernel.threads;
     source.rows = kernel.row_per_thread ? kernel.threads : options_.tile_q;
+    if (hopper()) source.shared_bytes = shared_bytes();
     // The name tells kernels apart in a profile; everything it depends on is hashed.
-    const std::string call = entry_call(kernel);
+    const std::string call = hopper() ? hopper_call() : entry_call(kernel);
     source.entry = "vicinal_forward_" + support::sha256_hex(body + call).substr(0, 12);
     source.text = fmt::format(
         "// Emitted by vicinal. {} kernel, {}, head dim {}, value dim {}.\n"
-        "#include \"vicinal/kernel.cuh\"\n\n"
+        "#include \"{}\"\n\n"
         // A name, since NVRTC gives an unnamed namespace another symbol every time, and equal text should
         // give equal bytes.
         "namespace emitted {{\n\n{}}}  // namespace emitted\n\n"
-        "extern \"C\" __global__ void __launch_bounds__({}) {}(const __grid_constant__ "
-        "emitted::Variant::Arguments "
-        "a) {{\n{}}}\n",
-        kernel.name, vicinal::name_of(options_.dtype), options_.head_dim, options_.value_dim, body,
-        kernel.threads, source.entry, call);
+        "extern \"C\" __global__ void __launch_bounds__({}) {}(const __grid_constant__ {} a) {{\n{}}}\n",
+        kernel.name, vicinal::name_of(options_.dtype), options_.head_dim, options_.value_dim, kernel.header,
+        body,
+        // A block of the Hopper kernel has a multiprocessor for itself.
+        hopper() ? fmt::format("{}, 1", source.threads) : fmt::format("{}", source.threads), source.entry,
+        hopper() ? "vicinal::hopper::LaunchArguments<emitted::Variant::Arguments>"
+                 : "emitted::Variant::Arguments",
+        call);
     return source;
   }
 
@@ -68,6 +75,61 @@ class Emitter {
         "  vicinal::{0}::forward<emitted::Variant, {2}, {3}, {4}, {5}, {6}>(a);\n",
         kernel.name, kernel.threads, element_type(options_.dtype), options_.head_dim, options_.value_dim,
         options_.tile_q, options_.tile_k);
+  }
+
+  bool hopper() const { return options_.kind == KernelKind::hopper; }
+  int shared_bytes() const {
+    return options_.schedule.shared_bytes(options_.head_dim, options_.value_dim, 0);
+  }
+  std::string hopper_call() const {
+    return fmt::format(
+        "  vicinal::hopper::forward<emitted::Variant, {}, {}, {}, emitted::Schedule, "
+        "emitted::Products>(a);\n",
+        element_type(options_.dtype), options_.head_dim, options_.value_dim);
+  }
+  std::string schedule_struct() const {
+    const HopperSchedule& s = options_.schedule;
+    return fmt::format(
+        "struct Schedule {{\n"
+        "  static constexpr int tile_q = {}, tile_k = {}, stages = {};\n"
+        "  static constexpr int producer_registers = {}, consumer_registers = {};\n"
+        "  static constexpr bool ping_pong = {}, early_rescale = {};\n"
+        "  static constexpr int shared_bytes = {};\n}};\n\n",
+        s.tile_q, s.tile_k, s.stages, s.producer_registers, s.consumer_registers, s.ping_pong,
+        s.early_rescale, shared_bytes());
+  }
+
+  // What the Hopper kernel asks beyond.
+  std::string hopper_members() const {
+    const auto flag = Declarations::flag;
+    const bool scale = module_.root(Root::scale).valid(), core = module_.root(Root::score).valid() || scale;
+    std::string out = "\n  struct Row {\n    Query q;\n  };\n  struct Column {};\n";
+    out += flag("has_core", core) + flag("has_slope", false) + flag("has_shift", false) +
+           flag("has_limits", false) + flag("has_keeps", has_mask(variant_)) + flag("has_columns", false);
+    out += fmt::format("{}float factor(const Arguments& a, const Query& q) {{\n    return {};\n  }}\n", kHead,
+                       core ? "1.0f" : "scale(a, q)");
+    out +=
+        fmt::format("{}float slope(const Arguments& a, const Query& q) {{\n    return 0.0f;\n  }}\n", kHead);
+    out +=
+        fmt::format("{}float shift(const Arguments& a, const Query& q) {{\n    return 0.0f;\n  }}\n", kHead);
+    out += fmt::format(
+        "{}vicinal::KeyRange limits(const Arguments& a, const Query& q) {{\n    return {{0, 2147483647}};\n  "
+        "}}\n",
+        kHead);
+    out += fmt::format("{}Row row(const Arguments& a, const Query& q) {{\n    return {{q}};\n  }}\n", kHead);
+    out += fmt::format(
+        "{}Column column(const Arguments& a, const Query& q, const Key& k) {{\n    return {{}};\n  }}\n",
+        kHead);
+    const std::string pair = "(const Arguments& a, const Row& row, const Column& column, const Key& k";
+    out += fmt::format(
+        "\n  template <bool Context>\n  static VICINAL_DEVICE float core{}, float s) {{\n"
+        "    return score<Context>(a, row.q, k, scale(a, row.q) * s);\n  }}\n",
+        pair);
+    out += fmt::format(
+        "\n  template <bool Context>\n  static VICINAL_DEVICE bool keeps{}) {{\n"
+        "    return mask<Context>(a, row.q, k);\n  }}\n",
+        pair);
+    return out;
   }
 
   std::string variant_struct() const {
@@ -88,9 +150,14 @@ class Emitter {
                          true);
     out += pair_function("float score(const Arguments& a, const Query& q, const Key& k, float score)",
                          Root::score, "score", false);
-    return out +
-           "};\nstatic_assert(vicinal::AttentionVariant<Variant>, \"the variant does not meet the contract "
-           "of templates/\");\n\n";
+    if (hopper()) out += hopper_members();
+    out += fmt::format(
+        "}};\nstatic_assert(vicinal::{}<Variant>, \"the variant does not meet the contract of "
+        "templates/\");\n\n",
+        hopper() ? "hopper::Variant" : "AttentionVariant");
+    if (hopper())
+      out += schedule_struct() + products_struct(options_.dtype, options_.tile_k, options_.value_dim);
+    return out;
   }
 
   static constexpr std::string_view kHead = Declarations::kHead;
@@ -142,6 +209,34 @@ std::string_view name_of(KernelKind kind) {
 
 DType default_input_dtype(ir::Type type) {
   return type == ir::Type::real ? DType::f32 : type == ir::Type::integer ? DType::i32 : DType::boolean;
+}
+
+std::optional<std::string> hopper_obstacle(const Specialized& variant, const KernelOptions& options) {
+  const ir::Module& m = variant.declarations();
+  if (options.dtype != DType::bf16 && options.dtype != DType::f16)
+    return fmt::format("the Hopper kernel multiplies f16 and bf16, not {}", vicinal::name_of(options.dtype));
+  if (m.normalize != ir::Normalize::softmax)
+    return fmt::format("the Hopper kernel normalizes by softmax, not {}", ir::name_of(m.normalize));
+  if (m.query_l2norm || m.key_l2norm) return "the Hopper kernel does not divide by norms";
+  if (m.axes.size() > 1) return "the Hopper kernel runs sequences, and the variant has several axes";
+  for (const ir::Axis& axis : m.axes)
+    if (axis.dilation.valid() && m.constant_value(axis.dilation)->i != 1)
+      return "the Hopper kernel runs axes without dilation";
+  return std::nullopt;
+}
+
+std::vector<KernelOptions> hopper_candidates(const Specialized& variant, const KernelOptions& options) {
+  const ir::Module& m = variant.declarations();
+  std::vector<KernelOptions> result;
+  for (const HopperSchedule& schedule :
+       hopper_schedules({options.head_dim, options.value_dim, m.root(Root::score).valid(), 0})) {
+    KernelOptions& candidate = result.emplace_back(options);
+    candidate.kind = KernelKind::hopper;
+    candidate.schedule = schedule;
+    candidate.tile_q = schedule.tile_q;
+    candidate.tile_k = schedule.tile_k;
+  }
+  return result;
 }
 
 KernelSource emit_cuda(const Specialized& variant, const KernelOptions& options) {

@@ -103,8 +103,9 @@ struct CompileOptions {
   std::map<std::string, ParamValue> params = {};   // baked into the kernel
   std::set<std::string> dynamic = {};              // given at every run instead
   std::map<std::string, DType> input_dtypes = {};  // default: f32, i32, bool by the input's type
-  std::string kernel = {};                         // "portable" (default) or "reference"
-  int tile_q = 0, tile_k = 0;                      // 0: chosen
+  // "hopper", "portable" or "reference"; empty: the fastest that takes the variant.
+  std::string kernel = {};
+  int tile_q = 0, tile_k = 0;  // 0: chosen
   int device = 0;
 };
 
@@ -141,7 +142,7 @@ using Stream = void*;
 struct Support {
   bool supported = false;
   Backend backend = Backend::automatic;
-  std::string path;                 // "cuda/portable", "interpreter"
+  std::string path;                 // "cuda/hopper", "cuda/portable", "interpreter"
   std::string reason;               // why this path, or why not
   std::size_t workspace_bytes = 0;  // device memory that a run plans its tiles in, if it is given
 };
@@ -149,15 +150,14 @@ struct Support {
 // Where a kernel came from.
 struct CompileInfo {
   Backend backend = Backend::automatic;
-  std::string path;
+  std::string path;         // "cuda/hopper", "cuda/portable", "interpreter"
+  std::string path_reason;  // its schedule, or why it is not a faster one
   std::string origin;       // "memory", "disk", "compiled", "none" (nothing to compile)
   std::string miss_reason;  // why the cache did not have it
   std::string key;          // of the cache; empty where nothing is compiled
   std::string arch;         // "sm_90a"
   double front_end_ms = 0;  // check and passes
-  double emit_ms = 0;
-  double compile_ms = 0;  // NVRTC, or the cache's answer
-  double load_ms = 0;     // module load
+  double compile_ms = 0;    // emission, NVRTC or the cache's answer, module load
   int registers = 0, local_bytes = 0, shared_bytes = 0;
 };
 

@@ -1,0 +1,59 @@
+#include "compiler/emit/cuda/hopper_schedules.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace vicinal::emit {
+namespace {
+
+// A consumer thread holds tile_k / 2 scores, tile_k / 4 weights and value_dim / 2 outputs, and needs some 30
+// registers beside them. Rows for a dim stand from the fastest to the one that surely fits.
+constexpr HopperSchedule kSchedules[] = {
+    // dim, queries, keys, stages, registers, ping-pong, early rescale
+    {64, 192, 128, 2, 32, 160, true, true},   {64, 192, 96, 2, 32, 160, true, true},
+    {64, 128, 128, 2, 40, 232, true, true},   {96, 192, 96, 2, 32, 160, true, false},
+    {96, 192, 80, 2, 32, 160, true, false},   {96, 128, 128, 2, 40, 232, true, false},
+    {128, 192, 80, 2, 32, 160, true, false},  {128, 128, 128, 2, 40, 232, true, false},
+    {128, 128, 96, 2, 40, 232, true, false},  {192, 128, 112, 2, 40, 232, true, true},
+    {192, 128, 80, 2, 40, 232, true, true},   {256, 128, 80, 2, 40, 232, false, false},
+    {256, 128, 64, 2, 40, 232, false, false}, {256, 128, 48, 2, 40, 232, false, false},
+};
+
+// Of barriers, notes and work (templates/vicinal/hopper/layout.cuh asserts that it is enough).
+constexpr int kControlBytes = 512, kAlignment = 1024;
+
+int slab_bytes(int rows, int channels) {
+  return (channels + 63) / 64 * 128 * rows;
+}
+
+}  // namespace
+
+int HopperSchedule::shared_bytes(int head, int value, int column_bytes) const {
+  return kAlignment + kControlBytes + std::max(slab_bytes(tile_q, head), slab_bytes(tile_q, value)) +
+         stages * (slab_bytes(tile_k, head) + slab_bytes(tile_k, value) + tile_k * column_bytes);
+}
+
+std::vector<HopperSchedule> hopper_schedules(const HopperNeeds& needs) {
+  const int dim = std::max(needs.head_dim, needs.value_dim);
+  int meant_for = 0;
+  std::vector<HopperSchedule> result;
+  for (HopperSchedule schedule : kSchedules) {
+    if (schedule.head_dim < dim || (meant_for != 0 && schedule.head_dim != meant_for)) continue;
+    meant_for = schedule.head_dim;
+    if (schedule.shared_bytes(needs.head_dim, needs.value_dim, needs.column_bytes) > kHopperSharedBytes)
+      continue;
+    // Work on scores hides the rescaling best where the tensor cores are busy with the next ones.
+    schedule.early_rescale = schedule.early_rescale || needs.computes_scores;
+    result.push_back(schedule);
+  }
+  return result;
+}
+
+std::string print(const HopperSchedule& s) {
+  return fmt::format("{}x{}, {} stages, {}/{} registers{}{}", s.tile_q, s.tile_k, s.stages,
+                     s.producer_registers, s.consumer_registers, s.ping_pong ? ", ping-pong" : "",
+                     s.early_rescale ? ", early rescale" : "");
+}
+
+}  // namespace vicinal::emit

@@ -1,0 +1,40 @@
+// How the Hopper kernel is cut for a problem: tiles, stages, registers. One table; the rows that fit are
+// candidates in the order in which they should be tried.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace vicinal::emit {
+
+// templates/vicinal/hopper/ reads these as constants of a struct.
+struct HopperSchedule {
+  int head_dim = 0;  // the largest of head and value dim that it is meant for
+  int tile_q = 0, tile_k = 0;
+  int stages = 0;  // of keys and of values
+  int producer_registers = 0, consumer_registers = 0;
+  bool ping_pong = false;      // consumers take turns at issuing products
+  bool early_rescale = false;  // of the output: between two products rather than after them
+
+  int groups() const { return tile_q / 64; }
+  int threads() const { return (groups() + 1) * 128; }
+  // Dynamic shared memory, with the slack for its alignment. `column_bytes`: staged beside each key.
+  int shared_bytes(int head_dim, int value_dim, int column_bytes) const;
+
+  friend bool operator==(const HopperSchedule&, const HopperSchedule&) = default;
+};
+
+// What a block of sm_90 can have.
+inline constexpr int kHopperSharedBytes = 232448;
+
+struct HopperNeeds {
+  int head_dim = 128, value_dim = 128;
+  bool computes_scores = false;  // more than a scaled dot product
+  int column_bytes = 0;
+};
+std::vector<HopperSchedule> hopper_schedules(const HopperNeeds& needs);
+
+// "192x80, 2 stages, 32/160 registers, ping-pong"
+std::string print(const HopperSchedule& schedule);
+
+}  // namespace vicinal::emit

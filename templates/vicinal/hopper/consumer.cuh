@@ -1,0 +1,490 @@
+// A consumer warpgroup: 64 queries of a tile from their first key to their output.
+//
+//   step    scores = Q * K^T of this tile on the tensor cores, and with them out += weights * V of the tile
+//           before, while the scores turn into weights
+//   weigh   scores -> limits, mask, core -> weights; online softmax in base 2
+//   finish  out / sum through shared memory to the tensor, LSE
+//
+// Scores, weights and output stay in registers. The groups take turns at issuing their products, so that one
+// computes weights while the tensor cores work for another.
+//
+// The largest score is raised late: an exponent may exceed it by kSlack (in base 2), which costs no accuracy
+// in fp32 and spares most rescaling of the output (the scheme of FlashAttention-4).
+#pragma once
+
+#include "vicinal/hopper/exact_rows.cuh"
+#include "vicinal/hopper/key_bits.cuh"
+#include "vicinal/hopper/layout.cuh"
+#include "vicinal/online_softmax.cuh"
+#include "vicinal/tokens.cuh"
+
+namespace vicinal::hopper {
+
+constexpr float kLog2E = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
+constexpr float kSlack = 8.0f;
+
+template <Variant V, class T, int HeadDim, int ValueDim, class Schedule, class Products>
+class Consumer {
+  using L = Layout<V, HeadDim, ValueDim, Schedule>;
+  using Control = typename L::Control;
+  static constexpr int kRank = V::rank;
+  static constexpr int kTileK = L::kTileK;
+  static constexpr int kScores = kTileK / 2, kOut = ValueDim / 2;  // registers
+  using Bits = KeyBits<kTileK>;
+
+ public:
+  VICINAL_DEVICE Consumer(const LaunchArguments<typename V::Arguments>& arguments, u32 shared, Control& c,
+                          int number)
+      : launch(arguments), a(arguments.forward), base(shared), control(c), group(number) {}
+
+  VICINAL_DEVICE void run() {
+    if (Schedule::ping_pong && group == 0) named_arrive(turn_of(0), 2 * kGroupThreads);
+    const u64 queries =
+        operand(base + L::kQueries + group * kGroupRows * kSlabRowBytes, 16, 8 * kSlabRowBytes);
+    Place<1> q;
+#pragma unroll 1
+    for (Place<kWorkSlots> slot;; slot.advance(), q.advance()) {
+      barrier_wait(shared_address(&control.work_full[slot.stage]), slot.parity);
+      const Work<kRank>& work = control.work[slot.stage];
+      if (!work.exists) break;
+      start(work);
+      const bool visits = work.tiles != 0;
+      __syncwarp();
+      if (lane() == 0) barrier_arrive(shared_address(&control.work_empty[slot.stage]));
+      barrier_wait(shared_address(&control.q_full), q.parity);
+      if (visits) attend(queries);
+      finish();
+    }
+  }
+
+ private:
+  VICINAL_DEVICE static int lane() {
+    return static_cast<int>(threadIdx.x) % 32;
+  }
+  VICINAL_DEVICE static int warp() {
+    return static_cast<int>(threadIdx.x) / 32 % 4;
+  }
+  VICINAL_DEVICE static bool leads() {
+    return threadIdx.x % kGroupThreads == 0;
+  }
+  // The thread's rows in the tile, and its first column in a tile of keys.
+  VICINAL_DEVICE int row(int r) const {
+    return group * kGroupRows + warp() * 16 + lane() / 4 + 8 * r;
+  }
+  VICINAL_DEVICE static int column() {
+    return lane() % 4 * 2;
+  }
+
+  // The query of a row of the tile; rows past the last query repeat it.
+  VICINAL_DEVICE Token<kRank> token(int r) const {
+    Token<kRank> token;
+    int rest = r;
+#pragma unroll
+    for (int i = kRank - 1; i >= 0; --i) {
+      const int extent = static_cast<int>(a.tiles.q[i]);
+      const int digit = kRank == 1 ? rest : rest % extent;
+      rest = kRank == 1 ? 0 : rest / extent;
+      token.local[i] = tile[i].first - static_cast<int>(a.q_axis[i].origin) +
+                       smaller(digit, tile[i].count - 1) * V::axis(a, i).dilation;
+    }
+    return token;
+  }
+  VICINAL_DEVICE bool exists(int r) const {
+    bool inside = true;
+    int rest = r;
+#pragma unroll
+    for (int i = kRank - 1; i >= 0; --i) {
+      const int extent = static_cast<int>(a.tiles.q[i]);
+      inside = inside && (kRank == 1 ? rest : rest % extent) < tile[i].count;
+      rest = kRank == 1 ? 0 : rest / extent;
+    }
+    return inside;
+  }
+
+  VICINAL_DEVICE void start(const Work<kRank>& work) {
+    b = work.b;
+    h = work.h;
+#pragma unroll
+    for (int i = 0; i < kRank; ++i) tile[i] = work.queries[i];
+    const Query<kRank> first = query_of<V>(a, b, h, token(row(0)));
+    scale = V::factor(a, first) * kLog2E;
+    if constexpr (V::has_slope) slope = V::slope(a, first) * kLog2E;
+    const float sink = V::has_sink ? V::sink(a, first) : -infinity();
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      const Query<kRank> q = query_of<V>(a, b, h, token(row(r)));
+      hoisted[r] = V::row(a, q);
+      keys[r] = key_limits<V>(a, q);
+      if constexpr (V::has_slope) position[r] = q.position;
+      const float shift = V::has_shift ? V::shift(a, q) : 0.0f;
+      largest[r] = sink == -infinity() ? -infinity() : (sink - shift) * kLog2E / unit();
+      sum[r] = sink != -infinity() && lane() % 4 == 0 ? 1.0f : 0.0f;
+    }
+    if constexpr (V::neighborhood || V::has_limits) agree_on_limits();
+#pragma unroll
+    for (int i = 0; i < kOut; ++i) out[i] = 0.0f;
+  }
+
+  // Keys that all rows of the group keep, as far as limits go.
+  VICINAL_DEVICE void agree_on_limits() {
+    const int begin = __reduce_max_sync(~0u, larger(keys[0].begin, keys[1].begin));
+    const int end = __reduce_min_sync(~0u, smaller(keys[0].end, keys[1].end));
+    // All of the group have read what the tile before left here.
+    named_sync(barrier_of(group), kGroupThreads);
+    if (lane() == 0) {
+      control.sure_begin[group][warp()] = begin;
+      control.sure_end[group][warp()] = end;
+    }
+    named_sync(barrier_of(group), kGroupThreads);
+    const int(&begins)[4] = control.sure_begin[group];
+    const int(&ends)[4] = control.sure_end[group];
+    sure.begin = larger(larger(begins[0], begins[1]), larger(begins[2], begins[3]));
+    sure.end = smaller(smaller(ends[0], ends[1]), smaller(ends[2], ends[3]));
+  }
+
+  VICINAL_DEVICE bool every_pair_is_kept(const TileNote& note) const {
+    if (note.flags & kContext) return !(note.flags & kPartial);
+    if (V::has_keeps && note.flags & kPartial) return false;
+    if constexpr (V::neighborhood || V::has_limits) {
+      return note.first >= sure.begin && note.first + kTileK <= sure.end;
+    }
+    return note.first + kTileK <= keys[0].end;
+  }
+
+  // Without limits only the last tile of keys is partial, and it comes first.
+  static constexpr bool kPartialAnywhere = V::neighborhood || V::has_limits || V::has_keeps || V::has_context;
+
+  VICINAL_DEVICE void attend(u64 queries) {
+    TileNote note = next_note();
+    step<true, true>(queries, note);
+#pragma unroll 1
+    while (!(note.flags & kLast)) {
+      note = next_note();
+      if (kPartialAnywhere && !every_pair_is_kept(note)) {
+        step<false, true>(queries, note);
+      } else {
+        step<false, false>(queries, note);
+      }
+    }
+    barrier_wait(shared_address(&control.v_full[value.stage]), value.parity);
+    if constexpr (Schedule::early_rescale) rescale();
+    gather();
+    products_wait<0>();
+    Products::hold(out);
+    Products::hold(weights);
+    release(control.v_empty[value.stage]);
+    value.advance();
+  }
+
+  VICINAL_DEVICE TileNote next_note() {
+    barrier_wait(shared_address(&control.k_full[key.stage]), key.parity);
+    return control.note[notes.stage];
+  }
+
+  VICINAL_DEVICE void release(u64& empty) {
+    if (leads()) barrier_arrive(shared_address(&empty));
+  }
+
+  template <bool First, bool Masked>
+  VICINAL_DEVICE void step(u64 queries, const TileNote& note) {
+    if constexpr (Schedule::ping_pong) named_sync(turn_of(group), 2 * kGroupThreads);
+    multiply(queries);
+    if constexpr (!First) {
+      barrier_wait(shared_address(&control.v_full[value.stage]), value.parity);
+      if constexpr (Schedule::early_rescale) rescale();
+      gather();
+    }
+    if constexpr (Schedule::ping_pong)
+      named_arrive(turn_of(group + 1 == L::kGroups ? 0 : group + 1), 2 * kGroupThreads);
+    products_wait<First ? 0 : 1>();
+    Products::hold(scores);
+    release(control.k_empty[key.stage]);
+    weigh<Masked>(note);
+    if constexpr (!First) {
+      products_wait<0>();
+      Products::hold(out);
+      Products::hold(weights);
+      release(control.v_empty[value.stage]);
+      value.advance();
+    }
+#pragma unroll
+    for (int i = 0; i < kTileK / 4; ++i) weights[i] = pack<T>(scores[2 * i], scores[2 * i + 1]);
+    if constexpr (!First && !Schedule::early_rescale) rescale();
+    key.advance();
+    notes.advance();
+  }
+
+  // Puts scores = Q * K^T under way.
+  VICINAL_DEVICE void multiply(u64 queries) {
+    const u64 tile_keys = operand(base + L::kKeys + key.stage * L::kKeyBytes, 16, 8 * kSlabRowBytes);
+    Products::hold(scores);
+    products_fence();
+#pragma unroll
+    for (int d = 0; d < HeadDim; d += 16) {
+      const int slab = d / kSlabChannels, inside = d % kSlabChannels * 2;
+      Products::scores(scores, queries + operand_step(slab * L::kTileQ * kSlabRowBytes + inside),
+                       tile_keys + operand_step(slab * kTileK * kSlabRowBytes + inside), d != 0);
+    }
+    products_commit();
+  }
+
+  // Puts out += weights * V under way.
+  VICINAL_DEVICE void gather() {
+    const u64 tile_values =
+        operand(base + L::kValues + value.stage * L::kValueBytes, kTileK * kSlabRowBytes, 8 * kSlabRowBytes);
+    Products::hold(out);
+    Products::hold(weights);
+    products_fence();
+#pragma unroll
+    for (int k = 0; k < kTileK / 16; ++k) {
+      Products::values(out, weights[4 * k], weights[4 * k + 1], weights[4 * k + 2], weights[4 * k + 3],
+                       tile_values + operand_step(k * 16 * kSlabRowBytes));
+    }
+    products_commit();
+  }
+
+  // The key of a column, which counts from the thread's first.
+  VICINAL_DEVICE Key<kRank> key_at(const TileNote& note, int offset) const {
+    Key<kRank> k;
+    k.position = note.first + column() + offset;
+    k.coordinate[0] = k.position;
+    return k;
+  }
+  VICINAL_DEVICE typename V::Column column_at(int offset) const {
+    if constexpr (V::has_columns) return control.column[key.stage][column() + offset];
+    return {};
+  }
+
+  // Pairs by row.
+  VICINAL_DEVICE Bits kept(const TileNote& note, int r) const {
+    const int first = note.first + column();
+    if (V::has_context && note.flags & kContext) {
+      Bits bits = columns_before<Bits>(static_cast<int>(a.context) - first);
+      if constexpr (V::has_keeps) bits &= asked<true>(note, r);
+      return bits;
+    }
+    Bits bits = columns_before<Bits>(keys[r].end - first);
+    if constexpr (V::neighborhood || V::has_limits) bits &= ~columns_before<Bits>(keys[r].begin - first);
+    if constexpr (V::has_keeps) bits &= asked<false>(note, r);
+    return bits;
+  }
+  // Not unrolled: the mask is compiled once.
+  template <bool Context>
+  VICINAL_DEVICE Bits asked(const TileNote& note, int r) const {
+    Bits bits = 0;
+#pragma unroll 1
+    for (int i = 0; i < kTileK / 4; ++i) {
+      const int offset = i / 2 * 8 + i % 2;
+      const bool keeps = V::template keeps<Context>(a, hoisted[r], column_at(offset), key_at(note, offset));
+      bits |= static_cast<Bits>(keeps) << i;
+    }
+    return bits;
+  }
+
+  // Scores to weights. Leaves the factor of what was summed before in `decay`, where `raised` says so.
+  template <bool Masked>
+  VICINAL_DEVICE void weigh(const TileNote& note) {
+    if constexpr (V::has_core) {
+      if (V::has_context && note.flags & kContext) {
+        apply_core<true>(note);
+      } else {
+        apply_core<false>(note);
+      }
+    }
+    // From here on, exponents are scale * score + offset.
+    float offset[2] = {0.0f, 0.0f};
+    if constexpr (V::has_slope) {
+#pragma unroll
+      for (int r = 0; r < 2; ++r) offset[r] = slope * static_cast<float>(note.first + column() - position[r]);
+#pragma unroll
+      for (int i = 0; i < kTileK / 4; ++i) {
+        const float rise = slope * static_cast<float>(i / 2 * 8 + i % 2);
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+          float& s = scores[i / 2 * 4 + i % 2 + 2 * r];
+          s = fmaf(s, scale, rise);
+        }
+      }
+    }
+    if constexpr (Masked) {
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        const Bits bits = kept(note, r);
+#pragma unroll
+        for (int i = 0; i < kTileK / 4; ++i) {
+          float& s = scores[i / 2 * 4 + i % 2 + 2 * r];
+          s = bits >> i & 1 ? s : -infinity();
+        }
+      }
+    }
+    const float factor = unit();
+    float top[2];
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      // Four chains, so that no maximum waits for the one before it.
+      float chain[4] = {scores[2 * r], scores[2 * r + 1], scores[2 * r + 4], scores[2 * r + 5]};
+#pragma unroll
+      for (int i = 4; i < kTileK / 4; ++i)
+        chain[i % 4] = fmaxf(chain[i % 4], scores[i / 2 * 4 + i % 2 + 2 * r]);
+      float m = fmaxf(fmaxf(chain[0], chain[1]), fmaxf(chain[2], chain[3])) + offset[r];
+      m = fmaxf(m, __shfl_xor_sync(~0u, m, 1));
+      m = fmaxf(m, __shfl_xor_sync(~0u, m, 2));
+      top[r] = fmaxf(largest[r], m);
+    }
+    raised =
+        __any_sync(~0u, (top[0] - largest[0]) * factor > kSlack || (top[1] - largest[1]) * factor > kSlack);
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      if (!raised) top[r] = largest[r];
+      const float from = finite(top[r]);
+      decay[r] = exp2_approx((largest[r] - from) * factor);
+      largest[r] = top[r];
+      const float shift = offset[r] - from * factor;
+      float total[2] = {0.0f, 0.0f};
+#pragma unroll
+      for (int i = 0; i < kTileK / 4; ++i) {
+        float& s = scores[i / 2 * 4 + i % 2 + 2 * r];
+        s = exp2_approx(V::has_slope ? s + shift : fmaf(s, factor, shift));
+        total[i % 2] += s;
+      }
+      sum[r] = fmaf(sum[r], decay[r], total[0] + total[1]);
+    }
+  }
+
+  template <bool Context>
+  VICINAL_DEVICE void apply_core(const TileNote& note) {
+#pragma unroll
+    for (int i = 0; i < kTileK / 4; ++i) {
+      const int offset = i / 2 * 8 + i % 2;
+      const Key<kRank> k = key_at(note, offset);
+      const typename V::Column c = column_at(offset);
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        float& s = scores[i / 2 * 4 + i % 2 + 2 * r];
+        s = V::template core<Context>(a, hoisted[r], c, k, s);
+      }
+    }
+  }
+
+  // Of `scores` once a slope is in them, in base 2.
+  VICINAL_DEVICE float unit() const {
+    return V::has_slope ? 1.0f : scale;
+  }
+
+  // While every score is -inf there is no largest, and -inf - -inf would be NaN.
+  VICINAL_DEVICE static float finite(float x) {
+    return x == -infinity() ? 0.0f : x;
+  }
+
+  VICINAL_DEVICE void rescale() {
+    if (!raised) return;
+#pragma unroll
+    for (int i = 0; i < kOut; ++i) out[i] *= decay[i / 2 % 2];
+  }
+
+  VICINAL_DEVICE void finish() {
+    float norm[2], lse[2];
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      sum[r] += __shfl_xor_sync(~0u, sum[r], 1);
+      sum[r] += __shfl_xor_sync(~0u, sum[r], 2);
+      norm[r] = sum[r] == 0.0f ? 0.0f : 1.0f / sum[r];
+      lse[r] = fmaf(finite(largest[r]), unit(), log2f(sum[r])) * kLn2;
+    }
+    float check = 0.0f;  // NaN once anything in `out` is not finite
+#pragma unroll
+    for (int i = 0; i < kOut; ++i) {
+      check = fmaf(out[i], 0.0f, check);
+      out[i] *= norm[i / 2 % 2];
+    }
+    if constexpr (V::has_shift || V::has_output) {
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        const Query<kRank> q = query_of<V>(a, b, h, token(row(r)));
+        if constexpr (V::has_shift) lse[r] += V::shift(a, q);
+        if constexpr (V::has_output) {
+#pragma unroll
+          for (int i = 0; i < kOut; ++i)
+            if (i / 2 % 2 == r) out[i] = V::output(a, q, out[i], lse[r]);
+        }
+      }
+    }
+    const bool poisoned = store_out(check != 0.0f);
+    if (a.lse.data != nullptr && lane() % 4 == 0) {
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        if (!exists(row(r))) continue;
+        float* const to = static_cast<float*>(a.lse.data) + b * a.lse.batch + h * a.lse.head;
+        to[token_offset(a.lse, token(row(r)))] = lse[r];
+      }
+    }
+    if (poisoned) {
+      if (leads()) store_wait();
+      named_sync(barrier_of(group), kGroupThreads);
+      ExactRows<V, T, HeadDim, ValueDim>{a, b, h}.redo(
+          __ballot_sync(~0u, check != 0.0f), [&](int r) { return row_of_warp(r); }, lse);
+    }
+    if (leads()) {
+      store_wait_read();
+      barrier_arrive(shared_address(&control.q_empty));
+    }
+  }
+
+  VICINAL_DEVICE ExactRow<kRank> row_of_warp(int r) const {
+    const int number = group * kGroupRows + warp() * 16 + r;
+    return {token(number), exists(number)};
+  }
+
+  // Through the group's rows of the tile of queries, which nobody reads any more. Returns whether any thread
+  // of the group says so.
+  VICINAL_DEVICE bool store_out(bool poisoned) {
+    const int r = group * kGroupRows + warp() * 16 + lane() % 16;
+#pragma unroll
+    for (int d = 0; d < ValueDim; d += 16) {
+      const int chunk = d / 8 + lane() / 16;  // of 8 channels
+      const u32 to = base + L::kQueries + chunk / 8 * (L::kTileQ * kSlabRowBytes) + r * kSlabRowBytes +
+                     ((chunk % 8 ^ r % 8) << 4);
+      const float(&o)[kOut] = out;
+      const int i = d / 2;
+      const bool half = d + 8 >= ValueDim;  // the second group of 8 is past the last channel
+      store_matrices(to, pack<T>(o[i], o[i + 1]), pack<T>(o[i + 2], o[i + 3]),
+                     half ? 0u : pack<T>(o[half ? i : i + 4], o[half ? i : i + 5]),
+                     half ? 0u : pack<T>(o[half ? i : i + 6], o[half ? i : i + 7]));
+    }
+    async_proxy_fence();
+    poisoned = named_any(barrier_of(group), kGroupThreads, poisoned);
+    if (!leads()) return poisoned;
+    const int x = tile[0].first - static_cast<int>(a.q_axis[0].origin) + group * kGroupRows;
+#pragma unroll
+    for (int slab = 0; slab < L::kValueSlabs; ++slab)
+      store_box(&launch.maps.out, {slab * kSlabChannels, x, 0, h, b},
+                base + L::kQueries + (slab * L::kTileQ + group * kGroupRows) * kSlabRowBytes);
+    store_commit();
+    return poisoned;
+  }
+
+  const LaunchArguments<typename V::Arguments>& launch;
+  const typename V::Arguments& a;
+  const u32 base;
+  Control& control;
+  const int group;
+
+  Place<L::kStages> key, value;
+  Place<2 * L::kStages> notes;
+
+  // Of the tile of queries.
+  int b, h;
+  Stretch tile[kRank];
+  float scale, slope;  // in base 2
+  typename V::Row hoisted[2];
+  KeyLimits keys[2], sure;
+  int position[2];
+
+  float largest[2], sum[2], decay[2];
+  bool raised;
+  float scores[kScores];
+  u32 weights[kTileK / 4];
+  float out[kOut];
+};
+
+}  // namespace vicinal::hopper

@@ -1,0 +1,55 @@
+// What the Hopper kernel asks of an emitted variant beyond contract.cuh, and what it is launched with.
+//
+// A variant's expressions arrive taken apart by where they are computed:
+//
+//   score = factor * core + slope * (k - q) + shift      factor > 0, slope: of a batch and head; shift: of a
+//   row mask  = begin <= k < end, and keeps()                begin, end: of a row
+//
+// so that a score which is the scaled dot product costs one multiply-add per pair, a slope one more, a
+// triangular mask a few bit operations, and tiles inside of the limits know nothing of a mask.
+#pragma once
+
+#include "vicinal/contract.cuh"
+#include "vicinal/ptx/tensor_copy.cuh"
+
+namespace vicinal::hopper {
+
+// Keys [begin, end) by their positions.
+using KeyLimits = KeyRange;
+
+template <class V>
+concept Variant = AttentionVariant<V> &&
+    requires(const typename V::Arguments& a, const Query<V::rank>& q, const Key<V::rank>& k,
+             const typename V::Row& row, const typename V::Column& column, float s) {
+  V::has_core;     // core() is not its score
+  V::has_slope;    // slope() is not always 0
+  V::has_shift;    // shift() is not always 0
+  V::has_limits;   // limits() leaves keys out
+  V::has_keeps;    // keeps() is not always true
+  V::has_columns;  // column() reads captured inputs: its values are staged through shared memory
+  { V::factor(a, q) } -> Same<float>;
+  { V::slope(a, q) } -> Same<float>;
+  { V::shift(a, q) } -> Same<float>;
+  { V::limits(a, q) } -> Same<KeyLimits>;
+  { V::row(a, q) } -> Same<typename V::Row>;           // once per query
+  { V::column(a, q, k) } -> Same<typename V::Column>;  // once per key of a tile; reads b and heads of q
+  { V::template core<false>(a, row, column, k, s) } -> Same<float>;  // s is the dot product, not scaled
+  { V::template keeps<false>(a, row, column, k) } -> Same<bool>;
+};
+
+// Boxes of 64 channels and as many rows as a tile has; the output's has the 64 rows of a warpgroup.
+struct TensorMaps {
+  TensorMap q, k, v, context_k, context_v, out;
+};
+
+template <class Forward>
+struct LaunchArguments {
+  TensorMaps maps;
+  // Counts the tiles of queries that were taken, and the blocks that are done; both 0 between launches. Null:
+  // block i takes every gridDim.x-th tile, from the i-th on.
+  u32* counters;
+  i64 section;  // heads whose tiles alternate, so that their keys and values share the L2 cache
+  Forward forward;
+};
+
+}  // namespace vicinal::hopper

@@ -1,0 +1,134 @@
+// Rows of the output computed anew, one pair at a time, where a matrix product would spread numbers that do
+// not belong to them: an unkept pair has the weight 0, and 0 * NaN is NaN. Slow, and hardly ever needed.
+#pragma once
+
+#include "vicinal/hopper/contract.cuh"
+#include "vicinal/online_softmax.cuh"
+#include "vicinal/ptx/convert.cuh"
+#include "vicinal/tiles.cuh"
+#include "vicinal/tokens.cuh"
+
+namespace vicinal::hopper {
+
+// Keys that a query keeps as far as limits go, of those at hand.
+template <class V>
+VICINAL_DEVICE KeyLimits key_limits(const typename V::Arguments& a, const Query<V::rank>& q) {
+  const int origin = static_cast<int>(a.k_axis[0].origin);
+  KeyLimits keys = {origin, origin + static_cast<int>(a.k_axis[0].local)};
+  const auto narrow = [&](const KeyLimits& to) {
+    keys.begin = larger(keys.begin, to.begin);
+    keys.end = smaller(keys.end, to.end);
+  };
+  if constexpr (V::neighborhood) narrow(neighborhood(V::axis(a, 0), q.coordinate[0]));
+  if constexpr (V::has_limits) narrow(V::limits(a, q));
+  return keys;
+}
+
+template <int Rank>
+struct ExactRow {
+  Token<Rank> token;
+  bool exists;
+};
+
+// Of one batch and head; by a warp, whose lanes share the channels.
+template <Variant V, class T, int HeadDim, int ValueDim>
+struct ExactRows {
+  static constexpr int kRank = V::rank;
+  static constexpr int kOut = (ValueDim + 31) / 32;
+
+  const typename V::Arguments& a;
+  int b, h;
+
+  // The rows of a warp as the accumulator of a product has them: a lane speaks for the rows lane / 4 and
+  // lane / 4 + 8. `lanes`: whose rows to redo.
+  template <class Find>
+  VICINAL_DEVICE void redo(u32 lanes, Find find, const float (&lse)[2]) const {
+#pragma unroll 1
+    for (int r = 0; r < 16; ++r) {
+      const int speaker = r % 8 * 4;
+      const float row_lse = __shfl_sync(~0u, r < 8 ? lse[0] : lse[1], speaker);
+      if (!(lanes >> speaker & 0xf)) continue;
+      const ExactRow<kRank> row = find(r);
+      if (row.exists) redo(row.token, row_lse);
+    }
+  }
+
+ private:
+  struct Row {
+    Query<kRank> q;
+    typename V::Row values;
+    const T* data;
+    float lse, factor, slope, shift;
+    float out[kOut];
+  };
+
+  VICINAL_DEVICE static int lane() {
+    return static_cast<int>(threadIdx.x) % 32;
+  }
+
+  VICINAL_DEVICE void redo(const Token<kRank>& token, float lse) const {
+    Row row;
+    row.q = query_of<V>(a, b, h, token);
+    row.values = V::row(a, row.q);
+    row.data = static_cast<const T*>(a.q.data) + b * a.q.batch + h * a.q.head + token_offset(a.q, token);
+    row.lse = lse;
+    row.factor = V::factor(a, row.q);
+    row.slope = V::has_slope ? V::slope(a, row.q) : 0.0f;
+    row.shift = V::has_shift ? V::shift(a, row.q) : 0.0f;
+#pragma unroll
+    for (int i = 0; i < kOut; ++i) row.out[i] = 0.0f;
+
+    const KeyLimits keys = key_limits<V>(a, row.q);
+    const int origin = static_cast<int>(a.k_axis[0].origin);
+#pragma unroll 1
+    for (int i = keys.begin - origin; i < keys.end - origin; ++i) {
+      const Token<kRank> at = token_at(a.k_axis, i);
+      add<false>(row, key_of<V>(a, at), a.k, token_offset(a.k, at), a.v, token_offset(a.v, at));
+    }
+    if constexpr (V::has_context) {
+#pragma unroll 1
+      for (int i = 0; i < a.context; ++i)
+        add<true>(row, context_key<V>(i), a.context_k, i * a.context_k.axis[0], a.context_v,
+                  i * a.context_v.axis[0]);
+    }
+
+    T* const to = static_cast<T*>(a.out.data) + b * a.out.batch + h * a.out.head + token_offset(a.out, token);
+#pragma unroll
+    for (int i = 0; i < kOut; ++i) {
+      const int d = lane() + 32 * i;
+      const float out = V::has_output ? V::output(a, row.q, row.out[i], lse) : row.out[i];
+      if (d < ValueDim) to[d] = from_float<T>(out);
+    }
+  }
+
+  template <bool Context>
+  VICINAL_DEVICE void add(Row& row, const Key<kRank>& k, const TensorArgument<kRank>& keys, i64 key_offset,
+                          const TensorArgument<kRank>& values, i64 value_offset) const {
+    const typename V::Column column = V::column(a, row.q, k);
+    if constexpr (V::has_keeps) {
+      if (!V::template keeps<Context>(a, row.values, column, k)) return;
+    }
+    const auto of_head = [&](const TensorArgument<kRank>& tensor, i64 offset) {
+      return static_cast<const T*>(tensor.data) + row.q.b * tensor.batch + row.q.kv_h * tensor.head + offset;
+    };
+    const T* const from = of_head(keys, key_offset);
+    float dot = 0.0f;
+    for (int d = lane(); d < HeadDim; d += 32) dot = fmaf(to_float(row.data[d]), to_float(from[d]), dot);
+#pragma unroll
+    for (int lanes = 16; lanes > 0; lanes /= 2) dot += __shfl_xor_sync(~0u, dot, lanes);
+    float score = V::has_core ? V::template core<Context>(a, row.values, column, k, dot) : dot;
+    score = fmaf(score, row.factor, row.shift);
+    if constexpr (V::has_slope)
+      score = fmaf(row.slope, static_cast<float>(k.position - row.q.position), score);
+    if (score == -infinity()) return;
+    const float weight = natural_exp(score - row.lse);
+    const T* const value = of_head(values, value_offset);
+#pragma unroll
+    for (int i = 0; i < kOut; ++i) {
+      const int d = lane() + 32 * i;
+      if (d < ValueDim) row.out[i] = fmaf(weight, to_float(value[d]), row.out[i]);
+    }
+  }
+};
+
+}  // namespace vicinal::hopper

@@ -1,0 +1,83 @@
+// Who is who in a block of the Hopper kernel, and where things lie in its shared memory.
+#pragma once
+
+#include "vicinal/hopper/contract.cuh"
+#include "vicinal/ptx/barrier.cuh"
+#include "vicinal/ptx/warpgroup.cuh"
+
+namespace vicinal::hopper {
+
+constexpr int kGroupThreads = 128, kGroupRows = 64;  // of a warpgroup
+constexpr int kWorkSlots = 2;
+
+// A tile of queries, as the producer hands it to the consumers.
+template <int Rank>
+struct Work {
+  int exists;  // 0: there is no more
+  int b, h;
+  int tiles;  // whether there is any tile of keys to visit
+  Stretch queries[Rank];
+};
+
+// A tile of keys, beside its stage in the ring.
+struct TileNote {
+  int first;  // position of the first key
+  u32 flags;
+};
+constexpr u32 kPartial = 1, kLast = 2, kContext = 4;
+
+// A place in a ring of so many stages, and the parity of the pass over it.
+template <int Stages>
+struct Place {
+  u32 stage = 0, parity = 0;
+  VICINAL_DEVICE void advance() {
+    if (++stage == Stages) {
+      stage = 0;
+      parity ^= 1;
+    }
+  }
+};
+
+// Schedule: an emitted struct of constants (see compiler/emit/cuda/hopper_schedules.h).
+template <class V, int HeadDim, int ValueDim, class Schedule>
+struct Layout {
+  static constexpr int kTileQ = Schedule::tile_q, kTileK = Schedule::tile_k, kStages = Schedule::stages;
+  static constexpr int kGroups = kTileQ / kGroupRows;  // of consumers
+  static constexpr int kThreads = (kGroups + 1) * kGroupThreads;
+  static constexpr int kHeadSlabs = slabs(HeadDim), kValueSlabs = slabs(ValueDim);
+  static constexpr int kQueryBytes = kTileQ * kHeadSlabs * kSlabRowBytes;
+  static constexpr int kOutBytes = kTileQ * kValueSlabs * kSlabRowBytes;
+  static constexpr int kKeyBytes = kTileK * kHeadSlabs * kSlabRowBytes;
+  static constexpr int kValueBytes = kTileK * kValueSlabs * kSlabRowBytes;
+
+  // The tile of queries is where the output is staged.
+  static constexpr int kQueries = 0;
+  static constexpr int kKeys = kQueries + (kQueryBytes > kOutBytes ? kQueryBytes : kOutBytes);
+  static constexpr int kValues = kKeys + kStages * kKeyBytes;
+  static constexpr int kControl = kValues + kStages * kValueBytes;
+
+  struct Control {
+    u64 q_full, q_empty;
+    u64 k_full[kStages], k_empty[kStages], v_full[kStages], v_empty[kStages];
+    u64 work_full[kWorkSlots], work_empty[kWorkSlots];
+    // A slot is written again two passes later: by then no warp can still be reading it.
+    TileNote note[2 * kStages];
+    Work<V::rank> work[kWorkSlots];
+    int sure_begin[kGroups][4], sure_end[kGroups][4];  // by warp
+    // By stage and column.
+    typename V::Column column[V::has_columns ? kStages : 1][V::has_columns ? kTileK : 1];
+  };
+
+  static constexpr int kAlignment = 1024;
+  static constexpr int kBytes = kControl + static_cast<int>(sizeof(Control));
+};
+
+// Numbered barriers; 0 is the block's own.
+VICINAL_DEVICE constexpr int turn_of(int group) {
+  return 1 + group;
+}
+VICINAL_DEVICE constexpr int barrier_of(int group) {
+  return 4 + group;
+}
+
+}  // namespace vicinal::hopper

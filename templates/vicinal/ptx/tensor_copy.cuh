@@ -1,0 +1,50 @@
+// Bulk copies of boxes between a tensor and shared memory (TMA): one instruction per function. All tensors
+// are described with five dimensions; those that a tensor lacks have the extent 1.
+#pragma once
+
+#include "vicinal/platform.cuh"
+
+namespace vicinal {
+
+// What the driver encodes (cuTensorMapEncodeTiled). Lives in the kernel's parameters and is never copied.
+struct alignas(64) TensorMap {
+  char bytes[128];
+};
+
+// Channels, innermost first; may lie outside of the tensor, where reads give 0 and writes do nothing.
+struct BoxOrigin {
+  int channel, x, y, head, batch;
+};
+
+// What the L2 cache should do with the lines: keep those that many blocks read, drop those that one does.
+constexpr u64 kEvictLast = 0x14F0000000000000ull, kEvictFirst = 0x12F0000000000000ull;
+
+VICINAL_DEVICE void copy_box(u32 to, const TensorMap* map, const BoxOrigin& at, u32 barrier, u64 hint) {
+  asm volatile(
+      "cp.async.bulk.tensor.5d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.L2::cache_hint "
+      "[%0], [%1, {%3, %4, %5, %6, %7}], [%2], %8;" ::"r"(to),
+      "l"(map), "r"(barrier), "r"(at.channel), "r"(at.x), "r"(at.y), "r"(at.head), "r"(at.batch), "l"(hint)
+      : "memory");
+}
+VICINAL_DEVICE void store_box(const TensorMap* map, const BoxOrigin& at, u32 from) {
+  asm volatile(
+      "cp.async.bulk.tensor.5d.global.shared::cta.tile.bulk_group [%0, {%2, %3, %4, %5, %6}], [%1];" ::"l"(
+          map),
+      "r"(from), "r"(at.channel), "r"(at.x), "r"(at.y), "r"(at.head), "r"(at.batch)
+      : "memory");
+}
+VICINAL_DEVICE void store_commit() {
+  asm volatile("cp.async.bulk.commit_group;" ::: "memory");
+}
+// Until shared memory may be overwritten, or until the tensor holds what was stored.
+VICINAL_DEVICE void store_wait_read() {
+  asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory");
+}
+VICINAL_DEVICE void store_wait() {
+  asm volatile("cp.async.bulk.wait_group 0;" ::: "memory");
+}
+VICINAL_DEVICE void prefetch_map(const TensorMap* map) {
+  asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
+}
+
+}  // namespace vicinal

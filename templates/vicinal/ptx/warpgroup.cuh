@@ -1,0 +1,74 @@
+// Matrix products of a warpgroup (wgmma), and what goes with them: one instruction per function. The products
+// themselves name every accumulator and are emitted with the kernel that uses them.
+#pragma once
+
+#include "vicinal/ptx/convert.cuh"
+
+namespace vicinal {
+
+// Before the first product, and after other instructions wrote its registers.
+VICINAL_DEVICE void products_fence() {
+  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
+VICINAL_DEVICE void products_commit() {
+  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+// Until at most so many committed groups are under way.
+template <int Groups>
+VICINAL_DEVICE void products_wait() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(Groups) : "memory");
+}
+
+// The threads of a warpgroup give registers back, or wait until they get so many.
+template <int Registers>
+VICINAL_DEVICE void shrink_registers() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(Registers));
+}
+template <int Registers>
+VICINAL_DEVICE void grow_registers() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(Registers));
+}
+
+// Operand tiles lie in slabs of 64 channels: rows of 128 bytes, whose 16-byte chunks are swizzled by the row
+// (chunk ^ row % 8), as the copy engine's 128-byte mode writes them. A slab starts at a multiple of 1024.
+constexpr int kSlabChannels = 64, kSlabRowBytes = 128;
+constexpr int slabs(int channels) {
+  return (channels + kSlabChannels - 1) / kSlabChannels;
+}
+
+// A matrix descriptor (PTX ISA, "Matrix-descriptor format"). Strides in bytes: `stride` between groups of
+// eight rows, `leading` between slabs, where one product spans several.
+VICINAL_DEVICE u64 operand(u32 address, u32 leading, u32 stride) {
+  constexpr u64 kSwizzle128 = 1ull << 62;
+  return static_cast<u64>((address & 0x3ffff) >> 4) | static_cast<u64>(leading >> 4) << 16 |
+         static_cast<u64>(stride >> 4) << 32 | kSwizzle128;
+}
+// Added to a descriptor to move its start.
+constexpr u64 operand_step(int bytes) {
+  return static_cast<u64>(bytes >> 4);
+}
+
+// Four 8x8 matrices of 16-bit elements to the rows that the lanes' addresses name.
+VICINAL_DEVICE void store_matrices(u32 address, u32 a, u32 b, u32 c, u32 d) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(a),
+               "r"(b), "r"(c), "r"(d)
+               : "memory");
+}
+
+// Rounds two numbers to one register; the first is the low half.
+template <class T>
+VICINAL_DEVICE u32 pack(float low, float high);
+template <>
+VICINAL_DEVICE u32 pack<bf16>(float low, float high) {
+  u32 pair;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
+}
+template <>
+VICINAL_DEVICE u32 pack<f16>(float low, float high) {
+  u32 pair;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
+}
+
+}  // namespace vicinal
