@@ -11,6 +11,7 @@
 #include "compiler/ir/verify.h"
 #include "compiler/passes/passes.h"
 #include "tests/unit/compiler/compile_text.h"
+#include "tests/unit/compiler/prefix.h"
 
 namespace vicinal {
 namespace {
@@ -19,37 +20,17 @@ using ir::NodeId;
 using ir::Type;
 
 // The mask or score of a spec after the whole pipeline, as a prefix expression.
-class Prefix {
- public:
-  explicit Prefix(const ir::Module& module) : module_(module) {}
-  std::string operator()(NodeId id) const {
-    const ir::Node& node = module_[id];
-    if (const auto value = module_.constant_value(id))
-      return node.type == Type::integer ? fmt::format("{}", value->i)
-             : node.type == Type::real  ? fmt::format("{:#}", value->f)
-             : value->b                 ? "true"
-                                        : "false";
-    if (const auto* s = std::get_if<ir::Symbol>(&node.what)) return ir::spell(module_, *s);
-    std::string out = "(" + std::string(ir::info(std::get<ir::Apply>(node.what).op).name);
-    for (NodeId operand : node.operands) out += " " + (*this)(operand);
-    return out + ")";
-  }
-
- private:
-  const ir::Module& module_;
-};
-
 std::string mask(const std::string& expression) {
   const auto compiled = testing::compile_block("mask = " + expression);
   REQUIRE_MESSAGE(compiled.variants.size() == 1, compiled.messages());
   const ir::Module& m = compiled.variants[0].optimized;
-  return Prefix(m)(m.root(ir::Root::mask));
+  return testing::prefix(m, m.root(ir::Root::mask));
 }
 std::string score(const std::string& expression) {
   const auto compiled = testing::compile_block("score = " + expression);
   REQUIRE_MESSAGE(compiled.variants.size() == 1, compiled.messages());
   const ir::Module& m = compiled.variants[0].optimized;
-  return Prefix(m)(m.root(ir::Root::score));
+  return testing::prefix(m, m.root(ir::Root::score));
 }
 
 TEST_CASE("rules on ints") {
@@ -113,9 +94,9 @@ TEST_CASE("specialised for context keys") {
       "1");
   REQUIRE(compiled.variants.size() == 1);
   const emit::Specialized& s = compiled.variants[0].specialized;
-  CHECK(Prefix(s.context->module)(s.context->module.root(ir::Root::score)) == "score");
-  CHECK(Prefix(s.context->module)(s.context->module.root(ir::Root::mask)) == "true");
-  CHECK(Prefix(s.grid.module)(s.grid.module.root(ir::Root::mask)) == "(lt.i 1 q)");
+  CHECK(testing::prefix(s.context->module, s.context->module.root(ir::Root::score)) == "score");
+  CHECK(testing::prefix(s.context->module, s.context->module.root(ir::Root::mask)) == "true");
+  CHECK(testing::prefix(s.grid.module, s.grid.module.root(ir::Root::mask)) == "(lt.i 1 q)");
 }
 
 // Random modules: operations from the table over constants, symbols and each other.
