@@ -5,15 +5,10 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
-#include <cmath>
 #include <cstdlib>
-#include <limits>
-#include <mutex>
 
-#include "runtime/cpu/interpreter.h"
-#include "runtime/host/parallel.h"
 #include "runtime/kernel_impl.h"
-#include "tests/support/device_problem.h"
+#include "tests/support/device_check.h"
 #include "tests/support/gallery.h"
 #include "tests/support/random_problem.h"
 #include "tests/support/random_spec.h"
@@ -21,178 +16,7 @@
 namespace vicinal::testing {
 namespace {
 
-constexpr std::int64_t kDim = 64;
 constexpr DType kDTypesOnDevice[] = {DType::f32, DType::f16, DType::bf16};
-
-// A device with a driver, and NVRTC to compile for it: seen by compiling the simplest spec.
-std::optional<cuda::Context> context_or_skip() {
-  CompileOptions options;
-  options.backend = Backend::cuda;
-  const Result<Kernel> kernel = compile(Spec::from_string("attention t {}").value(), options);
-  if (!kernel) {
-    MESSAGE("skipped: ", kernel.error().message);
-    return std::nullopt;
-  }
-  return cuda::Context::primary(*cuda::driver().value(), 0).value();
-}
-
-struct Job {
-  std::string name;
-  Spec spec;
-  DType dtype = DType::f32;
-  std::string kernel;
-  std::optional<Kernel> device, host;
-  std::string error;
-};
-
-// NVRTC takes most of the time, so all kernels are compiled first, on all processors.
-void compile_all(std::vector<Job>& jobs) {
-  host::parallel_for(static_cast<std::int64_t>(jobs.size()), host::default_threads(), [&](std::int64_t n) {
-    Job& job = jobs[static_cast<std::size_t>(n)];
-    CompileOptions options;
-    options.backend = Backend::cuda;
-    options.dtype = job.dtype;
-    options.head_dim = options.value_dim = kDim;
-    options.kernel = job.kernel;
-    std::mt19937 random(static_cast<unsigned>(n));
-    options.input_dtypes = random_input_dtypes(job.spec, random);
-    Result<Kernel> device = compile(job.spec, options);
-    options.backend = Backend::interpreter;
-    Result<Kernel> host = compile(job.spec, options);
-    if (device && host)
-      job.device = *std::move(device), job.host = *std::move(host);
-    else
-      job.error = (device ? host : device).error().message;
-  });
-}
-
-double error_of(double got, double want) {
-  if (got == want || (std::isnan(got) && std::isnan(want))) return 0;
-  const double error = std::fabs(got - want);
-  return std::isnan(error) ? std::numeric_limits<double>::infinity() : error;
-}
-
-struct Errors {
-  double largest = 0, plain = 0, excess = -std::numeric_limits<double>::infinity(), allowance = 0;
-  void add(double got, double want, double by_plain, DType dtype) {
-    const double error = error_of(got, want), room = 2 * ulp(dtype, want);
-    largest = std::max(largest, error);
-    plain = std::max(plain, error_of(by_plain, want));
-    allowance = std::max(allowance, room);
-    excess = std::max(excess, error - room);
-  }
-  double allowed() const { return 2 * plain + allowance; }
-  bool pass() const { return excess <= 2 * plain; }
-};
-
-Index element_of(const Index& token, std::int64_t b, std::int64_t h) {
-  Index index = {b, h};
-  index.insert(index.end(), token.begin(), token.end());
-  return index;
-}
-
-// What the device left in the problem against the interpreter.
-std::pair<Errors, Errors> compare(const Kernel& host, const Problem& problem) {
-  const runtime::Problem bound = host.impl().bind(problem.arguments()).value();
-  const cpu::Interpreter oracle(host.impl().variant.checked.module, bound);
-  std::vector<Index> tokens;
-  HostTensor(DType::i8, problem.shape.queries).each([&](const Index& token) { tokens.push_back(token); });
-  Errors out, lse;
-  std::mutex mutex;
-  host::parallel_for(bound.rows(), host::default_threads(), [&](std::int64_t n) {
-    const auto queries = static_cast<std::int64_t>(tokens.size());
-    const cpu::Row row{n / queries / bound.heads, n / queries % bound.heads, n % queries};
-    const cpu::RowResult exact = oracle.row(row), plain = oracle.plain_row(row);
-    Index at = element_of(tokens[static_cast<std::size_t>(row.token)], row.batch, row.head);
-    const std::scoped_lock lock(mutex);
-    if (problem.shape.lse) lse.add(problem.lse.at(at), exact.lse, plain.lse, DType::f32);
-    at.push_back(0);
-    for (std::size_t c = 0; c < exact.out.size(); ++c) {
-      at.back() = static_cast<std::int64_t>(c);
-      out.add(problem.out.at(at), exact.out[c], plain.out[c], problem.out.dtype());
-    }
-  });
-  return {out, lse};
-}
-
-struct Table {
-  std::string text = fmt::format("{:44} {:9} {:4} {:>10} {:>10} {:>10} {:>10}\n", "spec", "kernel", "type",
-                                 "max error", "allowed", "lse error", "allowed");
-  void add(const Job& job, const Errors& out, const Errors& lse) {
-    text += fmt::format("{:44} {:9} {:4} {:10.2e} {:10.2e} {:10.2e} {:10.2e}\n", job.name, job.kernel,
-                        name_of(job.dtype), out.largest, out.allowed(), lse.largest, lse.allowed());
-  }
-};
-
-// `others`: problems of the same spec, over which the plain program's error is taken too. Of a few rows some
-// suit it by luck.
-void check_values(const cuda::Context& context, const Job& job, Problem problem, Table* table,
-                  const std::vector<Problem>& others = {}) {
-  const Result<void> done = run_on_device(context, *job.device, problem, Tiles::planned);
-  REQUIRE_MESSAGE(done.has_value(), (done ? "" : done.error().message));
-  auto [out, lse] = compare(*job.host, problem);
-  for (const Problem& other : others) {
-    const auto [other_out, other_lse] = compare(*job.host, other);
-    out.plain = std::max(out.plain, other_out.plain);
-    lse.plain = std::max(lse.plain, other_lse.plain);
-  }
-  CHECK_MESSAGE(out.pass(), fmt::format("out is off by {:.3g}, allowed {:.3g}", out.largest, out.allowed()));
-  CHECK_MESSAGE(lse.pass(), fmt::format("lse is off by {:.3g}, allowed {:.3g}", lse.largest, lse.allowed()));
-  if (table != nullptr) table->add(job, out, lse);
-}
-
-// NaN in some keys and values: it reaches those who keep them, and nobody else.
-void poison(Problem& problem, std::mt19937& random) {
-  for (int n = 0; n < 2; ++n) {
-    HostTensor& tensor = n == 0 ? problem.k : problem.v;
-    if (tensor.bytes().empty()) continue;
-    Index at;
-    for (std::int64_t extent : tensor.shape())
-      at.push_back(static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(extent)));
-    tensor.set(at, std::numeric_limits<double>::quiet_NaN());
-  }
-}
-
-// Queries and keys of zeros, values one-hot: an element of the output is a key's weight. Where the
-// interpreter says that a key is not kept it must be exactly 0, and where it has a weight that fp32 can hold
-// it must not be.
-void check_mask(const cuda::Context& context, const Job& job, Problem problem, Tiles tiles) {
-  const ir::Module& module = job.host->impl().variant.checked.module;
-  if (module.normalize == ir::Normalize::none || module.root(ir::Root::output).valid()) return;
-  problem.q.fill(0.0), problem.k.fill(0.0);
-  std::int64_t keys = 1;
-  for (std::int64_t extent : problem.shape.keys) keys *= extent;
-  const std::int64_t context_keys = std::max<std::int64_t>(problem.shape.context, 0);
-  if (context_keys != 0) problem.context_k.fill(0.0);
-  const std::size_t columns = static_cast<std::size_t>(kDim);
-  int wrong = 0;
-  for (std::int64_t first = 0; first < keys + context_keys; first += kDim) {
-    std::int64_t j = 0;
-    problem.v.fill([&](const Index& at) { return j++ / kDim % keys - first == at.back() ? 1.0 : 0.0; });
-    if (context_keys != 0)
-      problem.context_v.fill([&](const Index& at) { return keys + at[2] - first == at.back() ? 1.0 : 0.0; });
-    const Result<void> done = run_on_device(context, *job.device, problem, tiles);
-    REQUIRE_MESSAGE(done.has_value(), (done ? "" : done.error().message));
-    const runtime::Problem bound = job.host->impl().bind(problem.arguments()).value();
-    const cpu::Interpreter oracle(module, bound);
-    std::vector<double> want(static_cast<std::size_t>(bound.rows()) * columns);
-    host::parallel_for(bound.rows(), host::default_threads(), [&](std::int64_t n) {
-      const std::int64_t queries = bound.local_queries();
-      const cpu::RowResult row =
-          oracle.row({n / queries / bound.heads, n / queries % bound.heads, n % queries});
-      std::copy(row.out.begin(), row.out.end(), want.begin() + static_cast<std::ptrdiff_t>(n * kDim));
-    });
-    std::size_t i = 0;
-    problem.out.each([&](const Index& at) {
-      const double expected = want[i++], got = problem.out.at(at);
-      const bool right = expected == 0 ? got == 0
-                                       : !(std::fabs(expected) > 1e-20) || (got != 0 && !std::isnan(got)) ||
-                                             (std::isnan(expected) && std::isnan(got));
-      wrong += !right;
-    });
-  }
-  CHECK(wrong == 0);
-}
 
 }  // namespace
 
@@ -204,13 +28,15 @@ TEST_CASE("gallery on the GPU") {
   REQUIRE(blocks.size() > 30);
   for (std::size_t i = 0; i < blocks.size(); ++i)
     for (std::size_t d = 0; d < 3; ++d) {
-      jobs.push_back({blocks[i].name, blocks[i].spec, kDTypesOnDevice[d], "portable", {}, {}, {}});
+      jobs.push_back({blocks[i].name, blocks[i].spec, kDTypesOnDevice[d], "portable", 64, 64, {}, {}, {}});
       // The reference kernel in one dtype for each block, in turn.
       if (i % 3 == d)
-        jobs.push_back({blocks[i].name, blocks[i].spec, kDTypesOnDevice[d], "reference", {}, {}, {}});
+        jobs.push_back({blocks[i].name, blocks[i].spec, kDTypesOnDevice[d], "reference", 64, 64, {}, {}, {}});
+      if (is_hopper(*context) && takes_hopper(blocks[i].spec, kDTypesOnDevice[d]))
+        jobs.push_back({blocks[i].name, blocks[i].spec, kDTypesOnDevice[d], "hopper", 64, 64, {}, {}, {}});
     }
   compile_all(jobs);
-  Table table;
+  ErrorTable table;
   std::mt19937 random(17);
   for (const Job& job : jobs) {
     CAPTURE(job.name);
@@ -218,12 +44,13 @@ TEST_CASE("gallery on the GPU") {
     CAPTURE(std::string(name_of(job.dtype)));
     CHECK_MESSAGE(job.device.has_value(), job.error);
     if (!job.device) continue;
-    for (const std::int64_t tokens : {30, 200}) {
+    const bool hopper = job.kernel == "hopper";
+    for (const std::int64_t tokens : {30, hopper ? 450 : 200}) {
       std::string why;
       std::optional<Problem> problem = random_problem(*job.host, random, {.tokens = tokens}, &why);
       REQUIRE_MESSAGE(problem.has_value(), why);
-      check_values(*context, job, *problem, tokens == 200 ? &table : nullptr);
-      if (job.dtype == DType::f32)
+      check_values(*context, job, *problem, tokens > 30 ? &table : nullptr);
+      if (job.dtype == DType::f32 || (hopper && job.dtype == DType::bf16))
         for (const Tiles tiles : {Tiles::reached, Tiles::planned, Tiles::planned_in_run})
           check_mask(*context, job, *problem, tiles);
       poison(*problem, random);
@@ -241,11 +68,16 @@ TEST_CASE("random specs on the GPU") {
   std::vector<Job> jobs;
   for (unsigned seed = 1; seed <= count; ++seed) {
     const RandomSpec text = random_spec(seed, true);
-    const std::string kernel = seed % 4 == 0 ? "reference" : "portable";
-    jobs.push_back(
-        {text.text, Spec::from_string(text.text).value(), kDTypesOnDevice[seed % 3], kernel, {}, {}, {}});
-    jobs.push_back(
-        {text.mask_only, Spec::from_string(text.mask_only).value(), DType::f32, kernel, {}, {}, {}});
+    const Spec spec = Spec::from_string(text.text).value(), mask = Spec::from_string(text.mask_only).value();
+    const DType dtype = kDTypesOnDevice[seed % 3];
+    // The Hopper kernel where it runs the spec, three times in four.
+    const auto kernel = [&](const Spec& of, DType type) {
+      if (seed % 4 == 0) return "reference";
+      return seed % 4 != 1 && is_hopper(*context) && takes_hopper(of, type) ? "hopper" : "portable";
+    };
+    const DType mask_dtype = kernel(mask, DType::bf16) == std::string("hopper") ? DType::bf16 : DType::f32;
+    jobs.push_back({text.text, spec, dtype, kernel(spec, dtype), 64, 64, {}, {}, {}});
+    jobs.push_back({text.mask_only, mask, mask_dtype, kernel(mask, mask_dtype), 64, 64, {}, {}, {}});
   }
   compile_all(jobs);
   std::mt19937 random(19);

@@ -78,6 +78,14 @@ std::string function_body(const ir::Module& module, NodeId node, const analysis:
   return ValuePrinter(module, &bounds, names, exact).body(node, indent);
 }
 
+std::string function_body(const ir::Module& module, std::span<const Printer::Result> results,
+                          std::span<const KnownValue> known, const analysis::IndexBounds& bounds,
+                          const Names& names, bool exact, int indent) {
+  ValuePrinter printer(module, &bounds, names, exact);
+  for (const KnownValue& value : known) printer.know(value.node, value.name);
+  return printer.body(results, indent);
+}
+
 std::string inline_expression(const ir::Module& module, NodeId node, const Names& names) {
   return ValuePrinter(module, nullptr, names, true).inline_text(node);
 }

@@ -13,6 +13,15 @@ namespace vicinal::emit {
 std::string function_body(const ir::Module& module, ir::NodeId node, const analysis::IndexBounds& bounds,
                           const Names& names, bool exact, int indent);
 
+// The same with several results, and with names for what is known already.
+struct KnownValue {
+  ir::NodeId node;
+  std::string name;
+};
+std::string function_body(const ir::Module& module, std::span<const Printer::Result> results,
+                          std::span<const KnownValue> known, const analysis::IndexBounds& bounds,
+                          const Names& names, bool exact, int indent);
+
 // The node alone, for constants and small expressions over dynamic params.
 std::string inline_expression(const ir::Module& module, ir::NodeId node, const Names& names);
 

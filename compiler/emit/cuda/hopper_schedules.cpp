@@ -20,8 +20,8 @@ constexpr HopperSchedule kSchedules[] = {
     {256, 128, 64, 2, 40, 232, false, false}, {256, 128, 48, 2, 40, 232, false, false},
 };
 
-// Of barriers, notes and work (templates/vicinal/hopper/layout.cuh asserts that it is enough).
-constexpr int kControlBytes = 512, kAlignment = 1024;
+// Of barriers, notes and work, and of a query (templates/vicinal/ asserts that it is enough).
+constexpr int kControlBytes = 512, kLimitBytes = 8, kAlignment = 1024;
 
 int slab_bytes(int rows, int channels) {
   return (channels + 63) / 64 * 128 * rows;
@@ -30,8 +30,8 @@ int slab_bytes(int rows, int channels) {
 }  // namespace
 
 int HopperSchedule::shared_bytes(int head, int value, int column_bytes) const {
-  return kAlignment + kControlBytes + std::max(slab_bytes(tile_q, head), slab_bytes(tile_q, value)) +
-         stages * (slab_bytes(tile_k, head) + slab_bytes(tile_k, value) + tile_k * column_bytes);
+  return kAlignment + kControlBytes + kLimitBytes * tile_q + std::max(slab_bytes(tile_q, head), slab_bytes(tile_q, value)) +
+         stages * (slab_bytes(tile_k, head) + slab_bytes(tile_k, value)) + 2 * stages * tile_k * column_bytes;
 }
 
 std::vector<HopperSchedule> hopper_schedules(const HopperNeeds& needs) {

@@ -6,6 +6,7 @@
 
 #include "compiler/emit/cuda/declarations.h"
 #include "compiler/emit/cuda/expression.h"
+#include "compiler/emit/cuda/hopper_members.h"
 #include "compiler/emit/cuda/products.h"
 #include "compiler/ir/text.h"
 #include "compiler/support/hash.h"
@@ -79,7 +80,8 @@ class Emitter {
 
   bool hopper() const { return options_.kind == KernelKind::hopper; }
   int shared_bytes() const {
-    return options_.schedule.shared_bytes(options_.head_dim, options_.value_dim, 0);
+    return options_.schedule.shared_bytes(options_.head_dim, options_.value_dim,
+                                          HopperMembers(variant_, options_).column_bytes());
   }
   std::string hopper_call() const {
     return fmt::format(
@@ -97,39 +99,6 @@ class Emitter {
         "  static constexpr int shared_bytes = {};\n}};\n\n",
         s.tile_q, s.tile_k, s.stages, s.producer_registers, s.consumer_registers, s.ping_pong,
         s.early_rescale, shared_bytes());
-  }
-
-  // What the Hopper kernel asks beyond.
-  std::string hopper_members() const {
-    const auto flag = Declarations::flag;
-    const bool scale = module_.root(Root::scale).valid(), core = module_.root(Root::score).valid() || scale;
-    std::string out = "\n  struct Row {\n    Query q;\n  };\n  struct Column {};\n";
-    out += flag("has_core", core) + flag("has_slope", false) + flag("has_shift", false) +
-           flag("has_limits", false) + flag("has_keeps", has_mask(variant_)) + flag("has_columns", false);
-    out += fmt::format("{}float factor(const Arguments& a, const Query& q) {{\n    return {};\n  }}\n", kHead,
-                       core ? "1.0f" : "scale(a, q)");
-    out +=
-        fmt::format("{}float slope(const Arguments& a, const Query& q) {{\n    return 0.0f;\n  }}\n", kHead);
-    out +=
-        fmt::format("{}float shift(const Arguments& a, const Query& q) {{\n    return 0.0f;\n  }}\n", kHead);
-    out += fmt::format(
-        "{}vicinal::KeyRange limits(const Arguments& a, const Query& q) {{\n    return {{0, 2147483647}};\n  "
-        "}}\n",
-        kHead);
-    out += fmt::format("{}Row row(const Arguments& a, const Query& q) {{\n    return {{q}};\n  }}\n", kHead);
-    out += fmt::format(
-        "{}Column column(const Arguments& a, const Query& q, const Key& k) {{\n    return {{}};\n  }}\n",
-        kHead);
-    const std::string pair = "(const Arguments& a, const Row& row, const Column& column, const Key& k";
-    out += fmt::format(
-        "\n  template <bool Context>\n  static VICINAL_DEVICE float core{}, float s) {{\n"
-        "    return score<Context>(a, row.q, k, scale(a, row.q) * s);\n  }}\n",
-        pair);
-    out += fmt::format(
-        "\n  template <bool Context>\n  static VICINAL_DEVICE bool keeps{}) {{\n"
-        "    return mask<Context>(a, row.q, k);\n  }}\n",
-        pair);
-    return out;
   }
 
   std::string variant_struct() const {
@@ -150,7 +119,7 @@ class Emitter {
                          true);
     out += pair_function("float score(const Arguments& a, const Query& q, const Key& k, float score)",
                          Root::score, "score", false);
-    if (hopper()) out += hopper_members();
+    if (hopper()) out += HopperMembers(variant_, options_).text(declarations_.names());
     out += fmt::format(
         "}};\nstatic_assert(vicinal::{}<Variant>, \"the variant does not meet the contract of "
         "templates/\");\n\n",
@@ -226,10 +195,10 @@ std::optional<std::string> hopper_obstacle(const Specialized& variant, const Ker
 }
 
 std::vector<KernelOptions> hopper_candidates(const Specialized& variant, const KernelOptions& options) {
-  const ir::Module& m = variant.declarations();
+  const HopperMembers members(variant, options);
   std::vector<KernelOptions> result;
-  for (const HopperSchedule& schedule :
-       hopper_schedules({options.head_dim, options.value_dim, m.root(Root::score).valid(), 0})) {
+  for (const HopperSchedule& schedule : hopper_schedules(
+           {options.head_dim, options.value_dim, members.computes_scores(), members.column_bytes()})) {
     KernelOptions& candidate = result.emplace_back(options);
     candidate.kind = KernelKind::hopper;
     candidate.schedule = schedule;

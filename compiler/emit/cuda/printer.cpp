@@ -83,25 +83,33 @@ void Printer::print_node(std::uint32_t n) {
   text_[n] = print(n);
 }
 
-std::string Printer::body(ir::NodeId root, int indent) {
-  std::vector<std::uint32_t> uses(root.value + 1);
-  uses[root.value] = 1;
-  for (std::uint32_t n = root.value + 1; n-- > 0;)
-    if (uses[n] != 0)
-      for (ir::NodeId id : node(n).operands) ++uses[id.value];
+std::string Printer::body(std::span<const Result> results, int indent) {
+  std::vector<std::uint32_t> uses(module_.size());
+  // A result that stands in a statement alone needs no name.
+  for (const Result& result : results) ++uses[result.node.value];
+  const std::vector<std::uint32_t> as_results = uses;
+  for (std::size_t n = uses.size(); n-- > 0;)
+    if (uses[n] != 0 && !known_.contains(static_cast<std::uint32_t>(n)))
+      for (ir::NodeId id : module_.nodes()[n].operands) ++uses[id.value];
   std::string out;
-  for (std::uint32_t n = 0; n <= root.value; ++n) {
+  for (std::uint32_t n = 0; n < uses.size(); ++n) {
     if (uses[n] == 0) continue;
+    if (const auto known = known_.find(n); known != known_.end()) {
+      text_[n] = known->second;
+      continue;
+    }
     print_node(n);
-    const bool leaf = node(n).operands.size() == 0;
-    if (n != root.value && !leaf && (uses[n] > 1 || depth_[n] > kMaxInlineDepth)) {
+    const bool leaf = node(n).operands.size() == 0, only_result = uses[n] == 1 && as_results[n] == 1;
+    if (!only_result && !leaf && (uses[n] > 1 || depth_[n] > kMaxInlineDepth)) {
       fmt::format_to(std::back_inserter(out), "{:{}}const {} v{} = {};\n", "", indent,
                      type_name(node(n).type), n, unwrapped(text_[n]));
       text_[n] = fmt::format("v{}", n);
       depth_[n] = 0;
     }
   }
-  fmt::format_to(std::back_inserter(out), "{:{}}return {};\n", "", indent, unwrapped(text_[root.value]));
+  for (const Result& result : results)
+    fmt::format_to(std::back_inserter(out), "{:{}}{}{};\n", "", indent, result.statement,
+                   unwrapped(text_[result.node.value]));
   return out;
 }
 

@@ -2,6 +2,9 @@
 // is theirs to say.
 #pragma once
 
+#include <array>
+#include <map>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -21,8 +24,17 @@ class Printer {
   explicit Printer(const ir::Module& module) : module_(module), text_(module.size()), depth_(module.size()) {}
   virtual ~Printer() = default;
 
-  // Declarations of what is used twice, then the return.
-  std::string body(ir::NodeId root, int indent);
+  // What has a name already: it is not printed again, nor what it was made of.
+  void know(ir::NodeId node, std::string name) { known_.emplace(node.value, std::move(name)); }
+
+  // A value and the statement it ends up in, such as "return " or "row.r0 = ".
+  struct Result {
+    ir::NodeId node;
+    std::string statement;
+  };
+  // Declarations of what is used twice, then the statements.
+  std::string body(std::span<const Result> results, int indent);
+  std::string body(ir::NodeId root, int indent) { return body(std::array{Result{root, "return "}}, indent); }
   // One expression.
   std::string inline_text(ir::NodeId root);
 
@@ -41,6 +53,7 @@ class Printer {
   const ir::Module& module_;
   std::vector<std::string> text_;
   std::vector<int> depth_;
+  std::map<std::uint32_t, std::string> known_;
 };
 
 // A constant as a C++ literal.

@@ -31,6 +31,9 @@ class Consumer {
   static constexpr int kTileK = L::kTileK;
   static constexpr int kScores = kTileK / 2, kOut = ValueDim / 2;  // registers
   using Bits = KeyBits<kTileK>;
+  static constexpr bool kLimited = V::neighborhood || V::has_limits;
+  // Without limits only the last tile of keys is partial, and it comes first.
+  static constexpr bool kPartialAnywhere = kLimited || V::has_keeps || V::has_context;
 
  public:
   VICINAL_DEVICE Consumer(const LaunchArguments<typename V::Arguments>& arguments, u32 shared, Control& c,
@@ -48,12 +51,10 @@ class Consumer {
       const Work<kRank>& work = control.work[slot.stage];
       if (!work.exists) break;
       start(work);
-      const bool visits = work.tiles != 0;
-      __syncwarp();
-      if (lane() == 0) barrier_arrive(shared_address(&control.work_empty[slot.stage]));
       barrier_wait(shared_address(&control.q_full), q.parity);
-      if (visits) attend(queries);
-      finish();
+      if (work.tiles != 0) attend(queries);
+      finish(work);
+      release(control.work_empty[slot.stage]);
     }
   }
 
@@ -76,7 +77,7 @@ class Consumer {
   }
 
   // The query of a row of the tile; rows past the last query repeat it.
-  VICINAL_DEVICE Token<kRank> token(int r) const {
+  VICINAL_DEVICE Token<kRank> token(const Work<kRank>& work, int r) const {
     Token<kRank> token;
     int rest = r;
 #pragma unroll
@@ -84,101 +85,93 @@ class Consumer {
       const int extent = static_cast<int>(a.tiles.q[i]);
       const int digit = kRank == 1 ? rest : rest % extent;
       rest = kRank == 1 ? 0 : rest / extent;
-      token.local[i] = tile[i].first - static_cast<int>(a.q_axis[i].origin) +
-                       smaller(digit, tile[i].count - 1) * V::axis(a, i).dilation;
+      token.local[i] = work.queries[i].first - static_cast<int>(a.q_axis[i].origin) +
+                       smaller(digit, work.queries[i].count - 1) * V::axis(a, i).dilation;
     }
     return token;
   }
-  VICINAL_DEVICE bool exists(int r) const {
+  VICINAL_DEVICE bool exists(const Work<kRank>& work, int r) const {
     bool inside = true;
     int rest = r;
 #pragma unroll
     for (int i = kRank - 1; i >= 0; --i) {
       const int extent = static_cast<int>(a.tiles.q[i]);
-      inside = inside && (kRank == 1 ? rest : rest % extent) < tile[i].count;
+      inside = inside && (kRank == 1 ? rest : rest % extent) < work.queries[i].count;
       rest = kRank == 1 ? 0 : rest / extent;
     }
     return inside;
   }
+  VICINAL_DEVICE Query<kRank> query(const Work<kRank>& work, int r) const {
+    return query_of<V>(a, work.b, work.h, token(work, r));
+  }
 
   VICINAL_DEVICE void start(const Work<kRank>& work) {
-    b = work.b;
-    h = work.h;
-#pragma unroll
-    for (int i = 0; i < kRank; ++i) tile[i] = work.queries[i];
-    const Query<kRank> first = query_of<V>(a, b, h, token(row(0)));
+    const Query<kRank> first = query(work, row(0));
     scale = V::factor(a, first) * kLog2E;
-    if constexpr (V::has_slope) slope = V::slope(a, first) * kLog2E;
+    if constexpr (V::has_slope) {
+      slope = V::slope(a, first) * kLog2E;
+      position = work.queries[0].first + row(0) + (first.position - first.index);
+    }
     const float sink = V::has_sink ? V::sink(a, first) : -infinity();
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      const Query<kRank> q = query_of<V>(a, b, h, token(row(r)));
+      const Query<kRank> q = query(work, row(r));
       hoisted[r] = V::row(a, q);
-      keys[r] = key_limits<V>(a, q);
-      if constexpr (V::has_slope) position[r] = q.position;
+      if constexpr (kLimited) control.limits[row(r)] = key_limits<V>(a, q);
       const float shift = V::has_shift ? V::shift(a, q) : 0.0f;
       largest[r] = sink == -infinity() ? -infinity() : (sink - shift) * kLog2E / unit();
       sum[r] = sink != -infinity() && lane() % 4 == 0 ? 1.0f : 0.0f;
     }
-    if constexpr (V::neighborhood || V::has_limits) agree_on_limits();
+    if constexpr (kLimited) {
+      // Keys that all rows of the group keep, as far as limits go.
+      named_sync(barrier_of(group), kGroupThreads);
+      const KeyLimits& one = control.limits[group * kGroupRows + lane()];
+      const KeyLimits& other = control.limits[group * kGroupRows + 32 + lane()];
+      sure.begin = __reduce_max_sync(~0u, larger(one.begin, other.begin));
+      sure.end = __reduce_min_sync(~0u, smaller(one.end, other.end));
+    } else {
+      sure = {0, static_cast<int>(a.k_axis[0].origin + a.k_axis[0].local)};
+    }
 #pragma unroll
     for (int i = 0; i < kOut; ++i) out[i] = 0.0f;
   }
 
-  // Keys that all rows of the group keep, as far as limits go.
-  VICINAL_DEVICE void agree_on_limits() {
-    const int begin = __reduce_max_sync(~0u, larger(keys[0].begin, keys[1].begin));
-    const int end = __reduce_min_sync(~0u, smaller(keys[0].end, keys[1].end));
-    // All of the group have read what the tile before left here.
-    named_sync(barrier_of(group), kGroupThreads);
-    if (lane() == 0) {
-      control.sure_begin[group][warp()] = begin;
-      control.sure_end[group][warp()] = end;
-    }
-    named_sync(barrier_of(group), kGroupThreads);
-    const int(&begins)[4] = control.sure_begin[group];
-    const int(&ends)[4] = control.sure_end[group];
-    sure.begin = larger(larger(begins[0], begins[1]), larger(begins[2], begins[3]));
-    sure.end = smaller(smaller(ends[0], ends[1]), smaller(ends[2], ends[3]));
-  }
-
   VICINAL_DEVICE bool every_pair_is_kept(const TileNote& note) const {
-    if (note.flags & kContext) return !(note.flags & kPartial);
+    if (V::has_context && note.flags & kContext) return !(note.flags & kPartial);
     if (V::has_keeps && note.flags & kPartial) return false;
-    if constexpr (V::neighborhood || V::has_limits) {
-      return note.first >= sure.begin && note.first + kTileK <= sure.end;
-    }
-    return note.first + kTileK <= keys[0].end;
+    return note.first >= sure.begin && note.first + kTileK <= sure.end;
   }
-
-  // Without limits only the last tile of keys is partial, and it comes first.
-  static constexpr bool kPartialAnywhere = V::neighborhood || V::has_limits || V::has_keeps || V::has_context;
 
   VICINAL_DEVICE void attend(u64 queries) {
     TileNote note = next_note();
     step<true, true>(queries, note);
 #pragma unroll 1
-    while (!(note.flags & kLast)) {
+    while (!uniform(note.flags & kLast)) {
       note = next_note();
-      if (kPartialAnywhere && !every_pair_is_kept(note)) {
+      if (kPartialAnywhere && !uniform(every_pair_is_kept(note))) {
         step<false, true>(queries, note);
       } else {
         step<false, false>(queries, note);
       }
     }
+    const Place<L::kStages> value = key.before();
     barrier_wait(shared_address(&control.v_full[value.stage]), value.parity);
     if constexpr (Schedule::early_rescale) rescale();
-    gather();
+    gather(value.stage);
     products_wait<0>();
     Products::hold(out);
     Products::hold(weights);
     release(control.v_empty[value.stage]);
-    value.advance();
+  }
+
+  // The same for all threads, and the compiler should know: products are not to be issued by some of a warp.
+  VICINAL_DEVICE static bool uniform(bool condition) {
+    return __any_sync(~0u, condition);
   }
 
   VICINAL_DEVICE TileNote next_note() {
     barrier_wait(shared_address(&control.k_full[key.stage]), key.parity);
-    return control.note[notes.stage];
+    return control.note[key.slot()];
   }
 
   VICINAL_DEVICE void release(u64& empty) {
@@ -187,12 +180,14 @@ class Consumer {
 
   template <bool First, bool Masked>
   VICINAL_DEVICE void step(u64 queries, const TileNote& note) {
+    // Values are those of the tile before.
+    const Place<L::kStages> value = key.before();
     if constexpr (Schedule::ping_pong) named_sync(turn_of(group), 2 * kGroupThreads);
     multiply(queries);
     if constexpr (!First) {
       barrier_wait(shared_address(&control.v_full[value.stage]), value.parity);
       if constexpr (Schedule::early_rescale) rescale();
-      gather();
+      gather(value.stage);
     }
     if constexpr (Schedule::ping_pong)
       named_arrive(turn_of(group + 1 == L::kGroups ? 0 : group + 1), 2 * kGroupThreads);
@@ -205,13 +200,11 @@ class Consumer {
       Products::hold(out);
       Products::hold(weights);
       release(control.v_empty[value.stage]);
-      value.advance();
     }
 #pragma unroll
     for (int i = 0; i < kTileK / 4; ++i) weights[i] = pack<T>(scores[2 * i], scores[2 * i + 1]);
     if constexpr (!First && !Schedule::early_rescale) rescale();
     key.advance();
-    notes.advance();
   }
 
   // Puts scores = Q * K^T under way.
@@ -229,9 +222,9 @@ class Consumer {
   }
 
   // Puts out += weights * V under way.
-  VICINAL_DEVICE void gather() {
+  VICINAL_DEVICE void gather(u32 stage) {
     const u64 tile_values =
-        operand(base + L::kValues + value.stage * L::kValueBytes, kTileK * kSlabRowBytes, 8 * kSlabRowBytes);
+        operand(base + L::kValues + stage * L::kValueBytes, kTileK * kSlabRowBytes, 8 * kSlabRowBytes);
     Products::hold(out);
     Products::hold(weights);
     products_fence();
@@ -251,7 +244,7 @@ class Consumer {
     return k;
   }
   VICINAL_DEVICE typename V::Column column_at(int offset) const {
-    if constexpr (V::has_columns) return control.column[key.stage][column() + offset];
+    if constexpr (V::has_columns) return control.column[key.slot()][column() + offset];
     return {};
   }
 
@@ -260,11 +253,12 @@ class Consumer {
     const int first = note.first + column();
     if (V::has_context && note.flags & kContext) {
       Bits bits = columns_before<Bits>(static_cast<int>(a.context) - first);
-      if constexpr (V::has_keeps) bits &= asked<true>(note, r);
+      if constexpr (V::has_context_keeps) bits &= asked<true>(note, r);
       return bits;
     }
-    Bits bits = columns_before<Bits>(keys[r].end - first);
-    if constexpr (V::neighborhood || V::has_limits) bits &= ~columns_before<Bits>(keys[r].begin - first);
+    const KeyLimits keys = kLimited ? control.limits[row(r)] : sure;
+    Bits bits = columns_before<Bits>(keys.end - first);
+    if constexpr (kLimited) bits &= ~columns_before<Bits>(keys.begin - first);
     if constexpr (V::has_keeps) bits &= asked<false>(note, r);
     return bits;
   }
@@ -294,8 +288,11 @@ class Consumer {
     // From here on, exponents are scale * score + offset.
     float offset[2] = {0.0f, 0.0f};
     if constexpr (V::has_slope) {
+      // Anew for every tile: the multiples below are to be computed, not kept in registers from tile to tile.
+      asm volatile("" : "+f"(slope));
 #pragma unroll
-      for (int r = 0; r < 2; ++r) offset[r] = slope * static_cast<float>(note.first + column() - position[r]);
+      for (int r = 0; r < 2; ++r)
+        offset[r] = slope * static_cast<float>(note.first + column() - position - 8 * r);
 #pragma unroll
       for (int i = 0; i < kTileK / 4; ++i) {
         const float rise = slope * static_cast<float>(i / 2 * 8 + i % 2);
@@ -382,7 +379,7 @@ class Consumer {
     for (int i = 0; i < kOut; ++i) out[i] *= decay[i / 2 % 2];
   }
 
-  VICINAL_DEVICE void finish() {
+  VICINAL_DEVICE void finish(const Work<kRank>& work) {
     float norm[2], lse[2];
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
@@ -400,7 +397,7 @@ class Consumer {
     if constexpr (V::has_shift || V::has_output) {
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
-        const Query<kRank> q = query_of<V>(a, b, h, token(row(r)));
+        const Query<kRank> q = query(work, row(r));
         if constexpr (V::has_shift) lse[r] += V::shift(a, q);
         if constexpr (V::has_output) {
 #pragma unroll
@@ -409,20 +406,24 @@ class Consumer {
         }
       }
     }
-    const bool poisoned = store_out(check != 0.0f);
+    const bool poisoned = store_out(work, check != 0.0f);
     if (a.lse.data != nullptr && lane() % 4 == 0) {
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
-        if (!exists(row(r))) continue;
-        float* const to = static_cast<float*>(a.lse.data) + b * a.lse.batch + h * a.lse.head;
-        to[token_offset(a.lse, token(row(r)))] = lse[r];
+        if (!exists(work, row(r))) continue;
+        float* const to = static_cast<float*>(a.lse.data) + work.b * a.lse.batch + work.h * a.lse.head;
+        to[token_offset(a.lse, token(work, row(r)))] = lse[r];
       }
     }
     if (poisoned) {
       if (leads()) store_wait();
       named_sync(barrier_of(group), kGroupThreads);
-      ExactRows<V, T, HeadDim, ValueDim>{a, b, h}.redo(
-          __ballot_sync(~0u, check != 0.0f), [&](int r) { return row_of_warp(r); }, lse);
+      const auto row_of_warp = [&](int r) {
+        const int number = group * kGroupRows + warp() * 16 + r;
+        return ExactRow<kRank>{token(work, number), exists(work, number)};
+      };
+      ExactRows<V, T, HeadDim, ValueDim>{a, work.b, work.h}.redo(__ballot_sync(~0u, check != 0.0f), row_of_warp,
+                                                                 lse);
     }
     if (leads()) {
       store_wait_read();
@@ -430,14 +431,9 @@ class Consumer {
     }
   }
 
-  VICINAL_DEVICE ExactRow<kRank> row_of_warp(int r) const {
-    const int number = group * kGroupRows + warp() * 16 + r;
-    return {token(number), exists(number)};
-  }
-
   // Through the group's rows of the tile of queries, which nobody reads any more. Returns whether any thread
   // of the group says so.
-  VICINAL_DEVICE bool store_out(bool poisoned) {
+  VICINAL_DEVICE bool store_out(const Work<kRank>& work, bool poisoned) {
     const int r = group * kGroupRows + warp() * 16 + lane() % 16;
 #pragma unroll
     for (int d = 0; d < ValueDim; d += 16) {
@@ -454,10 +450,10 @@ class Consumer {
     async_proxy_fence();
     poisoned = named_any(barrier_of(group), kGroupThreads, poisoned);
     if (!leads()) return poisoned;
-    const int x = tile[0].first - static_cast<int>(a.q_axis[0].origin) + group * kGroupRows;
+    const int x = work.queries[0].first - static_cast<int>(a.q_axis[0].origin) + group * kGroupRows;
 #pragma unroll
     for (int slab = 0; slab < L::kValueSlabs; ++slab)
-      store_box(&launch.maps.out, {slab * kSlabChannels, x, 0, h, b},
+      store_box(&launch.maps.out, {slab * kSlabChannels, x, 0, work.h, work.b},
                 base + L::kQueries + (slab * L::kTileQ + group * kGroupRows) * kSlabRowBytes);
     store_commit();
     return poisoned;
@@ -469,16 +465,13 @@ class Consumer {
   Control& control;
   const int group;
 
-  Place<L::kStages> key, value;
-  Place<2 * L::kStages> notes;
+  Place<L::kStages> key;
 
   // Of the tile of queries.
-  int b, h;
-  Stretch tile[kRank];
   float scale, slope;  // in base 2
+  int position;        // of the thread's first row
   typename V::Row hoisted[2];
-  KeyLimits keys[2], sure;
-  int position[2];
+  KeyLimits sure;  // keys that every row of the group keeps
 
   float largest[2], sum[2], decay[2];
   bool raised;

@@ -1,6 +1,7 @@
 // What the Hopper kernel asks of an emitted variant beyond contract.cuh, and what it is launched with.
 //
-// A variant's expressions arrive taken apart by where they are computed:
+// A variant's expressions arrive taken apart by where they are computed, what is the same for a row or a
+// column under a name in Row or Column:
 //
 //   score = factor * core + slope * (k - q) + shift      factor > 0, slope: of a batch and head; shift: of a
 //   row mask  = begin <= k < end, and keeps()                begin, end: of a row
@@ -16,6 +17,19 @@ namespace vicinal::hopper {
 
 // Keys [begin, end) by their positions.
 using KeyLimits = KeyRange;
+
+// Limits as a mask gives them, in whole numbers that need not be positions.
+struct WideLimits {
+  i64 begin = 0, end = 2147483647;
+  bool only_if = true;  // a condition of the row, without which it keeps nothing
+
+  VICINAL_DEVICE void from(i64 key) { begin = key > begin ? key : begin; }
+  VICINAL_DEVICE void before(i64 key) { end = key < end ? key : end; }
+  VICINAL_DEVICE KeyLimits narrow() const {
+    if (!only_if || begin >= end) return {0, 0};
+    return {static_cast<int>(begin), static_cast<int>(end)};
+  }
+};
 
 template <class V>
 concept Variant = AttentionVariant<V> &&

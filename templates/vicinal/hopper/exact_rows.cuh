@@ -104,8 +104,9 @@ struct ExactRows {
   template <bool Context>
   VICINAL_DEVICE void add(Row& row, const Key<kRank>& k, const TensorArgument<kRank>& keys, i64 key_offset,
                           const TensorArgument<kRank>& values, i64 value_offset) const {
-    const typename V::Column column = V::column(a, row.q, k);
-    if constexpr (V::has_keeps) {
+    typename V::Column column;
+    if constexpr (V::has_columns && !Context) column = V::column(a, row.q, k);
+    if constexpr (Context ? V::has_context_keeps : V::has_keeps) {
       if (!V::template keeps<Context>(a, row.values, column, k)) return;
     }
     const auto of_head = [&](const TensorArgument<kRank>& tensor, i64 offset) {

@@ -36,6 +36,15 @@ struct Place {
       parity ^= 1;
     }
   }
+  // One step behind.
+  VICINAL_DEVICE Place before() const {
+    Place place;
+    place.stage = stage == 0 ? Stages - 1 : stage - 1;
+    place.parity = stage == 0 ? parity ^ 1 : parity;
+    return place;
+  }
+  // The slot of what is kept for two passes: when it is written again no warp can still be reading it.
+  VICINAL_DEVICE u32 slot() const { return stage + parity * Stages; }
 };
 
 // Schedule: an emitted struct of constants (see compiler/emit/cuda/hopper_schedules.h).
@@ -60,12 +69,11 @@ struct Layout {
     u64 q_full, q_empty;
     u64 k_full[kStages], k_empty[kStages], v_full[kStages], v_empty[kStages];
     u64 work_full[kWorkSlots], work_empty[kWorkSlots];
-    // A slot is written again two passes later: by then no warp can still be reading it.
-    TileNote note[2 * kStages];
     Work<V::rank> work[kWorkSlots];
-    int sure_begin[kGroups][4], sure_end[kGroups][4];  // by warp
-    // By stage and column.
-    typename V::Column column[V::has_columns ? kStages : 1][V::has_columns ? kTileK : 1];
+    // By Place::slot.
+    TileNote note[2 * kStages];
+    KeyLimits limits[V::neighborhood || V::has_limits ? kTileQ : 1];  // of the tile's queries
+    typename V::Column column[V::has_columns ? 2 * kStages : 1][V::has_columns ? kTileK : 1];
   };
 
   static constexpr int kAlignment = 1024;

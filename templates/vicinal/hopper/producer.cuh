@@ -43,7 +43,7 @@ class TileWalk {
   // Whether the mask has to be asked.
   VICINAL_DEVICE bool partial() const {
     if (listed) return !full;
-    if (context()) return V::has_mask || first() + TileK > static_cast<int>(a.context);
+    if (context()) return V::has_context_keeps || first() + TileK > static_cast<int>(a.context);
     return V::has_keeps;
   }
 
@@ -116,15 +116,18 @@ class Producer {
       row.template place<V>(a, number, kTileK);
       if (row.has_query()) {
         const KeyLimits limits = limits_of(row, b, h);
-        if (lane() == 0) {
+        // The first lane copies; where columns are staged, the others follow its walk.
+        if (V::has_columns || lane() == 0) {
           TileWalk<V, kTileK> walk(a, row, number, b, h, limits);
-          work.exists = 1;
-          work.b = b;
-          work.h = h;
-          work.tiles = !walk.done();
+          if (lane() == 0) {
+            work.exists = 1;
+            work.b = b;
+            work.h = h;
+            work.tiles = !walk.done();
 #pragma unroll
-          for (int i = 0; i < kRank; ++i) work.queries[i] = row.queries[i];
-          barrier_arrive(shared_address(&control.work_full[slot.stage]));
+            for (int i = 0; i < kRank; ++i) work.queries[i] = row.queries[i];
+            barrier_arrive(shared_address(&control.work_full[slot.stage]));
+          }
           copy(walk, row, b, h, q);
         }
         slot.advance();
@@ -173,21 +176,47 @@ class Producer {
       u32 flags = (walk.partial() ? kPartial : 0) | (context ? kContext : 0);
       walk.advance();
       if (walk.done()) flags |= kLast;
-      copy_keys(position, flags, kv_h, b);
-      if (first) {
-        copy_queries(row, b, h, q);
-      } else {
-        copy_values(behind, behind_context, kv_h, b);
+      if (lane() == 0) {
+        copy_keys(position, flags, kv_h, b);
+        if (first) {
+          copy_queries(row, b, h, q);
+        } else {
+          copy_values(behind, behind_context, kv_h, b);
+        }
       }
+      if constexpr (V::has_columns) stage_columns(position, context, b, h, kv_h);
+      key.advance();
+      if (!first) value.advance();
       first = false;
       behind = position;
       behind_context = context;
     }
     if (first) {
-      copy_queries(row, b, h, q);
+      if (lane() == 0) copy_queries(row, b, h, q);
     } else {
-      copy_values(behind, behind_context, kv_h, b);
+      if (lane() == 0) copy_values(behind, behind_context, kv_h, b);
+      value.advance();
     }
+  }
+
+  // The stage is free: the first lane has waited for that before it copied.
+  VICINAL_DEVICE void stage_columns(int position, bool context, int b, int h, int kv_h) {
+    __syncwarp();
+    if (!context) {
+      Query<kRank> q = {};
+      q.b = b;
+      q.h = h;
+      q.kv_h = kv_h;
+      const int end = static_cast<int>(a.k_axis[0].origin + a.k_axis[0].local);
+#pragma unroll 1
+      for (int i = lane(); i < kTileK && position + i < end; i += 32) {
+        Key<kRank> k;
+        k.position = k.coordinate[0] = position + i;
+        control.column[key.slot()][i] = V::column(a, q, k);
+      }
+    }
+    __syncwarp();
+    if (lane() == 0) barrier_arrive(shared_address(&control.k_full[key.stage]));
   }
 
   VICINAL_DEVICE void copy_queries(const TileRow<kRank>& row, int b, int h, const Place<1>& q) {
@@ -204,13 +233,11 @@ class Producer {
   VICINAL_DEVICE void copy_keys(int position, u32 flags, int kv_h, int b) {
     const u32 full = shared_address(&control.k_full[key.stage]);
     barrier_wait(shared_address(&control.k_empty[key.stage]), key.parity ^ 1);
-    control.note[notes.stage] = {position, flags};
+    control.note[key.slot()] = {position, flags};
     barrier_expect(full, L::kKeyBytes);
     copy_rows<L::kHeadSlabs>(flags & kContext ? &launch.maps.context_k : &launch.maps.k,
                              base + L::kKeys + key.stage * L::kKeyBytes, local(position, flags & kContext),
                              kv_h, b, full);
-    key.advance();
-    notes.advance();
   }
 
   VICINAL_DEVICE void copy_values(int position, bool context, int kv_h, int b) {
@@ -247,7 +274,6 @@ class Producer {
   const u32 base;
   Control& control;
   Place<L::kStages> key, value;
-  Place<2 * L::kStages> notes;
 };
 
 }  // namespace vicinal::hopper

@@ -31,14 +31,14 @@ VICINAL_DEVICE void forward(const LaunchArguments<typename V::Arguments>& launch
     init(control.q_full, 1);
     init(control.q_empty, L::kGroups);
     for (int i = 0; i < L::kStages; ++i) {
-      init(control.k_full[i], 1);
+      init(control.k_full[i], V::has_columns ? 2 : 1);
       init(control.v_full[i], 1);
       init(control.k_empty[i], L::kGroups);
       init(control.v_empty[i], L::kGroups);
     }
     for (int i = 0; i < kWorkSlots; ++i) {
       init(control.work_full[i], 1);
-      init(control.work_empty[i], 4 * L::kGroups);
+      init(control.work_empty[i], L::kGroups);
     }
     barrier_init_fence();
     async_proxy_fence();

@@ -1,0 +1,206 @@
+#include "compiler/emit/cuda/hopper_members.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "compiler/emit/cuda/expression.h"
+
+namespace vicinal::emit {
+namespace {
+
+using ir::NodeId;
+using ir::Root;
+
+constexpr std::string_view kHead = Declarations::kHead;
+
+std::string_view cuda_type(ir::Type type) {
+  return type == ir::Type::real ? "float" : type == ir::Type::integer ? "int" : "bool";
+}
+
+// A function of one of the signatures that all kernels of this kind share.
+std::string function(std::string_view type, std::string_view name, std::string_view parameters,
+                     const std::string& body) {
+  return fmt::format("{}{} {}(const Arguments& a, const Query& q{}) {{\n{}  }}\n", kHead, type, name, parameters,
+                     body);
+}
+
+bool splits(const Specialized& variant) {
+  // Both kinds of keys share one softmax, hence one factor and one shift: where there are two, a score stays
+  // in one piece unless it is the dot product.
+  return !variant.context || (!variant.grid.module.root(Root::score).valid() &&
+                              !variant.context->module.root(Root::score).valid());
+}
+
+}  // namespace
+
+HopperMembers::Side::Side(const ir::Module& module, bool context, bool whole, float scale, std::string name)
+    : prefix(std::move(name)) {
+  ir::Module original = module;
+  // Without a softmax nothing may be taken out of a score.
+  if (whole) original.normalize = ir::Normalize::none;
+  form = passes::score_form(original, scale);
+  bounds = analysis::bound_indices(form.module, context);
+  const NodeId mask = form.module.root(Root::mask);
+  if (!context)
+    limits = analysis::row_limits(form.module);
+  else if (has_mask(form.module))
+    limits.rest = {mask};
+  if (has_core()) {
+    const NodeId roots[] = {core()};
+    analysis::Placement placement = analysis::place(form.module, roots);
+    score_rows = std::move(placement.rows);
+    score_columns = std::move(placement.columns);
+  }
+  analysis::Placement placement = analysis::place(form.module, limits.rest);
+  mask_rows = std::move(placement.rows);
+  mask_columns = std::move(placement.columns);
+}
+
+HopperMembers::Side HopperMembers::make_side(const Specialized& variant, const KernelOptions& options,
+                                             bool context) {
+  const float scale = static_cast<float>(1 / std::sqrt(static_cast<double>(options.head_dim)));
+  return Side(context ? variant.context->module : variant.grid.module, context, !splits(variant), scale,
+              context ? "c" : "g");
+}
+
+HopperMembers::HopperMembers(const Specialized& variant, const KernelOptions& options)
+    : grid_(make_side(variant, options, false)) {
+  if (variant.context) context_.emplace(make_side(variant, options, true));
+}
+
+std::vector<HopperMembers::Group> HopperMembers::rows() const {
+  std::vector<Group> groups;
+  for (const Side* side : {&grid_, context_ ? &*context_ : nullptr}) {
+    if (side == nullptr) continue;
+    groups.push_back({side, &side->score_rows, side->prefix + "s", false});
+    groups.push_back({side, &side->mask_rows, side->prefix + "m", true});
+  }
+  return groups;
+}
+
+// Those of context keys are few and computed where they are used.
+std::vector<HopperMembers::Group> HopperMembers::columns() const {
+  return {{&grid_, &grid_.score_columns, "gs", false}, {&grid_, &grid_.mask_columns, "gm", true}};
+}
+
+int HopperMembers::column_bytes() const {
+  int words = 0, bools = 0;
+  for (const Group& group : columns())
+    for (const NodeId id : *group.nodes)
+      ++(group.side->form.module[id].type == ir::Type::boolean ? bools : words);
+  return words == 0 ? bools : 4 * words + (bools + 3) / 4 * 4;
+}
+
+std::string HopperMembers::text(const Names& names) const {
+  // Numbers before bools, so that a struct has no holes.
+  const auto members = [](const std::vector<Group>& groups) {
+    std::string numbers, bools;
+    for (const Group& group : groups)
+      for (std::size_t i = 0; i < group.nodes->size(); ++i) {
+        const ir::Type type = group.side->form.module[(*group.nodes)[i]].type;
+        (type == ir::Type::boolean ? bools : numbers) +=
+            fmt::format("    {} {}{};\n", cuda_type(type), group.prefix, i);
+      }
+    return numbers + bools;
+  };
+  const auto fill = [&](const std::vector<Group>& groups, std::string_view object) {
+    std::string body;
+    for (const Group& group : groups) {
+      if (group.nodes->empty()) continue;
+      std::vector<Printer::Result> results;
+      for (std::size_t i = 0; i < group.nodes->size(); ++i)
+        results.push_back({(*group.nodes)[i], fmt::format("{}.{}{} = ", object, group.prefix, i)});
+      body += "    {\n" + function_body(group.side->form.module, results, {}, group.side->bounds, names,
+                                        group.exact, 6) + "    }\n";
+    }
+    return body;
+  };
+  const Side& g = grid_;
+  const auto value = [&](NodeId id, std::string_view otherwise) {
+    return id.valid() ? function_body(g.form.module, id, g.bounds, names, false, 4)
+                      : fmt::format("    return {};\n", otherwise);
+  };
+  const auto flag = Declarations::flag;
+
+  std::string out = "\n  struct Row {\n" + members(rows()) + "  };\n  struct Column {\n" + members(columns()) +
+                    "  };\n";
+  out += flag("has_core", g.has_core()) + flag("has_slope", g.form.slope.valid()) +
+         flag("has_shift", g.form.shift.valid()) + flag("has_limits", g.has_limits()) +
+         flag("has_keeps", !g.limits.rest.empty()) +
+         flag("has_context_keeps", context_ && !context_->limits.rest.empty()) +
+         flag("has_columns", column_bytes() != 0);
+  out += function("float", "factor", "", value(g.form.factor, "1.0f"));
+  out += function("float", "slope", "", value(g.form.slope, "0.0f"));
+  out += function("float", "shift", "", value(g.form.shift, "0.0f"));
+
+  // Sums of a row in 64 bits, cut to what a position can be.
+  std::string limits = "    vicinal::hopper::WideLimits limits;\n";
+  const auto sum = [&](const analysis::RowSum& s, std::string_view call) {
+    std::vector<Printer::Result> results;
+    std::string text;
+    for (const analysis::RowSum::Term& term : s.terms) {
+      results.push_back({term.value, fmt::format("const vicinal::i64 t{} = ", results.size())});
+      text += fmt::format("{}t{}", text.empty() ? (term.minus ? "-" : "") : term.minus ? " - " : " + ",
+                          results.size() - 1);
+    }
+    if (text.empty() || s.constant != 0)
+      text += fmt::format("{}{}", text.empty() ? "" : s.constant < 0 ? " - " : " + ",
+                          text.empty() ? s.constant : std::abs(s.constant));
+    limits += "    {\n" + function_body(g.form.module, results, {}, g.bounds, names, true, 6) +
+              fmt::format("      limits.{}({});\n    }}\n", call, text);
+  };
+  for (const analysis::RowSum& s : g.limits.begins) sum(s, "from");
+  for (const analysis::RowSum& s : g.limits.ends) sum(s, "before");
+  for (const NodeId id : g.limits.conditions) {
+    const Printer::Result result{id, "limits.only_if = limits.only_if && "};
+    limits += "    {\n" + function_body(g.form.module, std::span(&result, 1), {}, g.bounds, names, true, 6) +
+              "    }\n";
+  }
+  out += function("vicinal::hopper::KeyLimits", "limits", "", limits + "    return limits.narrow();\n");
+
+  out += function("Row", "row", "", "    Row row;\n" + fill(rows(), "row") + "    return row;\n");
+  out += function("Column", "column", ", const Key& k",
+                  "    Column column;\n" + fill(columns(), "column") + "    return column;\n");
+
+  // Of an element, from what is known of its row and its column.
+  const auto element = [&](const Side& side, std::span<const NodeId> roots, bool score) {
+    std::vector<KnownValue> known;
+    const auto know = [&](const std::vector<Group>& groups, std::string_view object) {
+      for (const Group& group : groups)
+        if (group.side == &side && group.exact == !score)
+          for (std::size_t i = 0; i < group.nodes->size(); ++i)
+            known.push_back({(*group.nodes)[i], fmt::format("{}.{}{}", object, group.prefix, i)});
+    };
+    know(rows(), "row");
+    know(columns(), "column");
+    if (score) {
+      const Printer::Result result{roots[0], "return "};
+      return function_body(side.form.module, std::span(&result, 1), known, side.bounds, names, false, 6);
+    }
+    std::vector<Printer::Result> results;
+    for (std::size_t i = 0; i < roots.size(); ++i)
+      results.push_back({roots[i], i == 0 ? std::string("bool keeps = ") : std::string("keeps = keeps && ")});
+    return roots.empty() ? std::string("      return true;\n")
+                         : function_body(side.form.module, results, known, side.bounds, names, true, 6) +
+                               "      return keeps;\n";
+  };
+  const auto pair = [&](std::string_view type, std::string_view name, std::string_view parameters, bool score) {
+    const auto body = [&](const Side& side) {
+      const NodeId core[] = {side.core()};
+      if (score) return side.has_core() ? element(side, core, true) : std::string("      return score;\n");
+      return element(side, side.limits.rest, false);
+    };
+    std::string text = fmt::format(
+        "\n  template <bool Context>\n  static VICINAL_DEVICE {} {}(const Arguments& a, const Row& row, "
+        "const Column& column, const Key& k{}) {{\n    ",
+        type, name, parameters);
+    if (context_) text += "if constexpr (Context) {\n" + body(*context_) + "    } else ";
+    return text + "{\n" + body(grid_) + "    }\n  }\n";
+  };
+  out += pair("float", "core", ", float score", true);
+  out += pair("bool", "keeps", "", false);
+  return out;
+}
+
+}  // namespace vicinal::emit

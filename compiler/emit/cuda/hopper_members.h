@@ -1,0 +1,58 @@
+// What the Hopper kernel asks of a variant beyond every kernel's contract: its score and mask taken apart by
+// where they are computed (templates/vicinal/hopper/contract.cuh).
+#pragma once
+
+#include <vicinal/dtype.h>
+
+#include <optional>
+
+#include "compiler/analysis/placement.h"
+#include "compiler/analysis/row_limits.h"
+#include "compiler/emit/cuda/declarations.h"
+#include "compiler/passes/score_form.h"
+
+namespace vicinal::emit {
+
+class HopperMembers {
+ public:
+  HopperMembers(const Specialized& variant, const KernelOptions& options);
+
+  // Members of the emitted Variant.
+  std::string text(const Names& names) const;
+  // Whether more than a scaled dot product is computed for an element.
+  bool computes_scores() const { return grid_.has_core() || grid_.form.slope.valid(); }
+  int column_bytes() const;
+
+ private:
+  // Of one kind of key.
+  struct Side {
+    std::string prefix;  // of the names of its values
+    passes::ScoreForm form;
+    analysis::IndexBounds bounds;
+    analysis::RowLimits limits;  // of the grid's keys; of the context, whose keys are few, all is `rest`
+    std::vector<ir::NodeId> score_rows, score_columns, mask_rows, mask_columns;
+
+    Side(const ir::Module& module, bool context, bool whole, float scale, std::string name);
+    ir::NodeId core() const { return form.module.root(ir::Root::score); }
+    bool has_core() const { return !form.core_is_score; }
+    bool has_limits() const {
+      return !limits.begins.empty() || !limits.ends.empty() || !limits.conditions.empty();
+    }
+  };
+  // A group of values of a side that are kept: in what they are named, and how they are printed.
+  struct Group {
+    const Side* side;
+    const std::vector<ir::NodeId>* nodes;
+    std::string prefix;
+    bool exact;
+  };
+
+  static Side make_side(const Specialized& variant, const KernelOptions& options, bool context);
+  std::vector<Group> rows() const;
+  std::vector<Group> columns() const;
+
+  Side grid_;
+  std::optional<Side> context_;
+};
+
+}  // namespace vicinal::emit

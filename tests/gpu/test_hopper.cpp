@@ -1,0 +1,165 @@
+// The Hopper kernel where its tiles, rings and copies end: dims, lengths around tiles, heads, layouts, streams,
+// graphs; against the interpreter, through the public API.
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+
+#include "runtime/kernel_impl.h"
+#include "tests/support/device_check.h"
+
+namespace vicinal::testing {
+namespace {
+
+constexpr const char* kFull = "attention full {}";
+constexpr const char* kCausal = "attention causal { mask = k <= q }";
+constexpr const char* kWindow =
+    "attention window {\n  axis t { window = 90, causal }\n  score = 20.0 * tanh(score / 20.0)\n}";
+constexpr const char* kSkipped =
+    "attention skipped {\n  input kept: int[keys]\n  mask = kept[k] > 0 and k % 7 != 3\n"
+    "  score = score + 0.01 * (k - q)\n  sink = 0.5\n}";
+constexpr const char* kContext =
+    "attention context {\n  context\n  mask = k.context or k <= q\n  score = score * 0.7\n}";
+
+std::optional<cuda::Context> hopper_or_skip() {
+  const auto context = context_or_skip();
+  if (!context || is_hopper(*context)) return context;
+  MESSAGE("skipped: the device is not of compute capability 9.0");
+  return std::nullopt;
+}
+
+ProblemShape shape_of(const Job& job, std::int64_t queries, std::int64_t keys, Layout layout = Layout::bhnd) {
+  ProblemShape shape;
+  shape.heads = 2;
+  shape.kv_heads = 1;
+  shape.head_dim = job.head_dim;
+  shape.value_dim = job.value_dim;
+  shape.queries = {queries};
+  shape.keys = {keys};
+  shape.dtype = job.dtype;
+  shape.layout = layout;
+  if (job.spec.has_context()) shape.context = 70;
+  return shape;
+}
+
+Problem problem_of(const Job& job, const ProblemShape& shape, unsigned seed = 1) {
+  Problem problem = make_problem(shape, seed);
+  for (const std::string& name : job.spec.inputs()) {
+    HostTensor kept(DType::i32, {shape.keys[0]});
+    kept.fill([](const Index& at) { return at[0] % 5 == 1 ? 0.0 : 1.0; });
+    problem.inputs[name] = kept;
+  }
+  return problem;
+}
+
+Job job_of(const char* text, DType dtype, std::int64_t head_dim, std::int64_t value_dim,
+           const char* kernel = "hopper") {
+  const Spec spec = Spec::from_string(text).value();
+  return {fmt::format("{} {}/{}", spec.name(), head_dim, value_dim), spec, dtype, kernel, head_dim, value_dim, {}, {}, {}};
+}
+
+}  // namespace
+
+TEST_CASE("the Hopper kernel at every head dim") {
+  const auto context = hopper_or_skip();
+  if (!context) return;
+  std::vector<Job> jobs;
+  int n = 0;
+  for (std::int64_t dim = 8; dim <= 256; dim += 8) {
+    const DType dtype = ++n % 2 == 0 ? DType::bf16 : DType::f16;
+    jobs.push_back(job_of(n % 3 == 0 ? kFull : n % 3 == 1 ? kCausal : kWindow, dtype, dim, dim));
+  }
+  for (const auto& [head, value] : {std::pair(192, 128), {64, 256}, {256, 64}, {40, 88}, {128, 8}})
+    jobs.push_back(job_of(kSkipped, DType::bf16, head, value));
+  compile_all(jobs);
+  ErrorTable table;
+  std::mt19937 random(3);
+  for (const Job& job : jobs) {
+    CAPTURE(job.name);
+    REQUIRE_MESSAGE(job.device.has_value(), job.error);
+    CHECK(job.device->info().path == "cuda/hopper");
+    Problem problem = problem_of(job, shape_of(job, 210, 210));
+    check_values(*context, job, problem, &table);
+    poison(problem, random);
+    check_values(*context, job, problem, nullptr);
+  }
+  MESSAGE("\n", table.text);
+}
+
+TEST_CASE("the Hopper kernel at lengths around its tiles") {
+  const auto context = hopper_or_skip();
+  if (!context) return;
+  std::vector<Job> jobs;
+  for (const char* text : {kFull, kCausal, kWindow, kSkipped, kContext}) {
+    jobs.push_back(job_of(text, DType::bf16, 64, 64));
+    jobs.push_back(job_of(text, DType::f16, 128, 128));
+  }
+  compile_all(jobs);
+  std::mt19937 random(4);
+  for (const Job& job : jobs) {
+    CAPTURE(job.name);
+    REQUIRE_MESSAGE(job.device.has_value(), job.error);
+    const bool windowed = job.spec.name() == "window";
+    for (const std::int64_t tile : {64, 80, 128, 192, 384})
+      for (const std::int64_t off : {-1, 0, 1}) {
+        const std::int64_t tokens = tile + off + (windowed ? 64 : 0);
+        CAPTURE(tokens);
+        Problem problem = problem_of(job, shape_of(job, tokens, tokens));
+        check_values(*context, job, problem, nullptr);
+        if (job.dtype == DType::bf16) check_mask(*context, job, problem, Tiles::reached);
+        poison(problem, random);
+        check_values(*context, job, problem, nullptr);
+      }
+    if (windowed) continue;
+    for (const auto& [queries, keys] : {std::pair(1, 1), {1, 700}, {300, 5}, {193, 81}, {64, 0}}) {
+      CAPTURE(queries);
+      CAPTURE(keys);
+      check_values(*context, job, problem_of(job, shape_of(job, queries, keys)), nullptr);
+    }
+  }
+}
+
+TEST_CASE("tensors that the copy engine cannot take go to the portable kernel") {
+  const auto context = hopper_or_skip();
+  if (!context) return;
+  std::vector<Job> jobs = {job_of(kCausal, DType::bf16, 64, 64, ""), job_of(kFull, DType::f16, 72, 40, "")};
+  compile_all(jobs);
+  for (const Job& job : jobs) {
+    CAPTURE(job.name);
+    REQUIRE_MESSAGE(job.device.has_value(), job.error);
+    for (const auto& [layout, path] : {std::pair(Layout::bhnd, "cuda/hopper"),
+                                       {Layout::bnhd, "cuda/hopper"},
+                                       {Layout::padded, "cuda/portable"},
+                                       {Layout::reversed, "cuda/portable"}}) {
+      CAPTURE(static_cast<int>(layout));
+      const Problem problem = problem_of(job, shape_of(job, 150, 150, layout));
+      check_values(*context, job, problem, nullptr);
+      const Support support = job.device->supports(problem.arguments()).value();
+      CHECK(support.path == path);
+      if (support.path == "cuda/portable") CHECK(support.reason.find("copy engine") != std::string::npos);
+    }
+  }
+}
+
+TEST_CASE("a Hopper launch gives the same bits every time") {
+  const auto context = hopper_or_skip();
+  if (!context) return;
+  std::vector<Job> jobs = {job_of(kCausal, DType::bf16, 128, 128), job_of(kFull, DType::bf16, 64, 64)};
+  compile_all(jobs);
+  for (const Job& job : jobs) {
+    REQUIRE_MESSAGE(job.device.has_value(), job.error);
+    ProblemShape shape = shape_of(job, 1500, 1500);
+    shape.heads = 6;
+    shape.kv_heads = 2;
+    Problem problem = problem_of(job, shape);
+    std::vector<std::byte> first;
+    for (int n = 0; n < 20; ++n) {
+      REQUIRE(run_on_device(*context, *job.device, problem, Tiles::reached).has_value());
+      const auto bytes = problem.out.bytes();
+      if (n == 0)
+        first.assign(bytes.begin(), bytes.end());
+      else
+        CHECK(std::equal(first.begin(), first.end(), bytes.begin()));
+    }
+  }
+}
+
+}  // namespace vicinal::testing
