@@ -15,7 +15,7 @@ using ranges::Range;
 
 constexpr std::int64_t kLowest = std::numeric_limits<std::int32_t>::min(),
                        kHighest = std::numeric_limits<std::int32_t>::max();
-// A coordinate or a position: below an extent, which is below 2^31.
+// The last coordinate or position: below an extent, which is below 2^31.
 constexpr std::int64_t kLast = kHighest - 1;
 
 Range natural() {
@@ -70,7 +70,7 @@ class Evaluation {
   SetValue symbol(std::uint32_t n, const ir::Symbol& s) {
     const auto place = [&](int axis, bool key) {
       forms_[n] = Form{axis, key ? 0 : 1, key ? 1 : 0, 0};
-      return SetValue{.i = coordinate()};
+      return SetValue{.i = as_range(*bounds(*forms_[n]))};
     };
     // Along one axis the position is the coordinate.
     const int positions = m_.axes.size() == 1 ? 0 : kPositions;
@@ -122,8 +122,10 @@ class Evaluation {
   std::optional<Bounds> bounds(const Form& f) const {
     const std::int64_t c = f.constant;
     if (f.query == 0 && f.key == 0) return Bounds{c, c, 0};
-    if (f.query + f.key == 1 && f.query * f.key == 0) return Bounds{c, kLast + c, 1};
-    if (f.query + f.key == -1 && f.query * f.key == 0) return Bounds{c - kLast, c, 1};
+    // `align = end` shifts q by keys - tokens, at the least to -kLast.
+    const std::int64_t first = f.query != 0 && m_.align_end ? -kLast : 0;
+    if (f.query + f.key == 1 && f.query * f.key == 0) return Bounds{c + first, c + kLast, 1};
+    if (f.query + f.key == -1 && f.query * f.key == 0) return Bounds{c - kLast, c - first, 1};
     if (f.query * f.key != -1) return std::nullopt;
     const Range& d =
         f.axis == kPositions ? distances_.position : distances_.axis[static_cast<std::size_t>(f.axis)];

@@ -91,6 +91,20 @@ TEST_CASE("pair facts: sums that may wrap are left alone") {
   CHECK(masked("axis t { window = 4 }\n mask = q.t - k.t + 2147483645 > 0"));
 }
 
+TEST_CASE("pair facts: where there are more queries than keys, `align = end` lets q be negative") {
+  CHECK(!masked("mask = q >= 0"));
+  CHECK(masked("align = end\n mask = q >= 0"));
+  CHECK(masked("align = end\n mask = -q <= 0"));
+  CHECK(masked("align = end\n mask = q + 1 > 0"));
+  CHECK(masked("align = end\n mask = q - k >= 0 or q >= 0"));
+  CHECK(masked("align = end\n score = score if q >= 0 else -inf"));
+  // The rows of Q and the keys are counted from 0, and every distance is shorter than an extent.
+  CHECK(!masked("align = end\n mask = q.index >= 0 and k >= 0"));
+  CHECK(!masked("align = end\n mask = q >= -2147483646 and -q <= 2147483646"));
+  CHECK(masked("align = end\n mask = q >= -2147483645"));
+  CHECK(!masked("align = end\n mask = q - k <= 2147483646 and k - q <= 2147483646"));
+}
+
 TEST_CASE("pair facts: a query's own key") {
   const auto keeps = [](const std::string& body) {
     return passes::keeps_own_key(specialized(body).grid.module);
@@ -100,6 +114,8 @@ TEST_CASE("pair facts: a query's own key") {
   CHECK(keeps("mask = 0 <= q - k < 64"));
   CHECK(keeps("input doc: int[tokens]\n mask = doc[q] == doc[k] and k <= q"));
   CHECK(keeps("axis t { window = 5 }\n axis x { window = 5 }\n mask = k.t <= q.t or k.x % 2 == 0"));
+  CHECK(keeps("align = end\n mask = 0 <= q - k < 64"));
+  CHECK(!keeps("align = end\n mask = q - k > 0 or q >= 0"));
   CHECK(!keeps("mask = k < q"));
   CHECK(!keeps("mask = k % 2 == 0"));
   CHECK(!keeps("input kept: bool[keys]\n mask = kept[k]"));
