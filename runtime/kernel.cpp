@@ -96,7 +96,16 @@ std::vector<emit::KernelOptions> hopper_kernels(const emit::Specialized& variant
     why = *obstacle;
     return {};
   }
-  std::vector<emit::KernelOptions> candidates = emit::hopper_candidates(variant, options);
+  std::vector<emit::KernelOptions> candidates =
+      emit::hopper_candidates(variant, options, wanted.schedule >= 0);
+  if (wanted.schedule >= 0) {
+    if (wanted.schedule >= static_cast<int>(candidates.size())) {
+      why = fmt::format("the Hopper kernel has {} schedules for this, and no number {}", candidates.size(),
+                        wanted.schedule);
+      return {};
+    }
+    return {candidates[static_cast<std::size_t>(wanted.schedule)]};
+  }
   std::erase_if(candidates, [&](const emit::KernelOptions& c) {
     return (wanted.tile_q != 0 && c.tile_q != wanted.tile_q) ||
            (wanted.tile_k != 0 && c.tile_k != wanted.tile_k);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <thread>
 
 #include <nlohmann/json.hpp>
 
@@ -22,7 +23,7 @@ using Clock = std::chrono::steady_clock;
 struct Options {
   ProblemOptions problem;
   std::string backend = "auto", arch = "sm_90a", kernel;
-  int repeat = 20, compile_repeat = 5;
+  int repeat = 20, compile_repeat = 5, schedule = -1;
   bool json = false;
 };
 
@@ -52,6 +53,7 @@ class Bench {
     VICINAL_TRY(HostProblem problem, make_problem(spec, options_.problem));
     CompileOptions compile_options = problem.compile_options();
     compile_options.kernel = options_.kernel;
+    compile_options.schedule = options_.schedule;
     for (Backend b : {Backend::automatic, Backend::interpreter, Backend::cpu, Backend::cuda})
       if (name_of(b) == options_.backend) compile_options.backend = b;
     VICINAL_TRY(const Kernel kernel, compile(spec, compile_options));
@@ -185,6 +187,9 @@ class Bench {
     }
     const Spread s = spread(times);
     row("forward", s);
+    json_["path"] = kernel.info().path;
+    json_["path_reason"] = kernel.info().path_reason;
+    print("  {:<22} {}\n", kernel.info().path, kernel.info().path_reason);
     const double flops = 2.0 * pairs * static_cast<double>(problem.head_dim + problem.value_dim);
     json_["kept_pairs"] = pairs;
     json_["tflops"] = flops / s.median * 1e-9;
@@ -266,22 +271,38 @@ class Bench {
     return sum / static_cast<double>(sample) * static_cast<double>(p.rows());
   }
 
-  // Events around what `launch` puts on the default stream, with the L2 cache overwritten in between.
+  // Events around what `launch` puts on the default stream, with the L2 cache overwritten before each.
+  // Launches come in bursts that nobody waits for, so that the host's work for one is hidden behind the one
+  // before; a rest between bursts lets the clocks recover, which a power-limited GPU lowers under load.
   template <class Launch>
   Result<std::vector<double>> launch_times(const cuda::DriverApi& api, cuda::DeviceBuffer& flush,
                                            const Launch& launch) const {
-    VICINAL_TRY(cuda::Event begin, cuda::Event::create(api));
-    VICINAL_TRY(cuda::Event end, cuda::Event::create(api));
+    constexpr int kBurst = 7, kWarmUp = 1;
+    constexpr auto kRest = std::chrono::milliseconds(20);
+    struct Timed {
+      cuda::Event begin, end;
+    };
     std::vector<double> times;
-    constexpr int kWarmUp = 3;
-    for (int i = 0; i < kWarmUp + options_.repeat; ++i) {
-      VICINAL_TRY_VOID(flush.fill(static_cast<unsigned char>(i)));
-      VICINAL_TRY_VOID(begin.record(nullptr));
-      VICINAL_TRY_VOID(launch());
-      VICINAL_TRY_VOID(end.record(nullptr));
-      VICINAL_TRY_VOID(end.synchronize());
-      VICINAL_TRY(const float ms, end.milliseconds_since(begin));
-      if (i >= kWarmUp) times.push_back(static_cast<double>(ms));
+    while (static_cast<int>(times.size()) < options_.repeat) {
+      std::vector<Timed> burst;
+      const int count = std::min(kBurst, options_.repeat - static_cast<int>(times.size()));
+      for (int i = 0; i < kWarmUp + count; ++i) {
+        VICINAL_TRY(cuda::Event begin, cuda::Event::create(api));
+        VICINAL_TRY(cuda::Event end, cuda::Event::create(api));
+        burst.push_back({std::move(begin), std::move(end)});
+      }
+      for (std::size_t i = 0; i < burst.size(); ++i) {
+        VICINAL_TRY_VOID(flush.fill(static_cast<unsigned char>(i)));
+        VICINAL_TRY_VOID(burst[i].begin.record(nullptr));
+        VICINAL_TRY_VOID(launch());
+        VICINAL_TRY_VOID(burst[i].end.record(nullptr));
+      }
+      VICINAL_TRY_VOID(burst.back().end.synchronize());
+      for (std::size_t i = kWarmUp; i < burst.size(); ++i) {
+        VICINAL_TRY(const float ms, burst[i].end.milliseconds_since(burst[i].begin));
+        times.push_back(static_cast<double>(ms));
+      }
+      std::this_thread::sleep_for(kRest);
     }
     return times;
   }
@@ -316,6 +337,7 @@ void add_bench(CLI::App& app, Globals& globals) {
       ->capture_default_str();
   command->add_option("--kernel", options->kernel, "hopper, portable or reference; default: the fastest")
       ->check(CLI::IsMember({"hopper", "portable", "reference"}));
+  command->add_option("--schedule", options->schedule, "Number of the Hopper kernel's schedule");
   command->add_option("--repeat", options->repeat, "Timed launches")
       ->check(CLI::Range(1, 100000))
       ->capture_default_str();

@@ -16,7 +16,7 @@ namespace {
 struct Options {
   std::string kinds, output, arch = "sm_90a", dtype = "bf16", kernel = "portable";
   SpecOptions spec;
-  int head_dim = 128, value_dim = 0, tile_q = 64, tile_k = 64;
+  int head_dim = 128, value_dim = 0, tile_q = 64, tile_k = 64, schedule = 0;
   bool force = false;
 };
 
@@ -116,9 +116,12 @@ class Emission {
     if (options_.kernel == "hopper") {
       if (const auto obstacle = emit::hopper_obstacle(variant_->specialized, kernel))
         return unexpected(ErrorKind::usage, *obstacle, "emit the portable kernel");
-      const auto candidates = emit::hopper_candidates(variant_->specialized, kernel);
-      if (candidates.empty()) return unexpected(ErrorKind::usage, "no schedule of the Hopper kernel fits");
-      return emit::emit_cuda(variant_->specialized, candidates[0]);
+      const auto candidates = emit::hopper_candidates(variant_->specialized, kernel, true);
+      const auto number = static_cast<std::size_t>(options_.schedule);
+      if (number >= candidates.size())
+        return unexpected(ErrorKind::usage,
+                          fmt::format("the Hopper kernel has {} schedules for this", candidates.size()));
+      return emit::emit_cuda(variant_->specialized, candidates[number]);
     }
     if (options_.kernel != "planner") return emit::emit_cuda(variant_->specialized, kernel);
     if (!emit::has_mask(variant_->specialized))
@@ -178,6 +181,9 @@ void add_emit(CLI::App& app, Globals& globals) {
   command->add_option("--value-dim", options->value_dim, "Channels of values; default: the head dim");
   command->add_option("--kernel", options->kernel, "hopper, portable, reference, or the planner of tiles")
       ->check(CLI::IsMember({"hopper", "portable", "reference", "planner"}))
+      ->capture_default_str();
+  command->add_option("--schedule", options->schedule, "Number of the Hopper kernel's schedule")
+      ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   command->add_option("-o,--output", options->output, "Write here instead of standard output");
   command->add_flag("--force", options->force, "Overwrite the output file");

@@ -56,6 +56,14 @@ VICINAL_DEVICE int place(const GridAxis (&axis)[Rank], const Token<Rank>& token,
   return position;
 }
 
+// Where a query stands; its batch and heads are the caller's.
+template <class V>
+VICINAL_DEVICE void place_query(const typename V::Arguments& a, const Token<V::rank>& token,
+                                Query<V::rank>& q) {
+  q.index = place(a.q_axis, token, q.coordinate);
+  q.position = q.index + (V::align_end ? static_cast<int>(a.keys - a.tokens) : 0);
+}
+
 template <class V>
 VICINAL_DEVICE Query<V::rank> query_of(const typename V::Arguments& a, int b, int h,
                                        const Token<V::rank>& token) {
@@ -63,8 +71,7 @@ VICINAL_DEVICE Query<V::rank> query_of(const typename V::Arguments& a, int b, in
   q.b = b;
   q.h = h;
   q.kv_h = h / (static_cast<int>(a.heads) / static_cast<int>(a.kv_heads));
-  q.index = place(a.q_axis, token, q.coordinate);
-  q.position = q.index + (V::align_end ? static_cast<int>(a.keys - a.tokens) : 0);
+  place_query<V>(a, token, q);
   return q;
 }
 

@@ -37,7 +37,7 @@ TEST_CASE("gallery on the GPU") {
     }
   compile_all(jobs);
   ErrorTable table;
-  std::mt19937 random(17);
+  std::mt19937 random(17), more(18);
   for (const Job& job : jobs) {
     CAPTURE(job.name);
     CAPTURE(job.kernel);
@@ -49,12 +49,19 @@ TEST_CASE("gallery on the GPU") {
       std::string why;
       std::optional<Problem> problem = random_problem(*job.host, random, {.tokens = tokens}, &why);
       REQUIRE_MESSAGE(problem.has_value(), why);
-      check_values(*context, job, *problem, tokens > 30 ? &table : nullptr);
+      const auto others = [&] {
+        std::vector<Problem> problems;
+        for (int n = 0; n < 3; ++n)
+          if (auto other = random_problem(*job.host, more, {.tokens = tokens}))
+            problems.push_back(*std::move(other));
+        return problems;
+      };
+      check_values(*context, job, *problem, tokens > 30 ? &table : nullptr, others);
       if (job.dtype == DType::f32 || (hopper && job.dtype == DType::bf16))
         for (const Tiles tiles : {Tiles::reached, Tiles::planned, Tiles::planned_in_run})
           check_mask(*context, job, *problem, tiles);
       poison(*problem, random);
-      check_values(*context, job, *problem, nullptr);
+      check_values(*context, job, *problem, nullptr, others);
     }
   }
   MESSAGE("\n", table.text);
@@ -80,7 +87,7 @@ TEST_CASE("random specs on the GPU") {
     jobs.push_back({text.mask_only, mask, mask_dtype, kernel(mask, mask_dtype), 64, 64, {}, {}, {}});
   }
   compile_all(jobs);
-  std::mt19937 random(19);
+  std::mt19937 random(19), more(20);
   unsigned without_problem = 0;
   for (std::size_t i = 0; i < jobs.size(); ++i) {
     const Job& job = jobs[i];
@@ -99,9 +106,13 @@ TEST_CASE("random specs on the GPU") {
       check_mask(*context, job, *problem, i % 4 == 1 ? Tiles::planned : Tiles::planned_in_run);
       continue;
     }
-    std::vector<Problem> others;
-    for (int n = 0; n < 3; ++n)
-      if (auto other = random_problem(*job.host, random, {.tokens = 80})) others.push_back(*std::move(other));
+    const auto others = [&] {
+      std::vector<Problem> problems;
+      for (int n = 0; n < 3; ++n)
+        if (auto other = random_problem(*job.host, more, {.tokens = 80}))
+          problems.push_back(*std::move(other));
+      return problems;
+    };
     check_values(*context, job, *problem, nullptr, others);
     poison(*problem, random);
     check_values(*context, job, *problem, nullptr, others);

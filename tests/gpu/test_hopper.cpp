@@ -1,5 +1,5 @@
-// The Hopper kernel where its tiles, rings and copies end: dims, lengths around tiles, heads, layouts, streams,
-// graphs; against the interpreter, through the public API.
+// The Hopper kernel where its tiles, rings and copies end: dims, lengths around tiles, heads, layouts,
+// streams, graphs; against the interpreter, through the public API.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
@@ -43,7 +43,7 @@ ProblemShape shape_of(const Job& job, std::int64_t queries, std::int64_t keys, L
 Problem problem_of(const Job& job, const ProblemShape& shape, unsigned seed = 1) {
   Problem problem = make_problem(shape, seed);
   for (const std::string& name : job.spec.inputs()) {
-    HostTensor kept(DType::i32, {shape.keys[0]});
+    HostTensor kept(job.host->impl().options.input_dtypes.at(name), {shape.keys[0]});
     kept.fill([](const Index& at) { return at[0] % 5 == 1 ? 0.0 : 1.0; });
     problem.inputs[name] = kept;
   }
@@ -53,7 +53,15 @@ Problem problem_of(const Job& job, const ProblemShape& shape, unsigned seed = 1)
 Job job_of(const char* text, DType dtype, std::int64_t head_dim, std::int64_t value_dim,
            const char* kernel = "hopper") {
   const Spec spec = Spec::from_string(text).value();
-  return {fmt::format("{} {}/{}", spec.name(), head_dim, value_dim), spec, dtype, kernel, head_dim, value_dim, {}, {}, {}};
+  return {fmt::format("{} {}/{}", spec.name(), head_dim, value_dim),
+          spec,
+          dtype,
+          kernel,
+          head_dim,
+          value_dim,
+          {},
+          {},
+          {}};
 }
 
 }  // namespace

@@ -21,7 +21,6 @@ double error_of(double got, double want) {
   return std::isnan(error) ? std::numeric_limits<double>::infinity() : error;
 }
 
-
 Index element_of(const Index& token, std::int64_t b, std::int64_t h) {
   Index index = {b, h};
   index.insert(index.end(), token.begin(), token.end());
@@ -115,14 +114,16 @@ void ErrorTable::add(const Job& job, const Errors& out, const Errors& lse) {
 }
 
 void check_values(const cuda::Context& context, const Job& job, Problem problem, ErrorTable* table,
-                  const std::vector<Problem>& others) {
+                  const MoreProblems& others) {
   const Result<void> done = run_on_device(context, *job.device, problem, Tiles::planned);
   REQUIRE_MESSAGE(done.has_value(), (done ? "" : done.error().message));
   auto [out, lse] = compare(*job.host, problem);
-  for (const Problem& other : others) {
-    const auto [other_out, other_lse] = compare(*job.host, other);
-    out.plain = std::max(out.plain, other_out.plain);
-    lse.plain = std::max(lse.plain, other_lse.plain);
+  if (others && !(out.pass() && lse.pass())) {
+    for (const Problem& other : others()) {
+      const auto [other_out, other_lse] = compare(*job.host, other);
+      out.plain = std::max(out.plain, other_out.plain);
+      lse.plain = std::max(lse.plain, other_lse.plain);
+    }
   }
   CHECK_MESSAGE(out.pass(), fmt::format("out is off by {:.3g}, allowed {:.3g}", out.largest, out.allowed()));
   CHECK_MESSAGE(lse.pass(), fmt::format("lse is off by {:.3g}, allowed {:.3g}", lse.largest, lse.allowed()));

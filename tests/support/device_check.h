@@ -2,6 +2,7 @@
 // precision plus two units in the last place; masks exactly.
 #pragma once
 
+#include <functional>
 #include <limits>
 #include <optional>
 #include <random>
@@ -48,10 +49,11 @@ struct ErrorTable {
   void add(const Job& job, const Errors& out, const Errors& lse);
 };
 
-// `others`: problems of the same spec, over which the plain program's error is taken too. Of a few rows some
-// suit it by luck.
+// `others`: makes problems of the same spec, over which the plain program's error is taken too where its
+// error over this one says no. Of a few rows some suit it by luck.
+using MoreProblems = std::function<std::vector<Problem>()>;
 void check_values(const cuda::Context& context, const Job& job, Problem problem, ErrorTable* table,
-                  const std::vector<Problem>& others = {});
+                  const MoreProblems& others = {});
 
 // NaN in some keys and values: it reaches those who keep them, and nobody else.
 void poison(Problem& problem, std::mt19937& random);

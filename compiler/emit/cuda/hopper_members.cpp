@@ -21,8 +21,8 @@ std::string_view cuda_type(ir::Type type) {
 // A function of one of the signatures that all kernels of this kind share.
 std::string function(std::string_view type, std::string_view name, std::string_view parameters,
                      const std::string& body) {
-  return fmt::format("{}{} {}(const Arguments& a, const Query& q{}) {{\n{}  }}\n", kHead, type, name, parameters,
-                     body);
+  return fmt::format("{}{} {}(const Arguments& a, const Query& q{}) {{\n{}  }}\n", kHead, type, name,
+                     parameters, body);
 }
 
 bool splits(const Specialized& variant) {
@@ -92,6 +92,27 @@ int HopperMembers::column_bytes() const {
   return words == 0 ? bools : 4 * words + (bools + 3) / 4 * 4;
 }
 
+bool HopperMembers::costly_scores() const {
+  constexpr int kMostNodes = 200;
+  const auto costly = [](const Side& side) {
+    if (!side.has_core()) return false;
+    const NodeId roots[] = {side.core()};
+    const analysis::Placement placement = analysis::place(side.form.module, roots);
+    // What an element is made of, from the core down to what a row or column has kept.
+    std::vector<bool> reached(side.form.module.size());
+    reached[side.core().value] = true;
+    int nodes = 0;
+    for (std::size_t n = reached.size(); n-- > 0;) {
+      if (!reached[n] || placement.place[n] != analysis::Place::element) continue;
+      const ir::Node& node = side.form.module.nodes()[n];
+      if (std::holds_alternative<ir::Dot>(node.what) || ++nodes > kMostNodes) return true;
+      for (const NodeId id : node.operands) reached[id.value] = true;
+    }
+    return false;
+  };
+  return costly(grid_) || (context_ && costly(*context_));
+}
+
 std::string HopperMembers::text(const Names& names) const {
   // Numbers before bools, so that a struct has no holes.
   const auto members = [](const std::vector<Group>& groups) {
@@ -111,8 +132,9 @@ std::string HopperMembers::text(const Names& names) const {
       std::vector<Printer::Result> results;
       for (std::size_t i = 0; i < group.nodes->size(); ++i)
         results.push_back({(*group.nodes)[i], fmt::format("{}.{}{} = ", object, group.prefix, i)});
-      body += "    {\n" + function_body(group.side->form.module, results, {}, group.side->bounds, names,
-                                        group.exact, 6) + "    }\n";
+      body += "    {\n" +
+              function_body(group.side->form.module, results, {}, group.side->bounds, names, group.exact, 6) +
+              "    }\n";
     }
     return body;
   };
@@ -123,8 +145,8 @@ std::string HopperMembers::text(const Names& names) const {
   };
   const auto flag = Declarations::flag;
 
-  std::string out = "\n  struct Row {\n" + members(rows()) + "  };\n  struct Column {\n" + members(columns()) +
-                    "  };\n";
+  std::string out =
+      "\n  struct Row {\n" + members(rows()) + "  };\n  struct Column {\n" + members(columns()) + "  };\n";
   out += flag("has_core", g.has_core()) + flag("has_slope", g.form.slope.valid()) +
          flag("has_shift", g.form.shift.valid()) + flag("has_limits", g.has_limits()) +
          flag("has_keeps", !g.limits.rest.empty()) +
@@ -141,11 +163,17 @@ std::string HopperMembers::text(const Names& names) const {
     std::string text;
     for (const analysis::RowSum::Term& term : s.terms) {
       results.push_back({term.value, fmt::format("const vicinal::i64 t{} = ", results.size())});
-      text += fmt::format("{}t{}", text.empty() ? (term.minus ? "-" : "") : term.minus ? " - " : " + ",
+      text += fmt::format("{}t{}",
+                          text.empty() ? (term.minus ? "-" : "")
+                          : term.minus ? " - "
+                                       : " + ",
                           results.size() - 1);
     }
     if (text.empty() || s.constant != 0)
-      text += fmt::format("{}{}", text.empty() ? "" : s.constant < 0 ? " - " : " + ",
+      text += fmt::format("{}{}",
+                          text.empty()     ? ""
+                          : s.constant < 0 ? " - "
+                                           : " + ",
                           text.empty() ? s.constant : std::abs(s.constant));
     limits += "    {\n" + function_body(g.form.module, results, {}, g.bounds, names, true, 6) +
               fmt::format("      limits.{}({});\n    }}\n", call, text);
@@ -153,9 +181,9 @@ std::string HopperMembers::text(const Names& names) const {
   for (const analysis::RowSum& s : g.limits.begins) sum(s, "from");
   for (const analysis::RowSum& s : g.limits.ends) sum(s, "before");
   for (const NodeId id : g.limits.conditions) {
-    const Printer::Result result{id, "limits.only_if = limits.only_if && "};
+    const Printer::Result result{id, "const bool holds = "};
     limits += "    {\n" + function_body(g.form.module, std::span(&result, 1), {}, g.bounds, names, true, 6) +
-              "    }\n";
+              "      limits.only_if(holds);\n    }\n";
   }
   out += function("vicinal::hopper::KeyLimits", "limits", "", limits + "    return limits.narrow();\n");
 
@@ -179,13 +207,16 @@ std::string HopperMembers::text(const Names& names) const {
       return function_body(side.form.module, std::span(&result, 1), known, side.bounds, names, false, 6);
     }
     std::vector<Printer::Result> results;
-    for (std::size_t i = 0; i < roots.size(); ++i)
-      results.push_back({roots[i], i == 0 ? std::string("bool keeps = ") : std::string("keeps = keeps && ")});
-    return roots.empty() ? std::string("      return true;\n")
-                         : function_body(side.form.module, results, known, side.bounds, names, true, 6) +
-                               "      return keeps;\n";
+    std::string all;
+    for (std::size_t i = 0; i < roots.size(); ++i) {
+      results.push_back({roots[i], fmt::format("const bool keeps{} = ", i)});
+      all += fmt::format("{}keeps{}", i == 0 ? "" : " && ", i);
+    }
+    return function_body(side.form.module, results, known, side.bounds, names, true, 6) +
+           fmt::format("      return {};\n", roots.empty() ? "true" : all);
   };
-  const auto pair = [&](std::string_view type, std::string_view name, std::string_view parameters, bool score) {
+  const auto pair = [&](std::string_view type, std::string_view name, std::string_view parameters,
+                        bool score) {
     const auto body = [&](const Side& side) {
       const NodeId core[] = {side.core()};
       if (score) return side.has_core() ? element(side, core, true) : std::string("      return score;\n");

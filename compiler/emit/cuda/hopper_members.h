@@ -22,6 +22,9 @@ class HopperMembers {
   // Whether more than a scaled dot product is computed for an element.
   bool computes_scores() const { return grid_.has_core() || grid_.form.slope.valid(); }
   int column_bytes() const;
+  // Whether a score takes loops over inputs for an element. They are unrolled for every score of a thread,
+  // which takes the compiler minutes.
+  bool costly_scores() const;
 
  private:
   // Of one kind of key.

@@ -30,7 +30,8 @@ int slab_bytes(int rows, int channels) {
 }  // namespace
 
 int HopperSchedule::shared_bytes(int head, int value, int column_bytes) const {
-  return kAlignment + kControlBytes + kLimitBytes * tile_q + std::max(slab_bytes(tile_q, head), slab_bytes(tile_q, value)) +
+  return kAlignment + kControlBytes + kLimitBytes * tile_q +
+         std::max(slab_bytes(tile_q, head), slab_bytes(tile_q, value)) +
          stages * (slab_bytes(tile_k, head) + slab_bytes(tile_k, value)) + 2 * stages * tile_k * column_bytes;
 }
 
@@ -46,6 +47,27 @@ std::vector<HopperSchedule> hopper_schedules(const HopperNeeds& needs) {
     // Work on scores hides the rescaling best where the tensor cores are busy with the next ones.
     schedule.early_rescale = schedule.early_rescale || needs.computes_scores;
     result.push_back(schedule);
+  }
+  return result;
+}
+
+std::vector<HopperSchedule> hopper_variations(const HopperNeeds& needs) {
+  const std::vector<HopperSchedule> base = hopper_schedules(needs);
+  std::vector<HopperSchedule> result = base;
+  const auto add = [&](const HopperSchedule& schedule) {
+    if (schedule.shared_bytes(needs.head_dim, needs.value_dim, needs.column_bytes) <= kHopperSharedBytes &&
+        std::ranges::find(result, schedule) == result.end())
+      result.push_back(schedule);
+  };
+  for (const HopperSchedule& schedule : base) {
+    HopperSchedule other = schedule;
+    for (other.stages = 3; other.stages <= 4; ++other.stages) add(other);
+    other = schedule;
+    other.early_rescale = !other.early_rescale;
+    add(other);
+    other = schedule;
+    other.ping_pong = !other.ping_pong;
+    add(other);
   }
   return result;
 }

@@ -33,6 +33,9 @@ struct HopperNeeds {
   int column_bytes = 0;
 };
 std::vector<HopperSchedule> hopper_schedules(const HopperNeeds& needs);
+// The same, and then each with another number of stages, with the rescaling moved, or without turns: what a
+// measurement chooses from.
+std::vector<HopperSchedule> hopper_variations(const HopperNeeds& needs);
 
 // "192x80, 2 stages, 32/160 registers, ping-pong"
 std::string print(const HopperSchedule& schedule);

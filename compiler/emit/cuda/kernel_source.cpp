@@ -186,6 +186,8 @@ std::optional<std::string> hopper_obstacle(const Specialized& variant, const Ker
     return fmt::format("the Hopper kernel multiplies f16 and bf16, not {}", vicinal::name_of(options.dtype));
   if (m.normalize != ir::Normalize::softmax)
     return fmt::format("the Hopper kernel normalizes by softmax, not {}", ir::name_of(m.normalize));
+  if (HopperMembers(variant, options).costly_scores())
+    return "the Hopper kernel computes no sums over inputs for every pair";
   if (m.query_l2norm || m.key_l2norm) return "the Hopper kernel does not divide by norms";
   if (m.axes.size() > 1) return "the Hopper kernel runs sequences, and the variant has several axes";
   for (const ir::Axis& axis : m.axes)
@@ -194,11 +196,13 @@ std::optional<std::string> hopper_obstacle(const Specialized& variant, const Ker
   return std::nullopt;
 }
 
-std::vector<KernelOptions> hopper_candidates(const Specialized& variant, const KernelOptions& options) {
+std::vector<KernelOptions> hopper_candidates(const Specialized& variant, const KernelOptions& options,
+                                             bool variations) {
   const HopperMembers members(variant, options);
+  const HopperNeeds needs{options.head_dim, options.value_dim, members.computes_scores(),
+                          members.column_bytes()};
   std::vector<KernelOptions> result;
-  for (const HopperSchedule& schedule : hopper_schedules(
-           {options.head_dim, options.value_dim, members.computes_scores(), members.column_bytes()})) {
+  for (const HopperSchedule& schedule : variations ? hopper_variations(needs) : hopper_schedules(needs)) {
     KernelOptions& candidate = result.emplace_back(options);
     candidate.kind = KernelKind::hopper;
     candidate.schedule = schedule;

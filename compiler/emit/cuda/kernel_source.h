@@ -46,7 +46,8 @@ KernelSource emit_cuda(const Specialized& variant, const KernelOptions& options)
 // Why the Hopper kernel does not run a variant with these options; nothing where it does.
 std::optional<std::string> hopper_obstacle(const Specialized& variant, const KernelOptions& options);
 // The ways to cut it then, best first: schedules and the tiles that go with them.
-std::vector<KernelOptions> hopper_candidates(const Specialized& variant, const KernelOptions& options);
+std::vector<KernelOptions> hopper_candidates(const Specialized& variant, const KernelOptions& options,
+                                             bool variations = false);
 
 // What an input's elements are when the caller does not say.
 DType default_input_dtype(ir::Type type);

@@ -106,6 +106,8 @@ struct CompileOptions {
   // "hopper", "portable" or "reference"; empty: the fastest that takes the variant.
   std::string kernel = {};
   int tile_q = 0, tile_k = 0;  // 0: chosen
+  // Of the Hopper kernel, by its number among those that tuning tries; -1: chosen.
+  int schedule = -1;
   int device = 0;
 };
 

@@ -22,6 +22,7 @@ namespace vicinal::hopper {
 
 constexpr float kLog2E = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
 constexpr float kSlack = 8.0f;
+constexpr float kLeastFactor = 1e-30f;
 
 template <Variant V, class T, int HeadDim, int ValueDim, class Schedule, class Products>
 class Consumer {
@@ -47,14 +48,14 @@ class Consumer {
     Place<1> q;
 #pragma unroll 1
     for (Place<kWorkSlots> slot;; slot.advance(), q.advance()) {
-      barrier_wait(shared_address(&control.work_full[slot.stage]), slot.parity);
-      const Work<kRank>& work = control.work[slot.stage];
-      if (!work.exists) break;
+      barrier_wait(shared_address(&control.work_full[slot.stage()]), slot.parity());
+      const Work<kRank>& work = control.work[slot.stage()];
+      if (!uniform(work.exists != 0)) break;
       start(work);
-      barrier_wait(shared_address(&control.q_full), q.parity);
-      if (work.tiles != 0) attend(queries);
+      barrier_wait(shared_address(&control.q_full), q.parity());
+      if (uniform(work.visits_any())) attend(queries);
       finish(work);
-      release(control.work_empty[slot.stage]);
+      release(control.work_empty[slot.stage()]);
     }
   }
 
@@ -102,14 +103,21 @@ class Consumer {
     return inside;
   }
   VICINAL_DEVICE Query<kRank> query(const Work<kRank>& work, int r) const {
-    return query_of<V>(a, work.b, work.h, token(work, r));
+    Query<kRank> q;
+    q.b = work.b;
+    q.h = work.h;
+    q.kv_h = work.kv_h;
+    place_query<V>(a, token(work, r), q);
+    return q;
   }
 
   VICINAL_DEVICE void start(const Work<kRank>& work) {
     const Query<kRank> first = query(work, row(0));
-    scale = V::factor(a, first) * kLog2E;
+    // An exp in a factor may come to nothing, which -inf must survive.
+    const float factor = V::factor(a, first), positive = factor < kLeastFactor ? kLeastFactor : factor;
+    scale = positive * kLog2E;
     if constexpr (V::has_slope) {
-      slope = V::slope(a, first) * kLog2E;
+      slope = V::slope(a, first) / positive;
       position = work.queries[0].first + row(0) + (first.position - first.index);
     }
     const float sink = V::has_sink ? V::sink(a, first) : -infinity();
@@ -119,7 +127,7 @@ class Consumer {
       hoisted[r] = V::row(a, q);
       if constexpr (kLimited) control.limits[row(r)] = key_limits<V>(a, q);
       const float shift = V::has_shift ? V::shift(a, q) : 0.0f;
-      largest[r] = sink == -infinity() ? -infinity() : (sink - shift) * kLog2E / unit();
+      largest[r] = sink == -infinity() ? -infinity() : (sink - shift) * kLog2E / scale;
       sum[r] = sink != -infinity() && lane() % 4 == 0 ? 1.0f : 0.0f;
     }
     if constexpr (kLimited) {
@@ -145,23 +153,29 @@ class Consumer {
   VICINAL_DEVICE void attend(u64 queries) {
     TileNote note = next_note();
     step<true, true>(queries, note);
+    if constexpr (kPartialAnywhere) {
+      if (!uniform(note.flags & kLast)) {
+        note = next_note();
 #pragma unroll 1
-    while (!uniform(note.flags & kLast)) {
-      note = next_note();
-      if (kPartialAnywhere && !uniform(every_pair_is_kept(note))) {
-        step<false, true>(queries, note);
-      } else {
+        while (
+            !(uniform(every_pair_is_kept(note)) ? steps<false>(queries, note) : steps<true>(queries, note)))
+          continue;
+      }
+    } else {
+#pragma unroll 1
+      while (!uniform(note.flags & kLast)) {
+        note = next_note();
         step<false, false>(queries, note);
       }
     }
     const Place<L::kStages> value = key.before();
-    barrier_wait(shared_address(&control.v_full[value.stage]), value.parity);
+    barrier_wait(shared_address(&control.v_full[value.stage()]), value.parity());
     if constexpr (Schedule::early_rescale) rescale();
-    gather(value.stage);
+    gather(value.stage());
     products_wait<0>();
     Products::hold(out);
     Products::hold(weights);
-    release(control.v_empty[value.stage]);
+    release(control.v_empty[value.stage()]);
   }
 
   // The same for all threads, and the compiler should know: products are not to be issued by some of a warp.
@@ -169,37 +183,59 @@ class Consumer {
     return __any_sync(~0u, condition);
   }
 
+  // Tiles as long as they are of a kind: each kind has a loop of its own. Returns whether the last one is
+  // done.
+  template <bool Masked>
+  VICINAL_DEVICE bool steps(u64 queries, TileNote& note) {
+#pragma unroll 1
+    while (true) {
+      step<false, Masked>(queries, note);
+      if (uniform(note.flags & kLast)) return true;
+      note = next_note();
+      if (uniform(every_pair_is_kept(note)) == Masked) return false;
+    }
+  }
+
   VICINAL_DEVICE TileNote next_note() {
-    barrier_wait(shared_address(&control.k_full[key.stage]), key.parity);
+    barrier_wait(shared_address(&control.k_full[key.stage()]), key.parity());
     return control.note[key.slot()];
   }
 
   VICINAL_DEVICE void release(u64& empty) {
-    if (leads()) barrier_arrive(shared_address(&empty));
+    release(shared_address(&empty));
+  }
+  VICINAL_DEVICE void release(u32 empty) {
+    if (leads()) barrier_arrive(empty);
+  }
+  // Computed here, and not where it is used: what a release waits for, the producer waits for.
+  VICINAL_DEVICE static u32 known(u32 address) {
+    asm volatile("" : "+r"(address));
+    return address;
   }
 
   template <bool First, bool Masked>
   VICINAL_DEVICE void step(u64 queries, const TileNote& note) {
     // Values are those of the tile before.
     const Place<L::kStages> value = key.before();
+    const u32 k_empty = known(shared_address(&control.k_empty[key.stage()])),
+              v_empty = known(shared_address(&control.v_empty[value.stage()]));
     if constexpr (Schedule::ping_pong) named_sync(turn_of(group), 2 * kGroupThreads);
     multiply(queries);
     if constexpr (!First) {
-      barrier_wait(shared_address(&control.v_full[value.stage]), value.parity);
+      barrier_wait(shared_address(&control.v_full[value.stage()]), value.parity());
       if constexpr (Schedule::early_rescale) rescale();
-      gather(value.stage);
+      gather(value.stage());
     }
     if constexpr (Schedule::ping_pong)
       named_arrive(turn_of(group + 1 == L::kGroups ? 0 : group + 1), 2 * kGroupThreads);
     products_wait<First ? 0 : 1>();
     Products::hold(scores);
-    release(control.k_empty[key.stage]);
+    release(k_empty);
     weigh<Masked>(note);
     if constexpr (!First) {
       products_wait<0>();
       Products::hold(out);
-      Products::hold(weights);
-      release(control.v_empty[value.stage]);
+      release(v_empty);
     }
 #pragma unroll
     for (int i = 0; i < kTileK / 4; ++i) weights[i] = pack<T>(scores[2 * i], scores[2 * i + 1]);
@@ -209,7 +245,7 @@ class Consumer {
 
   // Puts scores = Q * K^T under way.
   VICINAL_DEVICE void multiply(u64 queries) {
-    const u64 tile_keys = operand(base + L::kKeys + key.stage * L::kKeyBytes, 16, 8 * kSlabRowBytes);
+    const u64 tile_keys = operand(base + L::kKeys + key.stage() * L::kKeyBytes, 16, 8 * kSlabRowBytes);
     Products::hold(scores);
     products_fence();
 #pragma unroll
@@ -275,7 +311,7 @@ class Consumer {
     return bits;
   }
 
-  // Scores to weights. Leaves the factor of what was summed before in `decay`, where `raised` says so.
+  // Scores to weights. Where `raised` says so, `decay` is the factor of what was summed before.
   template <bool Masked>
   VICINAL_DEVICE void weigh(const TileNote& note) {
     if constexpr (V::has_core) {
@@ -285,21 +321,15 @@ class Consumer {
         apply_core<false>(note);
       }
     }
-    // From here on, exponents are scale * score + offset.
-    float offset[2] = {0.0f, 0.0f};
     if constexpr (V::has_slope) {
-      // Anew for every tile: the multiples below are to be computed, not kept in registers from tile to tile.
-      asm volatile("" : "+f"(slope));
+      // Distances are whole numbers, which fp32 adds exactly.
 #pragma unroll
-      for (int r = 0; r < 2; ++r)
-        offset[r] = slope * static_cast<float>(note.first + column() - position - 8 * r);
+      for (int r = 0; r < 2; ++r) {
+        const float distance = static_cast<float>(note.first + column() - position - 8 * r);
 #pragma unroll
-      for (int i = 0; i < kTileK / 4; ++i) {
-        const float rise = slope * static_cast<float>(i / 2 * 8 + i % 2);
-#pragma unroll
-        for (int r = 0; r < 2; ++r) {
+        for (int i = 0; i < kTileK / 4; ++i) {
           float& s = scores[i / 2 * 4 + i % 2 + 2 * r];
-          s = fmaf(s, scale, rise);
+          s = fmaf(slope, distance + static_cast<float>(i / 2 * 8 + i % 2), s);
         }
       }
     }
@@ -314,38 +344,57 @@ class Consumer {
         }
       }
     }
-    const float factor = unit();
+    // Both rows side by side, and four chains of maxima each way, so that nothing waits for its neighbour.
+    float chain[4] = {scores[0], scores[1], scores[2], scores[3]},
+          other[4] = {scores[4], scores[5], scores[6], scores[7]};
+#pragma unroll
+    for (int i = 8; i < kScores; i += 4) {
+      float(&longer)[4] = i % 8 == 0 ? chain : other;
+#pragma unroll
+      for (int n = 0; n < 4; ++n) longer[n] = fmaxf(longer[n], scores[i + n]);
+    }
     float top[2];
 #pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      // Four chains, so that no maximum waits for the one before it.
-      float chain[4] = {scores[2 * r], scores[2 * r + 1], scores[2 * r + 4], scores[2 * r + 5]};
+    for (int r = 0; r < 2; ++r)
+      top[r] = fmaxf(fmaxf(chain[2 * r], chain[2 * r + 1]), fmaxf(other[2 * r], other[2 * r + 1]));
 #pragma unroll
-      for (int i = 4; i < kTileK / 4; ++i)
-        chain[i % 4] = fmaxf(chain[i % 4], scores[i / 2 * 4 + i % 2 + 2 * r]);
-      float m = fmaxf(fmaxf(chain[0], chain[1]), fmaxf(chain[2], chain[3])) + offset[r];
-      m = fmaxf(m, __shfl_xor_sync(~0u, m, 1));
-      m = fmaxf(m, __shfl_xor_sync(~0u, m, 2));
-      top[r] = fmaxf(largest[r], m);
+    for (int lanes = 1; lanes <= 2; lanes *= 2) {
+#pragma unroll
+      for (int r = 0; r < 2; ++r) top[r] = fmaxf(top[r], __shfl_xor_sync(~0u, top[r], lanes));
     }
+#pragma unroll
+    for (int r = 0; r < 2; ++r) top[r] = fmaxf(largest[r], top[r]);
     raised =
-        __any_sync(~0u, (top[0] - largest[0]) * factor > kSlack || (top[1] - largest[1]) * factor > kSlack);
+        __any_sync(~0u, (top[0] - largest[0]) * scale > kSlack || (top[1] - largest[1]) * scale > kSlack);
+    if (raised) raise(top);
+    float shift[2];
+#pragma unroll
+    for (int r = 0; r < 2; ++r) shift[r] = -finite(largest[r]) * scale;
+#pragma unroll
+    for (int i = 0; i < kScores; ++i) {
+      scores[i] = exp2_approx(fmaf(scores[i], scale, shift[i / 2 % 2]));
+    }
+    float total[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+#pragma unroll
+    for (int i = 0; i < kScores; ++i) total[i % 4] += scores[i];
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      if (!raised) top[r] = largest[r];
-      const float from = finite(top[r]);
-      decay[r] = exp2_approx((largest[r] - from) * factor);
-      largest[r] = top[r];
-      const float shift = offset[r] - from * factor;
-      float total[2] = {0.0f, 0.0f};
-#pragma unroll
-      for (int i = 0; i < kTileK / 4; ++i) {
-        float& s = scores[i / 2 * 4 + i % 2 + 2 * r];
-        s = exp2_approx(V::has_slope ? s + shift : fmaf(s, factor, shift));
-        total[i % 2] += s;
-      }
-      sum[r] = fmaf(sum[r], decay[r], total[0] + total[1]);
+      sum[r] += total[2 * r] + total[2 * r + 1];
+      // Now, in the shadow of the exponentials, and not in the loop's last block.
+      asm volatile("" : "+f"(sum[r]));
     }
+  }
+
+  // Takes larger maxima. A branch of its own: the exponentials behind it then wait for the last product's
+  // end, and not the maxima before it.
+  VICINAL_DEVICE void raise(const float (&top)[2]) {
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      decay[r] = exp2_approx((largest[r] - finite(top[r])) * scale);
+      largest[r] = top[r];
+      sum[r] *= decay[r];
+    }
+    asm volatile("");
   }
 
   template <bool Context>
@@ -361,11 +410,6 @@ class Consumer {
         s = V::template core<Context>(a, hoisted[r], c, k, s);
       }
     }
-  }
-
-  // Of `scores` once a slope is in them, in base 2.
-  VICINAL_DEVICE float unit() const {
-    return V::has_slope ? 1.0f : scale;
   }
 
   // While every score is -inf there is no largest, and -inf - -inf would be NaN.
@@ -386,7 +430,7 @@ class Consumer {
       sum[r] += __shfl_xor_sync(~0u, sum[r], 1);
       sum[r] += __shfl_xor_sync(~0u, sum[r], 2);
       norm[r] = sum[r] == 0.0f ? 0.0f : 1.0f / sum[r];
-      lse[r] = fmaf(finite(largest[r]), unit(), log2f(sum[r])) * kLn2;
+      lse[r] = fmaf(finite(largest[r]), scale, log2f(sum[r])) * kLn2;
     }
     float check = 0.0f;  // NaN once anything in `out` is not finite
 #pragma unroll
@@ -422,8 +466,8 @@ class Consumer {
         const int number = group * kGroupRows + warp() * 16 + r;
         return ExactRow<kRank>{token(work, number), exists(work, number)};
       };
-      ExactRows<V, T, HeadDim, ValueDim>{a, work.b, work.h}.redo(__ballot_sync(~0u, check != 0.0f), row_of_warp,
-                                                                 lse);
+      ExactRows<V, T, HeadDim, ValueDim>{a, work.b, work.h}.redo(__ballot_sync(~0u, check != 0.0f),
+                                                                 row_of_warp, lse);
     }
     if (leads()) {
       store_wait_read();
@@ -468,8 +512,9 @@ class Consumer {
   Place<L::kStages> key;
 
   // Of the tile of queries.
-  float scale, slope;  // in base 2
-  int position;        // of the thread's first row
+  float scale;   // of the scores, to base 2
+  float slope;   // of a distance, as a score
+  int position;  // of the thread's first row
   typename V::Row hoisted[2];
   KeyLimits sure;  // keys that every row of the group keeps
 

@@ -21,12 +21,14 @@ using KeyLimits = KeyRange;
 // Limits as a mask gives them, in whole numbers that need not be positions.
 struct WideLimits {
   i64 begin = 0, end = 2147483647;
-  bool only_if = true;  // a condition of the row, without which it keeps nothing
+  bool any = true;
 
   VICINAL_DEVICE void from(i64 key) { begin = key > begin ? key : begin; }
   VICINAL_DEVICE void before(i64 key) { end = key < end ? key : end; }
+  // A condition of the row, without which it keeps nothing.
+  VICINAL_DEVICE void only_if(bool holds) { any = any && holds; }
   VICINAL_DEVICE KeyLimits narrow() const {
-    if (!only_if || begin >= end) return {0, 0};
+    if (!any || begin >= end) return {0, 0};
     return {static_cast<int>(begin), static_cast<int>(end)};
   }
 };

@@ -10,13 +10,18 @@ namespace vicinal::hopper {
 constexpr int kGroupThreads = 128, kGroupRows = 64;  // of a warpgroup
 constexpr int kWorkSlots = 2;
 
-// A tile of queries, as the producer hands it to the consumers.
+// A tile of queries, as the scheduler hands it to the producer and the consumers, and the tiles of keys that
+// it visits: a list of runs, or all of them.
 template <int Rank>
 struct Work {
   int exists;  // 0: there is no more
-  int b, h;
-  int tiles;  // whether there is any tile of keys to visit
+  int b, h, kv_h;
   Stretch queries[Rank];
+  int begin;                      // position of the first key
+  int grid_tiles, context_tiles;  // all of them
+  u32 first_run, last_run;        // of the list
+
+  VICINAL_DEVICE bool visits_any() const { return first_run != last_run || grid_tiles + context_tiles != 0; }
 };
 
 // A tile of keys, beside its stage in the ring.
@@ -27,24 +32,30 @@ struct TileNote {
 constexpr u32 kPartial = 1, kLast = 2, kContext = 4;
 
 // A place in a ring of so many stages, and the parity of the pass over it.
-template <int Stages>
-struct Place {
-  u32 stage = 0, parity = 0;
+template <u32 Stages>
+class Place {
+ public:
+  VICINAL_DEVICE u32 stage() const { return stage_; }
+  VICINAL_DEVICE u32 parity() const { return parity_; }
+  // Of what is kept for two passes: when it is written again no warp can still be reading it.
+  VICINAL_DEVICE u32 slot() const { return stage_ + parity_ * Stages; }
+
   VICINAL_DEVICE void advance() {
-    if (++stage == Stages) {
-      stage = 0;
-      parity ^= 1;
+    if (++stage_ == Stages) {
+      stage_ = 0;
+      parity_ ^= 1;
     }
   }
   // One step behind.
   VICINAL_DEVICE Place before() const {
     Place place;
-    place.stage = stage == 0 ? Stages - 1 : stage - 1;
-    place.parity = stage == 0 ? parity ^ 1 : parity;
+    place.stage_ = stage_ == 0 ? Stages - 1 : stage_ - 1;
+    place.parity_ = stage_ == 0 ? parity_ ^ 1 : parity_;
     return place;
   }
-  // The slot of what is kept for two passes: when it is written again no warp can still be reading it.
-  VICINAL_DEVICE u32 slot() const { return stage + parity * Stages; }
+
+ private:
+  u32 stage_ = 0, parity_ = 0;
 };
 
 // Schedule: an emitted struct of constants (see compiler/emit/cuda/hopper_schedules.h).

@@ -1,8 +1,7 @@
-// The producer warp: which tiles of queries the block takes, which tiles of keys each of them visits, and the
-// copies that bring both into shared memory ahead of the consumers.
+// The producer warp: copies a tile of queries and the tiles of keys and values that it visits into shared
+// memory, ahead of the consumers.
 #pragma once
 
-#include "vicinal/hopper/exact_rows.cuh"
 #include "vicinal/hopper/layout.cuh"
 #include "vicinal/tile_row.cuh"
 
@@ -13,26 +12,15 @@ namespace vicinal::hopper {
 template <class V, int TileK>
 class TileWalk {
  public:
-  // `limits`: keys that some query of the tile keeps, where nothing is listed.
-  VICINAL_DEVICE TileWalk(const typename V::Arguments& arguments, const TileRow<V::rank>& tile_row,
-                          int number, int b, int h, const KeyLimits& limits)
-      : a(arguments), row(tile_row), listed(V::has_mask && arguments.tiles.row_runs != nullptr) {
-    begin = row.span[0].begin;
-    grid_tiles = static_cast<int>(row.grid_tiles);
-    if (listed) {
-      const RowRuns runs = a.tiles.row_runs[slice_of(a.tiles, b, h) * a.tiles.rows + number];
-      first_run = runs.first;
-      run = runs.last;
-      at = last = 0;
-    } else {
-      if constexpr (V::has_limits) {
-        begin = larger(begin, limits.begin);
-        grid_tiles = tile_count(smaller(row.span[0].end, limits.end) - begin, TileK);
-      }
-      last = 0;
-      at = grid_tiles + (static_cast<int>(row.all_tiles) - static_cast<int>(row.grid_tiles));
-      first_run = run = 0;
-    }
+  VICINAL_DEVICE TileWalk(const typename V::Arguments& arguments, const Work<V::rank>& work)
+      : a(arguments),
+        listed(work.first_run != work.last_run),
+        begin(work.begin),
+        grid_tiles(work.grid_tiles),
+        first_run(work.first_run),
+        run(work.last_run),
+        at(listed ? 0 : work.grid_tiles + work.context_tiles),
+        last(0) {
     advance();
   }
 
@@ -63,11 +51,11 @@ class TileWalk {
 
  private:
   const typename V::Arguments& a;
-  const TileRow<V::rank>& row;
   const bool listed;
   bool ended = false, full = false;
-  int begin, grid_tiles;
-  u32 first_run, run;
+  const int begin, grid_tiles;
+  const u32 first_run;
+  u32 run;
   int at, last;  // tiles [last, at) of the run are still to come
 };
 
@@ -82,60 +70,19 @@ class Producer {
   VICINAL_DEVICE Producer(const LaunchArguments<typename V::Arguments>& arguments, u32 shared, Control& c)
       : launch(arguments), a(arguments.forward), base(shared), control(c) {}
 
-  // By one warp; its first lane copies.
+  // By one warp. Its first lane copies; where columns are staged, the others help with them.
   VICINAL_DEVICE void run() {
-    const u32 rows = static_cast<u32>(a.tiles.rows), slices = static_cast<u32>(a.batch * a.heads);
-    u32 item = blockIdx.x;
-    Place<kWorkSlots> slot;
+    if (!V::has_columns && lane() != 0) return;
     Place<1> q;
 #pragma unroll 1
-    for (;;) {
-      if (lane() == 0) barrier_wait(shared_address(&control.work_empty[slot.stage]), slot.parity ^ 1);
-      __syncwarp();
-      Work<kRank>& work = control.work[slot.stage];
-      if (item >= rows * slices) {
-        if (lane() == 0) {
-          work.exists = 0;
-          barrier_arrive(shared_address(&control.work_full[slot.stage]));
-        }
-        break;
-      }
-      u32 next = item + gridDim.x;
-      if (launch.counters != nullptr && lane() == 0) next = gridDim.x + atomicAdd(launch.counters, 1);
-
-      // Rows from the last on: under a causal mask it has the most to do, and what is long should start
-      // early.
-      const u32 section = static_cast<u32>(launch.section), whole = section * rows;
-      const u32 before = item / whole * section, inside = item - before * rows;
-      const u32 heads = section < slices - before ? section : slices - before;
-      const u32 slice = before + inside % heads;
-      const int number = static_cast<int>(rows - 1 - inside / heads);
-      const int b = static_cast<int>(slice / static_cast<u32>(a.heads));
-      const int h = static_cast<int>(slice - b * static_cast<u32>(a.heads));
-      TileRow<kRank> row;
-      row.template place<V>(a, number, kTileK);
-      if (row.has_query()) {
-        const KeyLimits limits = limits_of(row, b, h);
-        // The first lane copies; where columns are staged, the others follow its walk.
-        if (V::has_columns || lane() == 0) {
-          TileWalk<V, kTileK> walk(a, row, number, b, h, limits);
-          if (lane() == 0) {
-            work.exists = 1;
-            work.b = b;
-            work.h = h;
-            work.tiles = !walk.done();
-#pragma unroll
-            for (int i = 0; i < kRank; ++i) work.queries[i] = row.queries[i];
-            barrier_arrive(shared_address(&control.work_full[slot.stage]));
-          }
-          copy(walk, row, b, h, q);
-        }
-        slot.advance();
-        q.advance();
-      }
-      item = __shfl_sync(~0u, next, 0);
+    for (Place<kWorkSlots> slot;; slot.advance(), q.advance()) {
+      barrier_wait(shared_address(&control.work_full[slot.stage()]), slot.parity());
+      const Work<kRank>& work = control.work[slot.stage()];
+      if (!work.exists) break;
+      copy(work, q);
+      if (V::has_columns) __syncwarp();
+      if (lane() == 0) barrier_arrive(shared_address(&control.work_empty[slot.stage()]));
     }
-    if (lane() == 0 && launch.counters != nullptr) hand_back_counters();
   }
 
  private:
@@ -143,29 +90,8 @@ class Producer {
     return static_cast<int>(threadIdx.x) % 32;
   }
 
-  // What the limits of the tile's queries have in reach together.
-  VICINAL_DEVICE KeyLimits limits_of(const TileRow<kRank>& row, int b, int h) const {
-    KeyLimits reach = {2147483647, 0};
-    if constexpr (V::has_limits) {
-      if (a.tiles.row_runs != nullptr) return reach;
-#pragma unroll 1
-      for (int r = lane(); r < row.queries[0].count; r += 32) {
-        Token<kRank> token;
-        token.local[0] = row.queries[0].first - static_cast<int>(a.q_axis[0].origin) + r;
-        const KeyLimits keys = V::limits(a, query_of<V>(a, b, h, token));
-        if (keys.begin >= keys.end) continue;
-        reach.begin = smaller(reach.begin, keys.begin);
-        reach.end = larger(reach.end, keys.end);
-      }
-      reach.begin = __reduce_min_sync(~0u, reach.begin);
-      reach.end = __reduce_max_sync(~0u, reach.end);
-    }
-    return reach;
-  }
-
-  VICINAL_DEVICE void copy(TileWalk<V, kTileK>& walk, const TileRow<kRank>& row, int b, int h,
-                           const Place<1>& q) {
-    const int kv_h = h / (static_cast<int>(a.heads) / static_cast<int>(a.kv_heads));
+  VICINAL_DEVICE void copy(const Work<kRank>& work, const Place<1>& q) {
+    TileWalk<V, kTileK> walk(a, work);
     // Values follow one tile behind the keys, as their products do.
     bool first = true, behind_context = false;
     int behind = 0;
@@ -177,14 +103,14 @@ class Producer {
       walk.advance();
       if (walk.done()) flags |= kLast;
       if (lane() == 0) {
-        copy_keys(position, flags, kv_h, b);
+        copy_keys(position, flags, work.kv_h, work.b);
         if (first) {
-          copy_queries(row, b, h, q);
+          copy_queries(work, q);
         } else {
-          copy_values(behind, behind_context, kv_h, b);
+          copy_values(behind, behind_context, work.kv_h, work.b);
         }
       }
-      if constexpr (V::has_columns) stage_columns(position, context, b, h, kv_h);
+      if constexpr (V::has_columns) stage_columns(position, context, work);
       key.advance();
       if (!first) value.advance();
       first = false;
@@ -192,21 +118,21 @@ class Producer {
       behind_context = context;
     }
     if (first) {
-      if (lane() == 0) copy_queries(row, b, h, q);
+      if (lane() == 0) copy_queries(work, q);
     } else {
-      if (lane() == 0) copy_values(behind, behind_context, kv_h, b);
+      if (lane() == 0) copy_values(behind, behind_context, work.kv_h, work.b);
       value.advance();
     }
   }
 
   // The stage is free: the first lane has waited for that before it copied.
-  VICINAL_DEVICE void stage_columns(int position, bool context, int b, int h, int kv_h) {
+  VICINAL_DEVICE void stage_columns(int position, bool context, const Work<kRank>& work) {
     __syncwarp();
     if (!context) {
       Query<kRank> q = {};
-      q.b = b;
-      q.h = h;
-      q.kv_h = kv_h;
+      q.b = work.b;
+      q.h = work.h;
+      q.kv_h = work.kv_h;
       const int end = static_cast<int>(a.k_axis[0].origin + a.k_axis[0].local);
 #pragma unroll 1
       for (int i = lane(); i < kTileK && position + i < end; i += 32) {
@@ -216,38 +142,37 @@ class Producer {
       }
     }
     __syncwarp();
-    if (lane() == 0) barrier_arrive(shared_address(&control.k_full[key.stage]));
+    if (lane() == 0) barrier_arrive(shared_address(&control.k_full[key.stage()]));
   }
 
-  VICINAL_DEVICE void copy_queries(const TileRow<kRank>& row, int b, int h, const Place<1>& q) {
+  VICINAL_DEVICE void copy_queries(const Work<kRank>& work, const Place<1>& q) {
     const u32 full = shared_address(&control.q_full);
-    barrier_wait(shared_address(&control.q_empty), q.parity ^ 1);
+    barrier_wait(shared_address(&control.q_empty), q.parity() ^ 1);
     barrier_expect(full, L::kQueryBytes);
-    const int x = row.queries[0].first - static_cast<int>(a.q_axis[0].origin);
+    const int x = work.queries[0].first - static_cast<int>(a.q_axis[0].origin);
 #pragma unroll
     for (int slab = 0; slab < L::kHeadSlabs; ++slab)
       copy_box(base + L::kQueries + slab * L::kTileQ * kSlabRowBytes, &launch.maps.q,
-               {slab * kSlabChannels, x, 0, h, b}, full, kEvictFirst);
+               {slab * kSlabChannels, x, 0, work.h, work.b}, full, kEvictFirst);
   }
 
   VICINAL_DEVICE void copy_keys(int position, u32 flags, int kv_h, int b) {
-    const u32 full = shared_address(&control.k_full[key.stage]);
-    barrier_wait(shared_address(&control.k_empty[key.stage]), key.parity ^ 1);
+    const u32 full = shared_address(&control.k_full[key.stage()]);
+    barrier_wait(shared_address(&control.k_empty[key.stage()]), key.parity() ^ 1);
     control.note[key.slot()] = {position, flags};
     barrier_expect(full, L::kKeyBytes);
     copy_rows<L::kHeadSlabs>(flags & kContext ? &launch.maps.context_k : &launch.maps.k,
-                             base + L::kKeys + key.stage * L::kKeyBytes, local(position, flags & kContext),
+                             base + L::kKeys + key.stage() * L::kKeyBytes, local(position, flags & kContext),
                              kv_h, b, full);
   }
 
   VICINAL_DEVICE void copy_values(int position, bool context, int kv_h, int b) {
-    const u32 full = shared_address(&control.v_full[value.stage]);
-    barrier_wait(shared_address(&control.v_empty[value.stage]), value.parity ^ 1);
+    const u32 full = shared_address(&control.v_full[value.stage()]);
+    barrier_wait(shared_address(&control.v_empty[value.stage()]), value.parity() ^ 1);
     barrier_expect(full, L::kValueBytes);
     copy_rows<L::kValueSlabs>(context ? &launch.maps.context_v : &launch.maps.v,
-                              base + L::kValues + value.stage * L::kValueBytes, local(position, context),
+                              base + L::kValues + value.stage() * L::kValueBytes, local(position, context),
                               kv_h, b, full);
-    value.advance();
   }
 
   VICINAL_DEVICE int local(int position, bool context) const {
@@ -260,13 +185,6 @@ class Producer {
     for (int slab = 0; slab < Slabs; ++slab)
       copy_box(to + slab * kTileK * kSlabRowBytes, map, {slab * kSlabChannels, x, 0, kv_h, b}, full,
                kEvictLast);
-  }
-
-  // The last block to end leaves both counters at 0 for the next launch.
-  VICINAL_DEVICE void hand_back_counters() const {
-    if (atomicAdd(launch.counters + 1, 1) != gridDim.x - 1) return;
-    launch.counters[0] = 0;
-    launch.counters[1] = 0;
   }
 
   const LaunchArguments<typename V::Arguments>& launch;

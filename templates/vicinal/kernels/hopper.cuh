@@ -1,14 +1,16 @@
 // The Hopper kernel: attention at the rate of the tensor cores (sm_90a), for sequences of 16-bit tensors that
 // the copy engine can read.
 //
-// A block per multiprocessor stays and takes one tile of queries after the other. One warp, the producer,
-// copies boxes of queries, keys and values into rings in shared memory; two or three consumer warpgroups own
-// 64 queries each and compute everything for them. Rings are guarded by barriers: `full` when the bytes are
-// there, `empty` when every group is done with them. The scheme is FlashAttention-3's (Shah et al., 2024).
+// A block per multiprocessor stays and takes one tile of queries after the other. One warp, the scheduler,
+// says which; another, the producer, copies boxes of queries, keys and values into rings in shared memory;
+// two or three consumer warpgroups own 64 queries each and compute everything for them. Rings are guarded by
+// barriers: `full` when the bytes are there, `empty` when every group is done with them. The scheme is
+// FlashAttention-3's (Shah et al., 2024).
 #pragma once
 
 #include "vicinal/hopper/consumer.cuh"
 #include "vicinal/hopper/producer.cuh"
+#include "vicinal/hopper/scheduler.cuh"
 
 namespace vicinal::hopper {
 
@@ -38,7 +40,7 @@ VICINAL_DEVICE void forward(const LaunchArguments<typename V::Arguments>& launch
     }
     for (int i = 0; i < kWorkSlots; ++i) {
       init(control.work_full[i], 1);
-      init(control.work_empty[i], L::kGroups);
+      init(control.work_empty[i], L::kGroups + 1);
     }
     barrier_init_fence();
     async_proxy_fence();
@@ -49,8 +51,12 @@ VICINAL_DEVICE void forward(const LaunchArguments<typename V::Arguments>& launch
   const int group = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / kGroupThreads, 0);
   if (group == 0) {
     shrink_registers<Schedule::producer_registers>();
-    if (__shfl_sync(~0u, static_cast<int>(threadIdx.x) / 32, 0) == 0)
+    const int warp = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / 32, 0);
+    if (warp == 0) {
       Producer<V, HeadDim, ValueDim, Schedule>(launch, base, control).run();
+    } else if (warp == 1) {
+      Scheduler<V, HeadDim, ValueDim, Schedule>(launch, control).run();
+    }
   } else {
     grow_registers<Schedule::consumer_registers>();
     Consumer<V, T, HeadDim, ValueDim, Schedule, Products>(launch, base, control, group - 1).run();
