@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <mutex>
 
+#include "compiler/emit/cuda/products.h"
 #include "compiler/ir/text.h"
 #include "runtime/cpu/interpreter.h"
 #include "runtime/engine.h"
@@ -38,13 +39,25 @@ TEST_CASE("gallery: emitted text is ours alone, and survives printing") {
     const driver::Variant& variant = block.spec.impl().variant;
     const Result<ir::Module> again = ir::parse(ir::print(variant.checked.module));
     REQUIRE(again.has_value());
-    for (const auto kind : {emit::KernelKind::portable, emit::KernelKind::reference}) {
+    for (const auto kind :
+         {emit::KernelKind::portable, emit::KernelKind::reference, emit::KernelKind::hopper}) {
       for (const DType dtype : {DType::f32, DType::f16, DType::bf16}) {
         emit::KernelOptions how;
-        how.kind = kind;
         how.dtype = dtype;
+        if (kind == emit::KernelKind::hopper) {
+          if (emit::hopper_obstacle(variant.specialized, how)) continue;
+          how = emit::hopper_candidates(variant.specialized, how).at(0);
+        }
+        how.kind = kind;
         const emit::KernelSource source = emit::emit_cuda(variant.specialized, how);
-        const auto forbidden = forbidden_in(source.text, source.entry);
+        std::string text = source.text;
+        if (kind == emit::KernelKind::hopper) {
+          // Its instructions depend on nothing that a spec says.
+          const std::string products = emit::products_struct(dtype, how.tile_k, how.value_dim);
+          REQUIRE(text.find(products) != std::string::npos);
+          text.erase(text.find(products), products.size());
+        }
+        const auto forbidden = forbidden_in(text, source.entry);
         CHECK_MESSAGE(!forbidden, forbidden.value_or(""));
         CHECK(emit::emit_cuda(emit::specialize(passes::run_pipeline(*again)), how).text == source.text);
       }
@@ -128,6 +141,12 @@ TEST_CASE("gallery: every block compiles through NVRTC") {
       how.head_dim = how.value_dim = 64;
       jobs.push_back({blocks[i].name, kArchs[(i + n) % 4],
                       emit::emit_cuda(blocks[i].spec.impl().variant.specialized, how)});
+      // The Hopper kernel takes a second to compile.
+      how.dtype = dtypes[i % 2];
+      if (const emit::Specialized& variant = blocks[i].spec.impl().variant.specialized;
+          n == 0 && (all || i % 8 == 0) && !emit::hopper_obstacle(variant, how))
+        jobs.push_back({blocks[i].name + ", hopper", "sm_90a",
+                        emit::emit_cuda(variant, emit::hopper_candidates(variant, how).at(0))});
       if (const emit::Specialized& variant = blocks[i].spec.impl().variant.specialized;
           n % 4 == 0 && emit::has_mask(variant))
         jobs.push_back(

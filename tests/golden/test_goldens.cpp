@@ -116,6 +116,20 @@ TEST_CASE("golden: CUDA") {
   });
 }
 
+TEST_CASE("golden: CUDA of the Hopper kernel") {
+  golden::run("hopper", ".cu", [](const fs::path& spec) {
+    const Compiled compiled = compile(spec);
+    CHECK(!compiled.sink.has_errors());
+    std::string out;
+    for (const driver::Variant& v : compiled.variants) {
+      const auto candidates = emit::hopper_candidates(v.specialized, {});
+      REQUIRE(!candidates.empty());
+      out += emit::emit_cuda(v.specialized, candidates[0]).text;
+    }
+    return out;
+  });
+}
+
 TEST_CASE("golden: diagnostics, as text and as JSON") {
   const std::string here = golden::folder("diagnostics").string() + "/";
   golden::run("diagnostics", ".txt", [&](const fs::path& spec) {

@@ -30,6 +30,12 @@ const std::set<std::string_view> kWords = {
     "floordiv", "floorf", "floormod", "fmaxf", "fminf", "log", "log2", "log2f", "logf", "max", "min", "mul",
     "neg", "pow", "powf", "rintf", "rsqrt", "rsqrtf", "shl", "shr", "sign", "sin", "sinf", "sqrt", "sqrtf",
     "sub", "tan", "tanf", "tanh", "tanh_approx", "tanhf", "to_int",
+    // of the Hopper kernel
+    "Column", "KeyLimits", "LaunchArguments", "Products", "Row", "Schedule", "WideLimits", "before", "column",
+    "consumer_registers", "core", "early_rescale", "factor", "from", "has_columns", "has_context_keeps",
+    "has_core", "has_keeps", "has_limits", "has_shift", "has_slope", "holds", "hopper", "i64", "limits",
+    "narrow", "only_if", "ping_pong", "producer_registers", "row", "shared_bytes", "shift", "slope", "stages",
+    "tile_k", "tile_q",
     // of planners
     "InputTable", "KeyBox", "Mask", "QueryBox", "Range", "RealRange", "Truth", "any_real", "computed", "fill",
     "kTableThreads", "keeps", "plan_rows", "planning", "point", "ranges", "read", "sizeof", "x", "y"};
@@ -45,6 +51,7 @@ bool is_rule(std::string_view word) {
 
 // The strings and comments of the frame.
 const std::set<std::string_view> kStrings = {"\"vicinal/kernel.cuh\"",
+                                             "\"vicinal/hopper.cuh\"",
                                              "\"vicinal/planner.cuh\"",
                                              "\"C\"",
                                              "\"the variant does not meet the contract of templates/\"",
@@ -52,10 +59,11 @@ const std::set<std::string_view> kStrings = {"\"vicinal/kernel.cuh\"",
                                              "\"the host launches and allocates by these\""};
 
 bool numbered(std::string_view word) {
-  if (word.size() < 2 || std::string_view("vpext").find(word[0]) == std::string_view::npos) return false;
-  for (char c : word.substr(1))
-    if (std::isdigit(static_cast<unsigned char>(c)) == 0) return false;
-  return true;
+  const auto is_digit = [](char c) { return std::isdigit(static_cast<unsigned char>(c)) != 0; };
+  const auto digits = std::ranges::find_if(word, is_digit);
+  static const std::set<std::string_view> names = {"v", "p", "e", "x", "t", "gs", "gm", "cs", "cm", "keeps"};
+  return digits != word.end() && names.contains(std::string_view(word.begin(), digits)) &&
+         std::all_of(digits, word.end(), is_digit);
 }
 
 bool known_comment(std::string_view comment) {
@@ -95,8 +103,10 @@ std::optional<std::string> forbidden_in(const std::string& text, const std::stri
       if (!kStrings.contains(token)) return fmt::format("the string {}", token);
     } else if (c == '#') {
       token = to_line_end();
-      if (token != "#include \"vicinal/kernel.cuh\"" && token != "#include \"vicinal/planner.cuh\"")
-        return fmt::format("the directive {}", token);
+      const bool ours = token == "#include \"vicinal/kernel.cuh\"" ||
+                        token == "#include \"vicinal/hopper.cuh\"" ||
+                        token == "#include \"vicinal/planner.cuh\"";
+      if (!ours) return fmt::format("the directive {}", token);
     } else if (all.substr(at, 2) == "//") {
       token = to_line_end();
       if (!known_comment(token)) return fmt::format("the comment {}", token);
