@@ -84,6 +84,12 @@ std::vector<HopperMembers::Group> HopperMembers::columns() const {
   return {{&grid_, &grid_.score_columns, "gs", false}, {&grid_, &grid_.mask_columns, "gm", true}};
 }
 
+bool HopperMembers::windowed() const {
+  const std::vector<ir::Axis>& axes = grid_.form.module.axes;
+  return (!grid_.limits.begins.empty() && !grid_.limits.ends.empty()) ||
+         (!axes.empty() && axes[0].window.valid());
+}
+
 int HopperMembers::column_bytes() const {
   int words = 0, bools = 0;
   for (const Group& group : columns())

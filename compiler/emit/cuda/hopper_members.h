@@ -21,6 +21,8 @@ class HopperMembers {
   std::string text(const Names& names) const;
   // Whether more than a scaled dot product is computed for an element.
   bool computes_scores() const { return grid_.has_core() || grid_.form.slope.valid(); }
+  // Whether keys end on both sides of a query.
+  bool windowed() const;
   int column_bytes() const;
   // Whether a score takes loops over inputs for an element. They are unrolled for every score of a thread,
   // which takes the compiler minutes.

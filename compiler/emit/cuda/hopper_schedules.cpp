@@ -48,6 +48,9 @@ std::vector<HopperSchedule> hopper_schedules(const HopperNeeds& needs) {
     schedule.early_rescale = schedule.early_rescale || needs.computes_scores;
     result.push_back(schedule);
   }
+  // A window's tiles are partial on both sides, the fewer the smaller the tile of queries.
+  if (needs.windowed)
+    std::ranges::stable_partition(result, [](const HopperSchedule& s) { return s.tile_q == 128; });
   return result;
 }
 

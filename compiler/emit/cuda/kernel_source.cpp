@@ -199,7 +199,7 @@ std::optional<std::string> hopper_obstacle(const Specialized& variant, const Ker
 std::vector<KernelOptions> hopper_candidates(const Specialized& variant, const KernelOptions& options,
                                              bool variations) {
   const HopperMembers members(variant, options);
-  const HopperNeeds needs{options.head_dim, options.value_dim, members.computes_scores(),
+  const HopperNeeds needs{options.head_dim, options.value_dim, members.computes_scores(), members.windowed(),
                           members.column_bytes()};
   std::vector<KernelOptions> result;
   for (const HopperSchedule& schedule : variations ? hopper_variations(needs) : hopper_schedules(needs)) {

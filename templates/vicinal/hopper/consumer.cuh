@@ -322,14 +322,17 @@ class Consumer {
       }
     }
     if constexpr (V::has_slope) {
-      // Distances are whole numbers, which fp32 adds exactly.
+      // Distances are whole numbers, which fp32 adds exactly. The second row lies 8 behind the first, as a
+      // group of columns does.
+      const float first = static_cast<float>(note.first + column() - position);
 #pragma unroll
-      for (int r = 0; r < 2; ++r) {
-        const float distance = static_cast<float>(note.first + column() - position - 8 * r);
+      for (int columns = -1; columns < kTileK / 8; ++columns) {
 #pragma unroll
-        for (int i = 0; i < kTileK / 4; ++i) {
-          float& s = scores[i / 2 * 4 + i % 2 + 2 * r];
-          s = fmaf(slope, distance + static_cast<float>(i / 2 * 8 + i % 2), s);
+        for (int e = 0; e < 2; ++e) {
+          const float distance = first + static_cast<float>(8 * columns + e);
+          const int i = 4 * columns + e;
+          if (columns >= 0) scores[i] = fmaf(slope, distance, scores[i]);
+          if (columns + 1 < kTileK / 8) scores[i + 6] = fmaf(slope, distance, scores[i + 6]);
         }
       }
     }

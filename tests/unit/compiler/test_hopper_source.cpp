@@ -44,7 +44,7 @@ TEST_CASE("every dim has a schedule of the Hopper kernel that fits in shared mem
         CAPTURE(head);
         CAPTURE(value);
         CAPTURE(columns);
-        const emit::HopperNeeds needs{head, value, false, columns};
+        const emit::HopperNeeds needs{head, value, false, columns != 0, columns};
         const std::vector<emit::HopperSchedule> schedules = emit::hopper_schedules(needs);
         REQUIRE(!schedules.empty());
         const std::vector<emit::HopperSchedule> all = emit::hopper_variations(needs);
