@@ -22,7 +22,7 @@ namespace vicinal::hopper {
 
 constexpr float kLog2E = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
 constexpr float kSlack = 8.0f;
-constexpr float kLeastFactor = 1e-30f;
+constexpr float kLeastFactor = 1e-30f;  // an exp in a factor may come to 0, and -inf * 0 would be NaN
 
 template <Variant V, class T, int HeadDim, int ValueDim, class Schedule, class Products>
 class Consumer {
@@ -55,7 +55,9 @@ class Consumer {
       barrier_wait(shared_address(&control.q_full), q.parity());
       if (uniform(work.visits_any())) attend(queries);
       finish(work);
-      release(control.work_empty[slot.stage()]);
+      // Every warp for itself: another may still read of the work.
+      __syncwarp();
+      if (lane() == 0) barrier_arrive(shared_address(&control.work_empty[slot.stage()]));
     }
   }
 
@@ -113,7 +115,6 @@ class Consumer {
 
   VICINAL_DEVICE void start(const Work<kRank>& work) {
     const Query<kRank> first = query(work, row(0));
-    // An exp in a factor may come to nothing, which -inf must survive.
     const float factor = V::factor(a, first), positive = factor < kLeastFactor ? kLeastFactor : factor;
     scale = positive * kLog2E;
     if constexpr (V::has_slope) {
@@ -213,9 +214,9 @@ class Consumer {
     return address;
   }
 
+  // One tile of keys. `First`: there is no tile before it, whose values' product would be due.
   template <bool First, bool Masked>
   VICINAL_DEVICE void step(u64 queries, const TileNote& note) {
-    // Values are those of the tile before.
     const Place<L::kStages> value = key.before();
     const u32 k_empty = known(shared_address(&control.k_empty[key.stage()])),
               v_empty = known(shared_address(&control.v_empty[value.stage()]));

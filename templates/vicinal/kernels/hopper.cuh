@@ -40,7 +40,7 @@ VICINAL_DEVICE void forward(const LaunchArguments<typename V::Arguments>& launch
     }
     for (int i = 0; i < kWorkSlots; ++i) {
       init(control.work_full[i], 1);
-      init(control.work_empty[i], L::kGroups + 1);
+      init(control.work_empty[i], 4 * L::kGroups + 1);
     }
     barrier_init_fence();
     async_proxy_fence();
