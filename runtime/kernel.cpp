@@ -155,6 +155,7 @@ Result<void> compile_for_cuda(Engine& engine, const cuda::Context& context, Kern
     if (made) {
       impl.program = *std::move(made);
       info.path_reason = emit::print(impl.program->options.schedule);
+      for (const std::string& reason : impl.program->rejected) info.path_reason += "; rejected " + reason;
     } else if (made.error().kind != ErrorKind::limit || wanted.kernel == "hopper") {
       return made.forward_error();
     } else {
