@@ -2,7 +2,7 @@
 """Times attention cases in Vicinal and in its peers, in turns on one GPU, and prints the rates side by side.
 
 Peers are what PyTorch 2.11 offers: cuDNN and FlashAttention-2 behind scaled_dot_product_attention, and
-FlexAttention. What is timed is one forward call between two CUDA events, after 3 calls that are not counted. A
+FlexAttention. What is timed is one forward call between two CUDA events, after a call that is not counted. A
 buffer of twice the L2 cache is overwritten before each call. Vicinal is timed by `vicinal bench`, which does the
 same in a process of its own. Neither its plan of tiles nor FlexAttention's block mask is part of a call.
 
@@ -50,7 +50,7 @@ SPECS = {  # by mask and score
 }
 PEERS = {"ours": "ours", "cudnn": "cuDNN", "fa2": "FA2", "flex": "Flex"}
 CAP = 30.0
-WARM_UP = 3  # as in `vicinal bench`
+WARM_UP = 1  # as in `vicinal bench`, at the head of each burst
 IDLE_SECONDS = 0.02
 
 
