@@ -15,8 +15,8 @@ namespace {
 // of the speed.
 constexpr int kMostLocalBytes = 128;
 
-// ptxas' warnings about wgmma: C7510 to C7520 say that products were put in sequence or that registers were
-// not to be had; C7519 alone is for information.
+// ptxas' warnings about wgmma and setmaxnreg: that registers were not handed out, or that products were put
+// in sequence. C7519 alone is for information.
 constexpr int kFirstWarning = 7504, kLastWarning = 7520, kHarmless = 7519;
 
 }  // namespace

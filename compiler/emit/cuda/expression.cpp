@@ -11,10 +11,6 @@ namespace {
 using ir::NodeId;
 using ir::Type;
 
-std::string_view cuda_type(Type t) {
-  return t == Type::integer ? "int" : t == Type::real ? "float" : "bool";
-}
-
 class ValuePrinter final : public Printer {
  public:
   ValuePrinter(const ir::Module& module, const analysis::IndexBounds* bounds, const Names& names, bool exact)
@@ -72,6 +68,10 @@ class ValuePrinter final : public Printer {
 };
 
 }  // namespace
+
+std::string_view cuda_type(Type t) {
+  return t == Type::integer ? "int" : t == Type::real ? "float" : "bool";
+}
 
 std::string function_body(const ir::Module& module, NodeId node, const analysis::IndexBounds& bounds,
                           const Names& names, bool exact, int indent) {

@@ -8,6 +8,9 @@
 
 namespace vicinal::emit {
 
+// "int", "float" or "bool".
+std::string_view cuda_type(ir::Type type);
+
 // The body of a function that returns the node: declarations of what is used twice, then the return.
 // `exact`: as in masks. Every line is indented by `indent` spaces.
 std::string function_body(const ir::Module& module, ir::NodeId node, const analysis::IndexBounds& bounds,

@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include <cmath>
+#include <cstdlib>
 
 #include "compiler/emit/cuda/expression.h"
 
@@ -13,10 +13,6 @@ using ir::NodeId;
 using ir::Root;
 
 constexpr std::string_view kHead = Declarations::kHead;
-
-std::string_view cuda_type(ir::Type type) {
-  return type == ir::Type::real ? "float" : type == ir::Type::integer ? "int" : "bool";
-}
 
 // A function of one of the signatures that all kernels of this kind share.
 std::string function(std::string_view type, std::string_view name, std::string_view parameters,
@@ -59,9 +55,8 @@ HopperMembers::Side::Side(const ir::Module& module, bool context, bool whole, fl
 
 HopperMembers::Side HopperMembers::make_side(const Specialized& variant, const KernelOptions& options,
                                              bool context) {
-  const float scale = static_cast<float>(1 / std::sqrt(static_cast<double>(options.head_dim)));
-  return Side(context ? variant.context->module : variant.grid.module, context, !splits(variant), scale,
-              context ? "c" : "g");
+  return Side(context ? variant.context->module : variant.grid.module, context, !splits(variant),
+              default_scale(options.head_dim), context ? "c" : "g");
 }
 
 HopperMembers::HopperMembers(const Specialized& variant, const KernelOptions& options)
@@ -81,7 +76,8 @@ std::vector<HopperMembers::Group> HopperMembers::rows() const {
 
 // Those of context keys are few and computed where they are used.
 std::vector<HopperMembers::Group> HopperMembers::columns() const {
-  return {{&grid_, &grid_.score_columns, "gs", false}, {&grid_, &grid_.mask_columns, "gm", true}};
+  return {{&grid_, &grid_.score_columns, grid_.prefix + "s", false},
+          {&grid_, &grid_.mask_columns, grid_.prefix + "m", true}};
 }
 
 bool HopperMembers::windowed() const {

@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <cmath>
-
 #include "compiler/emit/cuda/declarations.h"
 #include "compiler/emit/cuda/expression.h"
 #include "compiler/emit/cuda/hopper_members.h"
@@ -137,12 +135,11 @@ class Emitter {
   }
 
   std::string scale_function() const {
-    const float scale = static_cast<float>(1 / std::sqrt(static_cast<double>(options_.head_dim)));
-    return fmt::format(
-        "{}float scale(const Arguments& a, const Query& q) {{\n{}  }}\n", kHead,
-        module_.root(Root::scale).valid()
-            ? body(variant_.grid, Root::scale, false, 4)
-            : fmt::format("    return {}f;  // 1 / sqrt(head dim)\n", support::hex_float(scale)));
+    return fmt::format("{}float scale(const Arguments& a, const Query& q) {{\n{}  }}\n", kHead,
+                       module_.root(Root::scale).valid()
+                           ? body(variant_.grid, Root::scale, false, 4)
+                           : fmt::format("    return {}f;  // 1 / sqrt(head dim)\n",
+                                         support::hex_float(default_scale(options_.head_dim))));
   }
   std::string sink_function() const {
     return fmt::format(

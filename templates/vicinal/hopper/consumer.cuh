@@ -62,9 +62,6 @@ class Consumer {
   }
 
  private:
-  VICINAL_DEVICE static int lane() {
-    return static_cast<int>(threadIdx.x) % 32;
-  }
   VICINAL_DEVICE static int warp() {
     return static_cast<int>(threadIdx.x) / 32 % 4;
   }

@@ -37,18 +37,21 @@ template <class V>
 concept Variant = AttentionVariant<V> &&
     requires(const typename V::Arguments& a, const Query<V::rank>& q, const Key<V::rank>& k,
              const typename V::Row& row, const typename V::Column& column, float s) {
-  V::has_core;     // core() is not its score
-  V::has_slope;    // slope() is not always 0
-  V::has_shift;    // shift() is not always 0
-  V::has_limits;   // limits() leaves keys out
-  V::has_keeps;    // keeps() is not always true
-  V::has_columns;  // column() reads captured inputs: its values are staged through shared memory
+  V::has_core;           // core() is not its score
+  V::has_slope;          // slope() is not always 0
+  V::has_shift;          // shift() is not always 0
+  V::has_limits;         // limits() leaves keys out
+  V::has_keeps;          // keeps() is not always true of the grid's keys
+  V::has_context_keeps;  // nor of the context's
+  V::has_columns;        // column() has something to tell: it is staged through shared memory
   { V::factor(a, q) } -> Same<float>;
   { V::slope(a, q) } -> Same<float>;
   { V::shift(a, q) } -> Same<float>;
   { V::limits(a, q) } -> Same<KeyLimits>;
-  { V::row(a, q) } -> Same<typename V::Row>;           // once per query
-  { V::column(a, q, k) } -> Same<typename V::Column>;  // once per key of a tile; reads b and heads of q
+  { V::row(a, q) } -> Same<typename V::Row>;  // once per query
+  {
+    V::column(a, q, k)
+    } -> Same<typename V::Column>;  // once per key of a tile, of the grid's; reads b and heads of q
   { V::template core<false>(a, row, column, k, s) } -> Same<float>;  // s is the dot product, not scaled
   { V::template keeps<false>(a, row, column, k) } -> Same<bool>;
 };

@@ -2,10 +2,9 @@
 // not belong to them: an unkept pair has the weight 0, and 0 * NaN is NaN. Slow, and hardly ever needed.
 #pragma once
 
-#include "vicinal/hopper/contract.cuh"
+#include "vicinal/hopper/layout.cuh"
 #include "vicinal/online_softmax.cuh"
 #include "vicinal/ptx/convert.cuh"
-#include "vicinal/tiles.cuh"
 #include "vicinal/tokens.cuh"
 
 namespace vicinal::hopper {
@@ -61,10 +60,6 @@ struct ExactRows {
     float lse, factor, slope, shift;
     float out[kOut];
   };
-
-  VICINAL_DEVICE static int lane() {
-    return static_cast<int>(threadIdx.x) % 32;
-  }
 
   VICINAL_DEVICE void redo(const Token<kRank>& token, float lse) const {
     Row row;

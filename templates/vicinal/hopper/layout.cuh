@@ -4,11 +4,16 @@
 #include "vicinal/hopper/contract.cuh"
 #include "vicinal/ptx/barrier.cuh"
 #include "vicinal/ptx/warpgroup.cuh"
+#include "vicinal/tiles.cuh"
 
 namespace vicinal::hopper {
 
 constexpr int kGroupThreads = 128, kGroupRows = 64;  // of a warpgroup
 constexpr int kWorkSlots = 2;
+
+VICINAL_DEVICE int lane() {
+  return static_cast<int>(threadIdx.x) % 32;
+}
 
 // A tile of queries, as the scheduler hands it to the producer and the consumers, and the tiles of keys that
 // it visits: a list of runs, or all of them.
@@ -63,7 +68,6 @@ template <class V, int HeadDim, int ValueDim, class Schedule>
 struct Layout {
   static constexpr int kTileQ = Schedule::tile_q, kTileK = Schedule::tile_k, kStages = Schedule::stages;
   static constexpr int kGroups = kTileQ / kGroupRows;  // of consumers
-  static constexpr int kThreads = (kGroups + 1) * kGroupThreads;
   static constexpr int kHeadSlabs = slabs(HeadDim), kValueSlabs = slabs(ValueDim);
   static constexpr int kQueryBytes = kTileQ * kHeadSlabs * kSlabRowBytes;
   static constexpr int kOutBytes = kTileQ * kValueSlabs * kSlabRowBytes;

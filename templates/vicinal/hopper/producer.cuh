@@ -3,7 +3,6 @@
 #pragma once
 
 #include "vicinal/hopper/layout.cuh"
-#include "vicinal/tile_row.cuh"
 
 namespace vicinal::hopper {
 
@@ -86,10 +85,6 @@ class Producer {
   }
 
  private:
-  VICINAL_DEVICE static int lane() {
-    return static_cast<int>(threadIdx.x) % 32;
-  }
-
   VICINAL_DEVICE void copy(const Work<kRank>& work, const Place<1>& q) {
     TileWalk<V, kTileK> walk(a, work);
     // Values follow one tile behind the keys, as their products do.

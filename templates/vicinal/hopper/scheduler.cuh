@@ -2,9 +2,9 @@
 // runs ahead of the producer, so that nobody waits for the index arithmetic.
 #pragma once
 
-#include "vicinal/hopper/exact_rows.cuh"
 #include "vicinal/hopper/layout.cuh"
 #include "vicinal/tile_row.cuh"
+#include "vicinal/tokens.cuh"
 
 namespace vicinal::hopper {
 
@@ -45,10 +45,6 @@ class Scheduler {
   }
 
  private:
-  VICINAL_DEVICE static int lane() {
-    return static_cast<int>(threadIdx.x) % 32;
-  }
-
   VICINAL_DEVICE u32 next(u32 item) const {
     if (launch.counters == nullptr) return item + gridDim.x;
     u32 drawn = 0;

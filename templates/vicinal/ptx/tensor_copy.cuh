@@ -43,8 +43,4 @@ VICINAL_DEVICE void store_wait_read() {
 VICINAL_DEVICE void store_wait() {
   asm volatile("cp.async.bulk.wait_group 0;" ::: "memory");
 }
-VICINAL_DEVICE void prefetch_map(const TensorMap* map) {
-  asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
-}
-
 }  // namespace vicinal
