@@ -46,7 +46,9 @@ struct Kernel::Impl {
   // `program`: null on the host, as program_for says.
   plan::TileShape tile_shape(const runtime::Program* program, const runtime::Problem& problem) const;
   runtime::PlanCache& plans(const runtime::Program* program) const;
-  Result<void> run(const runtime::Problem& problem, const Plan::Impl& plan, Stream stream) const;
+  // `program`: as program_for says.
+  Result<void> run(const runtime::Program* program, const runtime::Problem& problem, const Plan::Impl& plan,
+                   Stream stream) const;
   // On the device, of the inputs as they are when the stream gets there.
   Result<void> plan_there(Plan::Impl& plan, Stream stream) const;
   // On the host; waits for the stream where inputs are on a device.

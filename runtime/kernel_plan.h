@@ -14,10 +14,13 @@
 
 namespace vicinal {
 
+namespace runtime {
+struct Program;
+}
+
 struct Plan::Impl {
-  // The Kernel::Impl that made it and the program that it is for; never looked into.
-  const void* kernel = nullptr;
-  const void* program = nullptr;
+  const void* kernel = nullptr;               // the Kernel::Impl that made it; never looked into
+  const runtime::Program* program = nullptr;  // of that kernel, whose tiles these are; null on the host
   // Everything of a problem but its tensors: two problems with the same key have the same tiles.
   std::vector<std::int64_t> key;
   runtime::Problem problem;  // that the plan speaks of; its tensors may be gone

@@ -68,9 +68,9 @@ Result<Support> Kernel::supports(const RunArguments& arguments) const {
   return support;
 }
 
-Result<void> Kernel::Impl::run(const runtime::Problem& problem, const Plan::Impl& plan, Stream stream) const {
+Result<void> Kernel::Impl::run(const runtime::Program* runs, const runtime::Problem& problem,
+                               const Plan::Impl& plan, Stream stream) const {
   if (problem.rows() == 0) return {};
-  VICINAL_TRY(const runtime::Program* const runs, program_for(problem));
   if (runs == nullptr) {
     cpu::Interpreter(variant.checked.module, problem).run(host::default_threads(), &*plan.tiles);
     return {};
@@ -85,11 +85,11 @@ Result<void> Kernel::run(const RunArguments& arguments, Stream stream) const {
   VICINAL_TRY(const runtime::Problem problem, impl_->bind(arguments));
   VICINAL_TRY(const runtime::Program* const program, impl_->program_for(problem));
   if (const auto plan = impl_->plans(program).find(runtime::plan_key(impl_->variant.checked.module, problem)))
-    return impl_->run(problem, *plan, stream);
+    return impl_->run(program, problem, *plan, stream);
   if (impl_->info.backend == Backend::cpu) {
     // A plan takes no device memory here and next to no time.
     VICINAL_TRY(const Plan made, prepare(arguments, stream));
-    return impl_->run(problem, made.impl(), stream);
+    return impl_->run(program, problem, made.impl(), stream);
   }
   if (problem.rows() == 0) return {};
   if (program == nullptr) {
@@ -129,7 +129,9 @@ Result<void> Kernel::run(const RunArguments& arguments, const Plan& plan, Stream
   VICINAL_TRY(const runtime::Engine* const engine, runtime::Engine::process());
   if (plan.depends_on_data() && engine->settings().check_plans.value == runtime::Switch::on)
     VICINAL_TRY_VOID(impl_->check(problem, plan.impl(), stream));
-  return impl_->run(problem, plan.impl(), stream);
+  if (problem.rows() == 0) return {};
+  VICINAL_TRY(const runtime::Program* const program, impl_->program_for(problem));
+  return impl_->run(program, problem, plan.impl(), stream);
 }
 
 Result<void> Kernel::Impl::plan_there(Plan::Impl& plan, Stream stream) const {
@@ -189,10 +191,7 @@ Result<void> Kernel::Impl::check(const runtime::Problem& problem, const Plan::Im
 Result<Plan> Kernel::prepare(const RunArguments& arguments, Stream stream) const {
   VICINAL_TRY(runtime::Problem problem, impl_->bind(arguments));
   VICINAL_TRY(std::shared_ptr<Plan::Impl> plan, impl_->plan(std::move(problem), stream));
-  if (!plan->depends_on_data) {
-    VICINAL_TRY(const runtime::Program* const program, impl_->program_for(plan->problem));
-    impl_->plans(program).add(plan);
-  }
+  if (!plan->depends_on_data) impl_->plans(plan->program).add(plan);
   return Plan(std::move(plan));
 }
 
