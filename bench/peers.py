@@ -190,7 +190,7 @@ class Torch:
         self.backends = {"cudnn": SDPBackend.CUDNN_ATTENTION, "fa2": SDPBackend.FLASH_ATTENTION}
         # As a full graph it fails where it would otherwise run uncompiled.
         self.flex_attention = torch.compile(flex_attention, fullgraph=True, dynamic=False)
-        self.create_block_mask = torch.compile(create_block_mask, dynamic=False)
+        self.create_block_mask = create_block_mask  # compiled it takes minutes where nothing is cached
         device = torch.cuda.get_device_properties(0)
         self.flush = torch.empty(2 * device.L2_cache_size + 1, dtype=torch.uint8, device="cuda")
         self.about: dict[str, Any] = {"device": device.name, "torch": torch.__version__}

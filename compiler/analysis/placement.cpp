@@ -50,7 +50,7 @@ Placement place(const ir::Module& module, std::span<const NodeId> roots) {
     if (wanted[n] && result.place[n] == Place::element)
       for (const NodeId id : module.nodes()[n].operands) wanted[id.value] = true;
 
-  // Made of k, other symbols and constants by cheap operations alone.
+  // Made of k, constants and what is the same for the launch, by cheap operations alone.
   std::vector<bool> cheap(module.size());
   for (std::uint32_t n = 0; n < module.size(); ++n) {
     const ir::Node& node = module.nodes()[n];
@@ -60,7 +60,7 @@ Placement place(const ir::Module& module, std::span<const NodeId> roots) {
     } else {
       const bool at_hand =
           std::holds_alternative<ir::Constant>(node.what) || std::holds_alternative<ir::Symbol>(node.what);
-      cheap[n] = is_key(module, NodeId{n}) || (at_hand && result.place[n] != Place::column);
+      cheap[n] = is_key(module, NodeId{n}) || (at_hand && result.place[n] == Place::launch);
     }
     if (!wanted[n]) continue;
     if (result.place[n] == Place::row) result.rows.push_back(NodeId{n});

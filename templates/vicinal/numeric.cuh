@@ -3,6 +3,9 @@
 #pragma once
 
 #include "vicinal/platform.cuh"
+#if defined(__CUDACC__)
+#include "vicinal/ptx/math.cuh"
+#endif
 
 namespace vicinal {
 
@@ -83,6 +86,17 @@ VICINAL_DEVICE float floormod(float x, float y) {
 }
 VICINAL_DEVICE float sigmoid(float x) {
   return 1.0f / (1.0f + expf(-x));
+}
+// Within 4 units in the last place, without a branch. The polynomial has the least relative error up to 0.55
+// (3.7e-8; fitted by reweighted least squares); beyond, 1 - 2 / (exp(2 x) + 1) loses no digits.
+VICINAL_DEVICE float tanh(float x) {
+  const float square = x * x;
+  float small = fmaf(0.016437574f, square, -0.05267181f);
+  small = fmaf(small, square, 0.13320725f);
+  small = fmaf(small, square, -0.33332947f);
+  small = fmaf(small * square, x, x);
+  const float large = fmaf(-2.0f, reciprocal_approx(exp2_approx(x * 2.885390082f) + 1.0f), 1.0f);
+  return fabsf(x) < 0.55f ? small : large;
 }
 VICINAL_DEVICE float tanh_approx(float x) {
 #if __CUDA_ARCH__ >= 750

@@ -113,7 +113,8 @@ class Builder {
 std::optional<Problem> random_problem(const Kernel& kernel, std::mt19937& random, const ProblemLimits& limits,
                                       std::string* why) {
   Builder builder(kernel, random, limits);
-  for (int attempt = 0; attempt < 40; ++attempt) {
+  // Some variants take one draw in fifty: a page table, say, that must reach all keys.
+  for (int attempt = 0; attempt < 400; ++attempt) {
     Problem problem = builder.run(attempt >= 20);
     const Result<runtime::Problem> bound = kernel.impl().bind(problem.arguments());
     if (bound) return problem;

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <bit>
 #include <cstdlib>
 
 #include "compiler/emit/cuda/expression.h"
@@ -80,6 +81,10 @@ std::vector<HopperMembers::Group> HopperMembers::columns() const {
           {&grid_, &grid_.mask_columns, grid_.prefix + "m", true}};
 }
 
+std::optional<TanhGain> HopperMembers::gain() const {
+  return context_ ? std::nullopt : tanh_gain(grid_.form);
+}
+
 bool HopperMembers::windowed() const {
   const std::vector<ir::Axis>& axes = grid_.form.module.axes;
   return (!grid_.limits.begins.empty() && !grid_.limits.ends.empty()) ||
@@ -94,23 +99,67 @@ int HopperMembers::column_bytes() const {
   return words == 0 ? bools : 4 * words + (bools + 3) / 4 * 4;
 }
 
-bool HopperMembers::costly_scores() const {
-  constexpr int kMostNodes = 200;
-  const auto costly = [](const Side& side) {
-    if (!side.has_core()) return false;
-    const NodeId roots[] = {side.core()};
-    const analysis::Placement placement = analysis::place(side.form.module, roots);
-    // What an element is made of, from the core down to what a row or column has kept.
-    std::vector<bool> reached(side.form.module.size());
-    reached[side.core().value] = true;
-    int nodes = 0;
+namespace {
+
+// What is done for an element, from the roots down to what a row or column has kept.
+struct ElementWork {
+  int operations = 0;  // in instructions, roughly
+  bool loads = false, loops = false;
+};
+int instructions(ir::Op op) {
+  using ir::Op;
+  if (ir::info(op).transcendental) return 12;
+  const bool divides = op == Op::div_f || op == Op::floordiv_i || op == Op::floormod_i ||
+                       op == Op::floordiv_f || op == Op::floormod_f;
+  return divides ? 10 : 1;
+}
+ElementWork element_work(const ir::Module& module, std::span<const NodeId> roots) {
+  const analysis::Placement placement = analysis::place(module, roots);
+  std::vector<bool> reached(module.size());
+  for (const NodeId id : roots) reached[id.value] = true;
+  ElementWork work;
+  for (std::size_t n = reached.size(); n-- > 0;) {
+    if (!reached[n] || placement.place[n] != analysis::Place::element) continue;
+    const ir::Node& node = module.nodes()[n];
+    if (const auto* apply = std::get_if<ir::Apply>(&node.what)) work.operations += instructions(apply->op);
+    work.loops = work.loops || std::holds_alternative<ir::Dot>(node.what);
+    work.loads = work.loads || std::holds_alternative<ir::Load>(node.what);
+    for (const NodeId id : node.operands) reached[id.value] = true;
+  }
+  return work;
+}
+
+}  // namespace
+
+bool HopperMembers::simple_keeps() const {
+  const ElementWork work = element_work(grid_.form.module, grid_.limits.rest);
+  return work.operations <= 8 && !work.loads && !work.loops;
+}
+
+bool HopperMembers::transcendental_mask() const {
+  const auto found = [](const Side& side) {
+    const ir::Module& m = side.form.module;
+    const NodeId mask = m.root(Root::mask);
+    std::vector<bool> reached(m.size());
+    if (mask.valid()) reached[mask.value] = true;
     for (std::size_t n = reached.size(); n-- > 0;) {
-      if (!reached[n] || placement.place[n] != analysis::Place::element) continue;
-      const ir::Node& node = side.form.module.nodes()[n];
-      if (std::holds_alternative<ir::Dot>(node.what) || ++nodes > kMostNodes) return true;
+      if (!reached[n]) continue;
+      const ir::Node& node = m.nodes()[n];
+      const auto* apply = std::get_if<ir::Apply>(&node.what);
+      if (apply != nullptr && ir::info(apply->op).transcendental) return true;
       for (const NodeId id : node.operands) reached[id.value] = true;
     }
     return false;
+  };
+  return found(grid_) || (context_ && found(*context_));
+}
+
+bool HopperMembers::costly_scores() const {
+  const auto costly = [](const Side& side) {
+    if (!side.has_core()) return false;
+    const NodeId roots[] = {side.core()};
+    const ElementWork work = element_work(side.form.module, roots);
+    return work.loops || work.operations > 100;
   };
   return costly(grid_) || (context_ && costly(*context_));
 }
@@ -153,10 +202,19 @@ std::string HopperMembers::text(const Names& names) const {
          flag("has_shift", g.form.shift.valid()) + flag("has_limits", g.has_limits()) +
          flag("has_keeps", !g.limits.rest.empty()) +
          flag("has_context_keeps", context_ && !context_->limits.rest.empty()) +
-         flag("has_columns", column_bytes() != 0);
+         flag("simple_keeps", simple_keeps()) + flag("has_columns", column_bytes() != 0) + flag("has_gain", gain().has_value());
   out += function("float", "factor", "", value(g.form.factor, "1.0f"));
   out += function("float", "slope", "", value(g.form.slope, "0.0f"));
   out += function("float", "shift", "", value(g.form.shift, "0.0f"));
+
+  const TanhGain tanh = gain().value_or(TanhGain{{}, 0});
+  const auto number = [](float x) { return literal({ir::Type::real, std::bit_cast<std::uint32_t>(x)}); };
+  out += fmt::format("  static constexpr float gentle = {};\n", number(tanh.limit));
+  std::string terms = number(tanh.terms.back());
+  for (std::size_t i = tanh.terms.size() - 1; i-- > 0;)
+    terms = fmt::format("fmaf({}, square, {})", terms, number(tanh.terms[i]));
+  out += fmt::format("{}float gain(float square) {{\n    return {};\n  }}\n", kHead,
+                     gain() ? terms : "0.0f");
 
   // Sums of a row in 64 bits, cut to what a position can be.
   std::string limits = "    vicinal::hopper::WideLimits limits;\n";

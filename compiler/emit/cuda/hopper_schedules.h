@@ -29,8 +29,9 @@ inline constexpr int kHopperSharedBytes = 232448;
 
 struct HopperNeeds {
   int head_dim = 128, value_dim = 128;
-  bool computes_scores = false;  // more than a scaled dot product
-  bool windowed = false;         // keys end on both sides of a query
+  bool slope = false;     // scores have an addend for the distance
+  bool core = false;      // or are computed for each element
+  bool windowed = false;  // keys end on both sides of a query
   int column_bytes = 0;
 };
 std::vector<HopperSchedule> hopper_schedules(const HopperNeeds& needs);

@@ -183,8 +183,9 @@ std::optional<std::string> hopper_obstacle(const Specialized& variant, const Ker
     return fmt::format("the Hopper kernel multiplies f16 and bf16, not {}", vicinal::name_of(options.dtype));
   if (m.normalize != ir::Normalize::softmax)
     return fmt::format("the Hopper kernel normalizes by softmax, not {}", ir::name_of(m.normalize));
-  if (HopperMembers(variant, options).costly_scores())
-    return "the Hopper kernel computes no sums over inputs for every pair";
+  const HopperMembers members(variant, options);
+  if (members.costly_scores()) return "the Hopper kernel computes no long expressions, nor sums over inputs, for every pair";
+  if (members.transcendental_mask()) return "the Hopper kernel computes no transcendental functions in masks";
   if (m.query_l2norm || m.key_l2norm) return "the Hopper kernel does not divide by norms";
   if (m.axes.size() > 1) return "the Hopper kernel runs sequences, and the variant has several axes";
   for (const ir::Axis& axis : m.axes)
@@ -196,7 +197,8 @@ std::optional<std::string> hopper_obstacle(const Specialized& variant, const Ker
 std::vector<KernelOptions> hopper_candidates(const Specialized& variant, const KernelOptions& options,
                                              bool variations) {
   const HopperMembers members(variant, options);
-  const HopperNeeds needs{options.head_dim, options.value_dim, members.computes_scores(), members.windowed(),
+  const HopperNeeds needs{options.head_dim, options.value_dim, members.has_slope(),
+                          members.has_core(), members.windowed(),
                           members.column_bytes()};
   std::vector<KernelOptions> result;
   for (const HopperSchedule& schedule : variations ? hopper_variations(needs) : hopper_schedules(needs)) {

@@ -7,21 +7,16 @@
 //
 // Scores, weights and output stay in registers. The groups take turns at issuing their products, so that one
 // computes weights while the tensor cores work for another.
-//
-// The largest score is raised late: an exponent may exceed it by kSlack (in base 2), which costs no accuracy
-// in fp32 and spares most rescaling of the output (the scheme of FlashAttention-4).
 #pragma once
 
 #include "vicinal/hopper/exact_rows.cuh"
 #include "vicinal/hopper/key_bits.cuh"
 #include "vicinal/hopper/layout.cuh"
-#include "vicinal/online_softmax.cuh"
+#include "vicinal/hopper/softmax.cuh"
 #include "vicinal/tokens.cuh"
 
 namespace vicinal::hopper {
 
-constexpr float kLog2E = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
-constexpr float kSlack = 8.0f;
 constexpr float kLeastFactor = 1e-30f;  // an exp in a factor may come to 0, and -inf * 0 would be NaN
 
 template <Variant V, class T, int HeadDim, int ValueDim, class Schedule, class Products>
@@ -113,7 +108,6 @@ class Consumer {
   VICINAL_DEVICE void start(const Work<kRank>& work) {
     const Query<kRank> first = query(work, row(0));
     const float factor = V::factor(a, first), positive = factor < kLeastFactor ? kLeastFactor : factor;
-    scale = positive * kLog2E;
     if constexpr (V::has_slope) {
       slope = V::slope(a, first) / positive;
       position = work.queries[0].first + row(0) + (first.position - first.index);
@@ -125,8 +119,7 @@ class Consumer {
       hoisted[r] = V::row(a, q);
       if constexpr (kLimited) control.limits[row(r)] = key_limits<V>(a, q);
       const float shift = V::has_shift ? V::shift(a, q) : 0.0f;
-      largest[r] = sink == -infinity() ? -infinity() : (sink - shift) * kLog2E / scale;
-      sum[r] = sink != -infinity() && lane() % 4 == 0 ? 1.0f : 0.0f;
+      softmax.start(positive, sink == -infinity() ? sink : sink - shift, r, lane() % 4 == 0);
     }
     if constexpr (kLimited) {
       // Keys that all rows of the group keep, as far as limits go.
@@ -136,7 +129,7 @@ class Consumer {
       sure.begin = __reduce_max_sync(~0u, larger(one.begin, other.begin));
       sure.end = __reduce_min_sync(~0u, smaller(one.end, other.end));
     } else {
-      sure = {0, static_cast<int>(a.k_axis[0].origin + a.k_axis[0].local)};
+      sure = {0, end_of_keys<false>()};
     }
 #pragma unroll
     for (int i = 0; i < kOut; ++i) out[i] = 0.0f;
@@ -168,7 +161,7 @@ class Consumer {
     }
     const Place<L::kStages> value = key.before();
     barrier_wait(shared_address(&control.v_full[value.stage()]), value.parity());
-    if constexpr (Schedule::early_rescale) rescale();
+    if constexpr (Schedule::early_rescale) softmax.rescale(out);
     gather(value.stage());
     products_wait<0>();
     Products::hold(out);
@@ -202,8 +195,10 @@ class Consumer {
   VICINAL_DEVICE void release(u64& empty) {
     release(shared_address(&empty));
   }
+  // Every warp for itself: another may still have to read the note.
   VICINAL_DEVICE void release(u32 empty) {
-    if (leads()) barrier_arrive(empty);
+    __syncwarp();
+    if (lane() == 0) barrier_arrive(empty);
   }
   // Computed here, and not where it is used: what a release waits for, the producer waits for.
   VICINAL_DEVICE static u32 known(u32 address) {
@@ -221,7 +216,7 @@ class Consumer {
     multiply(queries);
     if constexpr (!First) {
       barrier_wait(shared_address(&control.v_full[value.stage()]), value.parity());
-      if constexpr (Schedule::early_rescale) rescale();
+      if constexpr (Schedule::early_rescale) softmax.rescale(out);
       gather(value.stage());
     }
     if constexpr (Schedule::ping_pong)
@@ -237,7 +232,7 @@ class Consumer {
     }
 #pragma unroll
     for (int i = 0; i < kTileK / 4; ++i) weights[i] = pack<T>(scores[2 * i], scores[2 * i + 1]);
-    if constexpr (!First && !Schedule::early_rescale) rescale();
+    if constexpr (!First && !Schedule::early_rescale) softmax.rescale(out);
     key.advance();
   }
 
@@ -270,12 +265,19 @@ class Consumer {
     products_commit();
   }
 
-  // The key of a column, which counts from the thread's first.
+  // The key of a column, which counts from the thread's first. In a partial tile columns may lie past the last
+  // key; they repeat it, since a variant's indices are only known to be inside for keys that are there.
+  template <bool Context, bool Masked>
   VICINAL_DEVICE Key<kRank> key_at(const TileNote& note, int offset) const {
     Key<kRank> k;
     k.position = note.first + column() + offset;
+    if constexpr (Masked) k.position = smaller(k.position, end_of_keys<Context>() - 1);
     k.coordinate[0] = k.position;
     return k;
+  }
+  template <bool Context>
+  VICINAL_DEVICE int end_of_keys() const {
+    return static_cast<int>(Context ? a.context : a.k_axis[0].origin + a.k_axis[0].local);
   }
   VICINAL_DEVICE typename V::Column column_at(int offset) const {
     if constexpr (V::has_columns) return control.column[key.slot()][column() + offset];
@@ -286,14 +288,14 @@ class Consumer {
   VICINAL_DEVICE Bits kept(const TileNote& note, int r) const {
     const int first = note.first + column();
     if (V::has_context && note.flags & kContext) {
-      Bits bits = columns_before<Bits>(static_cast<int>(a.context) - first);
+      Bits bits = columns_before<Bits>(end_of_keys<true>() - first);
       if constexpr (V::has_context_keeps) bits &= asked<true>(note, r);
       return bits;
     }
     const KeyLimits keys = kLimited ? control.limits[row(r)] : sure;
     Bits bits = columns_before<Bits>(keys.end - first);
     if constexpr (kLimited) bits &= ~columns_before<Bits>(keys.begin - first);
-    if constexpr (V::has_keeps) bits &= asked<false>(note, r);
+    if constexpr (V::has_keeps && !V::simple_keeps) bits &= asked<false>(note, r);
     return bits;
   }
   // Not unrolled: the mask is compiled once.
@@ -303,107 +305,74 @@ class Consumer {
 #pragma unroll 1
     for (int i = 0; i < kTileK / 4; ++i) {
       const int offset = i / 2 * 8 + i % 2;
-      const bool keeps = V::template keeps<Context>(a, hoisted[r], column_at(offset), key_at(note, offset));
+      const Key<kRank> k = key_at<Context, true>(note, offset);
+      const bool keeps = V::template keeps<Context>(a, hoisted[r], column_at(offset), k);
       bits |= static_cast<Bits>(keeps) << i;
     }
     return bits;
   }
 
-  // Scores to weights. Where `raised` says so, `decay` is the factor of what was summed before.
-  template <bool Masked>
-  VICINAL_DEVICE void weigh(const TileNote& note) {
-    if constexpr (V::has_core) {
-      if (V::has_context && note.flags & kContext) {
-        apply_core<true>(note);
-      } else {
-        apply_core<false>(note);
+  // Sets the scores of pairs that are not kept to -inf.
+  VICINAL_DEVICE void mask(const TileNote& note) {
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      const Bits bits = kept(note, r);
+#pragma unroll
+      for (int i = 0; i < kTileK / 4; ++i) {
+        float& s = scores[i / 2 * 4 + i % 2 + 2 * r];
+        s = bits >> i & 1 ? s : -infinity();
       }
     }
-    if constexpr (V::has_slope) {
-      // Distances are whole numbers, which fp32 adds exactly. The second row lies 8 behind the first, as a
-      // group of columns does.
-      const float first = static_cast<float>(note.first + column() - position);
+    if (!V::has_keeps || !V::simple_keeps || (V::has_context && note.flags & kContext)) return;
 #pragma unroll
-      for (int columns = -1; columns < kTileK / 8; ++columns) {
-#pragma unroll
-        for (int e = 0; e < 2; ++e) {
-          const float distance = first + static_cast<float>(8 * columns + e);
-          const int i = 4 * columns + e;
-          if (columns >= 0) scores[i] = fmaf(slope, distance, scores[i]);
-          if (columns + 1 < kTileK / 8) scores[i + 6] = fmaf(slope, distance, scores[i + 6]);
-        }
-      }
-    }
-    if constexpr (Masked) {
+    for (int i = 0; i < kTileK / 4; ++i) {
+      const int offset = i / 2 * 8 + i % 2;
+      const Key<kRank> k = key_at<false, true>(note, offset);
+      const typename V::Column c = column_at(offset);
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
-        const Bits bits = kept(note, r);
-#pragma unroll
-        for (int i = 0; i < kTileK / 4; ++i) {
-          float& s = scores[i / 2 * 4 + i % 2 + 2 * r];
-          s = bits >> i & 1 ? s : -infinity();
-        }
+        float& s = scores[i / 2 * 4 + i % 2 + 2 * r];
+        s = V::template keeps<false>(a, hoisted[r], c, k) ? s : -infinity();
       }
     }
-    // Both rows side by side, and four chains of maxima each way, so that nothing waits for its neighbour.
-    float chain[4] = {scores[0], scores[1], scores[2], scores[3]},
-          other[4] = {scores[4], scores[5], scores[6], scores[7]};
-#pragma unroll
-    for (int i = 8; i < kScores; i += 4) {
-      float(&longer)[4] = i % 8 == 0 ? chain : other;
-#pragma unroll
-      for (int n = 0; n < 4; ++n) longer[n] = fmaxf(longer[n], scores[i + n]);
-    }
-    float top[2];
-#pragma unroll
-    for (int r = 0; r < 2; ++r)
-      top[r] = fmaxf(fmaxf(chain[2 * r], chain[2 * r + 1]), fmaxf(other[2 * r], other[2 * r + 1]));
-#pragma unroll
-    for (int lanes = 1; lanes <= 2; lanes *= 2) {
-#pragma unroll
-      for (int r = 0; r < 2; ++r) top[r] = fmaxf(top[r], __shfl_xor_sync(~0u, top[r], lanes));
-    }
-#pragma unroll
-    for (int r = 0; r < 2; ++r) top[r] = fmaxf(largest[r], top[r]);
-    raised =
-        __any_sync(~0u, (top[0] - largest[0]) * scale > kSlack || (top[1] - largest[1]) * scale > kSlack);
-    if (raised) raise(top);
-    float shift[2];
-#pragma unroll
-    for (int r = 0; r < 2; ++r) shift[r] = -finite(largest[r]) * scale;
-#pragma unroll
-    for (int i = 0; i < kScores; ++i) {
-      scores[i] = exp2_approx(fmaf(scores[i], scale, shift[i / 2 % 2]));
-    }
-    float total[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-#pragma unroll
-    for (int i = 0; i < kScores; ++i) total[i % 4] += scores[i];
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      sum[r] += total[2 * r] + total[2 * r + 1];
-      // Now, in the shadow of the exponentials, and not in the loop's last block.
-      asm volatile("" : "+f"(sum[r]));
-    }
   }
 
-  // Takes larger maxima. A branch of its own: the exponentials behind it then wait for the last product's
-  // end, and not the maxima before it.
-  VICINAL_DEVICE void raise(const float (&top)[2]) {
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      decay[r] = exp2_approx((largest[r] - finite(top[r])) * scale);
-      largest[r] = top[r];
-      sum[r] *= decay[r];
+  // Scores to weights.
+  template <bool Masked>
+  VICINAL_DEVICE void weigh(const TileNote& note) {
+    if constexpr (V::has_gain && !Masked) {
+      softmax.template weigh_gain<V, T>(
+          scores, [&](float s) { return V::template core<false>(a, hoisted[0], {}, {}, s); });
+      return;
     }
-    asm volatile("");
+    if constexpr (V::has_core) {
+      if (V::has_context && note.flags & kContext) {
+        apply_core<true, Masked>(note);
+      } else {
+        apply_core<false, Masked>(note);
+      }
+    }
+    // The distance of a row's first column of the thread comes later, with the maximum, and so costs nothing:
+    // to the others it is 1, 8, 9 and so on more.
+    float offset[2] = {};
+    if constexpr (V::has_slope) {
+#pragma unroll
+      for (int i = 0; i < kScores; ++i)
+        scores[i] = fmaf(slope, static_cast<float>(i / 4 * 8 + i % 2), scores[i]);
+#pragma unroll
+      for (int r = 0; r < 2; ++r)
+        offset[r] = slope * static_cast<float>(note.first + column() - (position + 8 * r));
+    }
+    if constexpr (Masked) mask(note);
+    softmax.template weigh<V::has_slope>(scores, offset);
   }
 
-  template <bool Context>
+  template <bool Context, bool Masked>
   VICINAL_DEVICE void apply_core(const TileNote& note) {
 #pragma unroll
     for (int i = 0; i < kTileK / 4; ++i) {
       const int offset = i / 2 * 8 + i % 2;
-      const Key<kRank> k = key_at(note, offset);
+      const Key<kRank> k = key_at<Context, Masked>(note, offset);
       const typename V::Column c = column_at(offset);
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
@@ -413,26 +382,9 @@ class Consumer {
     }
   }
 
-  // While every score is -inf there is no largest, and -inf - -inf would be NaN.
-  VICINAL_DEVICE static float finite(float x) {
-    return x == -infinity() ? 0.0f : x;
-  }
-
-  VICINAL_DEVICE void rescale() {
-    if (!raised) return;
-#pragma unroll
-    for (int i = 0; i < kOut; ++i) out[i] *= decay[i / 2 % 2];
-  }
-
   VICINAL_DEVICE void finish(const Work<kRank>& work) {
     float norm[2], lse[2];
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      sum[r] += __shfl_xor_sync(~0u, sum[r], 1);
-      sum[r] += __shfl_xor_sync(~0u, sum[r], 2);
-      norm[r] = sum[r] == 0.0f ? 0.0f : 1.0f / sum[r];
-      lse[r] = fmaf(finite(largest[r]), scale, log2f(sum[r])) * kLn2;
-    }
+    softmax.finish(norm, lse);
     float check = 0.0f;  // NaN once anything in `out` is not finite
 #pragma unroll
     for (int i = 0; i < kOut; ++i) {
@@ -513,14 +465,12 @@ class Consumer {
   Place<L::kStages> key;
 
   // Of the tile of queries.
-  float scale;   // of the scores, to base 2
   float slope;   // of a distance, as a score
   int position;  // of the thread's first row
   typename V::Row hoisted[2];
   KeyLimits sure;  // keys that every row of the group keeps
 
-  float largest[2], sum[2], decay[2];
-  bool raised;
+  Softmax softmax;
   float scores[kScores];
   u32 weights[kTileK / 4];
   float out[kOut];

@@ -43,10 +43,14 @@ concept Variant = AttentionVariant<V> &&
   V::has_limits;         // limits() leaves keys out
   V::has_keeps;          // keeps() is not always true of the grid's keys
   V::has_context_keeps;  // nor of the context's
+  V::simple_keeps;       // keeps() of the grid's keys is a few instructions
+  V::has_gain;           // core() is an odd function of the dot product that rises, and where
+                         //   |s| <= gentle the exponent, factor * core(s) in base 2, is s * gain(s * s)
   V::has_columns;        // column() has something to tell: it is staged through shared memory
   { V::factor(a, q) } -> Same<float>;
   { V::slope(a, q) } -> Same<float>;
   { V::shift(a, q) } -> Same<float>;
+  { V::gain(s) } -> Same<float>;
   { V::limits(a, q) } -> Same<KeyLimits>;
   { V::row(a, q) } -> Same<typename V::Row>;  // once per query
   {

@@ -130,9 +130,9 @@ class Producer {
       q.kv_h = work.kv_h;
       const int end = static_cast<int>(a.k_axis[0].origin + a.k_axis[0].local);
 #pragma unroll 1
-      for (int i = lane(); i < kTileK && position + i < end; i += 32) {
+      for (int i = lane(); i < kTileK; i += 32) {
         Key<kRank> k;
-        k.position = k.coordinate[0] = position + i;
+        k.position = k.coordinate[0] = smaller(position + i, end - 1);
         control.column[key.slot()][i] = V::column(a, q, k);
       }
     }

@@ -35,8 +35,8 @@ VICINAL_DEVICE void forward(const LaunchArguments<typename V::Arguments>& launch
     for (int i = 0; i < L::kStages; ++i) {
       init(control.k_full[i], V::has_columns ? 2 : 1);
       init(control.v_full[i], 1);
-      init(control.k_empty[i], L::kGroups);
-      init(control.v_empty[i], L::kGroups);
+      init(control.k_empty[i], 4 * L::kGroups);
+      init(control.v_empty[i], 4 * L::kGroups);
     }
     for (int i = 0; i < kWorkSlots; ++i) {
       init(control.work_full[i], 1);

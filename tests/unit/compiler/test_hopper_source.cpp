@@ -44,7 +44,8 @@ TEST_CASE("every dim has a schedule of the Hopper kernel that fits in shared mem
         CAPTURE(head);
         CAPTURE(value);
         CAPTURE(columns);
-        const emit::HopperNeeds needs{head, value, false, columns != 0, columns};
+        const emit::HopperNeeds needs{
+            .head_dim = head, .value_dim = value, .core = columns != 0, .column_bytes = columns};
         const std::vector<emit::HopperSchedule> schedules = emit::hopper_schedules(needs);
         REQUIRE(!schedules.empty());
         const std::vector<emit::HopperSchedule> all = emit::hopper_variations(needs);
@@ -71,6 +72,8 @@ TEST_CASE("the Hopper kernel says what it does not run") {
   CHECK(has(obstacle("  input x: float[heads, tokens, d]\n  input y: float[keys, d]\n"
                      "  score = score + dot(x[h, q, :], y[k, :])\n"),
             "sums over inputs"));
+  CHECK(has(obstacle("  input x: float[heads]\n  mask = k <= q + int(sin(x[h]))\n"), "transcendental"));
+  CHECK(obstacle("  input x: float[heads]\n  score = score + sin(x[h])\n") == "");
 }
 
 TEST_CASE("a triangular mask is limits of a row and nothing for an element") {

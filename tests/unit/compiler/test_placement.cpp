@@ -50,7 +50,8 @@ TEST_CASE("placement: rows and columns of the usual masks and scores") {
 TEST_CASE("placement: what is at hand is no column") {
   CHECK(kept("mask = k + 1 <= q") == "q |");
   CHECK(kept("mask = k < 7 or k <= q") == "q |");
-  CHECK(kept("score = score + (k + h)") == "|");
+  CHECK(kept("score = score + (k + heads)") == "|");
+  CHECK(kept("score = score + (k + h)") == "| (float.i (add.i k h))");
   CHECK(kept("mask = q // 64 == k // 64") == "(floordiv.i q 64) | (floordiv.i k 64)");
   CHECK(kept("mask = q < 64") == "(lt.i q 64) |");
   CHECK(kept("mask = k < 64") == "|");

@@ -6,6 +6,7 @@
 #include <random>
 
 #include "compiler/ir/verify.h"
+#include "compiler/emit/cuda/tanh_gain.h"
 #include "compiler/passes/score_form.h"
 #include "tests/support/random_spec.h"
 #include "tests/unit/compiler/compile_text.h"
@@ -261,6 +262,33 @@ TEST_CASE("score form: the parts of random specs come to the score") {
   }
   CHECK(scores > 200);
   CHECK(split > 20);
+}
+
+TEST_CASE("a softcap is a polynomial of small scores") {
+  const auto gain = [](const std::string& body) {
+    return emit::tanh_gain(passes::score_form(grid_keys(testing::compile_block(body)), kScale));
+  };
+  for (const double cap : {0.5, 30.0, 50.0, 1e4}) {
+    CAPTURE(cap);
+    const auto g = gain(fmt::format("score = {:.1f} * tanh(score / {:.1f})", cap, cap));
+    REQUIRE(g);
+    CHECK(g->limit * kScale / cap == doctest::Approx(0.35));
+    double largest = 0;
+    for (int i = 1; i <= 1000; ++i) {
+      const double s = g->limit * (i / 1000.0), square = s * s;
+      const double exponent =
+          s * (g->terms[0] + square * (g->terms[1] + square * (g->terms[2] + square * g->terms[3])));
+      const double exact = std::tanh(s * kScale / cap) * cap / std::log(2.0);
+      largest = std::max(largest, std::fabs(exponent - exact) / exact);
+    }
+    CHECK(largest < 0x1p-23);  // the fit, and the rounding of its terms
+  }
+  CHECK(!gain(""));
+  CHECK(!gain("score = -30.0 * tanh(score / 30.0)"));
+  CHECK(!gain("score = 30.0 * tanh(score / 30.0) + float(k)"));
+  CHECK(!gain("score = 30.0 * tanh(score / 30.0 + 1.0)"));
+  CHECK(!gain("input s: float[heads]\n score = s[h] * tanh(score / s[h])"));
+  CHECK(!gain("score = 30.0 * tanh_approx(score / 30.0)"));
 }
 
 }  // namespace vicinal
