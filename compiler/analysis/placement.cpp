@@ -38,9 +38,12 @@ bool is_cheap(Op op) {
 
 }  // namespace
 
-Placement place(const ir::Module& module, std::span<const NodeId> roots) {
+Placement place(const ir::Module& module, std::span<const NodeId> roots, bool keeps_columns) {
   Placement result;
-  for (const std::uint8_t varies : ir::variance(module)) result.place.push_back(place_of(varies));
+  for (const std::uint8_t varies : ir::variance(module)) {
+    const Place place = place_of(varies);
+    result.place.push_back(place == Place::column && !keeps_columns ? Place::element : place);
+  }
 
   // Values whose users are elements, or roots. What is below a kept value is not asked for.
   std::vector<bool> wanted(module.size());

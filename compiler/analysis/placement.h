@@ -24,7 +24,7 @@ struct Placement {
   std::vector<ir::NodeId> rows, columns;
 };
 
-// Roots that are not valid are left out.
-Placement place(const ir::Module& module, std::span<const ir::NodeId> roots);
+// Roots that are not valid are left out. Without `keeps_columns` what varies with the key is an element's.
+Placement place(const ir::Module& module, std::span<const ir::NodeId> roots, bool keeps_columns = true);
 
 }  // namespace vicinal::analysis

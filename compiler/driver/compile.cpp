@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "compiler/analysis/index_bounds.h"
+#include "compiler/driver/score_remarks.h"
 #include "compiler/driver/tile_remarks.h"
 
 namespace vicinal::driver {
@@ -55,7 +56,10 @@ std::optional<Variant> compile_variant(const syntax::Program& program, const ast
   add_checks(variant.specialized.grid.bounds.checks, variant.launch_checks);
   if (variant.specialized.context)
     add_checks(variant.specialized.context->bounds.checks, variant.launch_checks);
-  if (!sink.has_errors()) remark_on_tiles(variant.checked, variant.specialized, sink);
+  if (!sink.has_errors()) {
+    remark_on_tiles(variant.checked, variant.specialized, sink);
+    remark_on_scores(variant.checked, variant.specialized, sink);
+  }
   return variant;
 }
 

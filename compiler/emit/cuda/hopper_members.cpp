@@ -45,11 +45,11 @@ HopperMembers::Side::Side(const ir::Module& module, bool context, bool whole, fl
     limits.rest = {mask};
   if (has_core()) {
     const NodeId roots[] = {core()};
-    analysis::Placement placement = analysis::place(form.module, roots);
+    analysis::Placement placement = analysis::place(form.module, roots, !context);
     score_rows = std::move(placement.rows);
     score_columns = std::move(placement.columns);
   }
-  analysis::Placement placement = analysis::place(form.module, limits.rest);
+  analysis::Placement placement = analysis::place(form.module, limits.rest, !context);
   mask_rows = std::move(placement.rows);
   mask_columns = std::move(placement.columns);
 }
@@ -81,8 +81,8 @@ std::vector<HopperMembers::Group> HopperMembers::columns() const {
           {&grid_, &grid_.mask_columns, grid_.prefix + "m", true}};
 }
 
-std::optional<TanhGain> HopperMembers::gain() const {
-  return context_ ? std::nullopt : tanh_gain(grid_.form);
+std::optional<passes::TanhGain> HopperMembers::gain() const {
+  return context_ ? std::nullopt : passes::tanh_gain(grid_.form);
 }
 
 bool HopperMembers::windowed() const {
@@ -159,7 +159,7 @@ bool HopperMembers::costly_scores() const {
     if (!side.has_core()) return false;
     const NodeId roots[] = {side.core()};
     const ElementWork work = element_work(side.form.module, roots);
-    return work.loops || work.operations > 100;
+    return work.loops || work.operations > 40;
   };
   return costly(grid_) || (context_ && costly(*context_));
 }
@@ -202,19 +202,19 @@ std::string HopperMembers::text(const Names& names) const {
          flag("has_shift", g.form.shift.valid()) + flag("has_limits", g.has_limits()) +
          flag("has_keeps", !g.limits.rest.empty()) +
          flag("has_context_keeps", context_ && !context_->limits.rest.empty()) +
-         flag("simple_keeps", simple_keeps()) + flag("has_columns", column_bytes() != 0) + flag("has_gain", gain().has_value());
+         flag("simple_keeps", simple_keeps()) + flag("has_columns", column_bytes() != 0) +
+         flag("has_score_columns", !grid_.score_columns.empty()) + flag("has_gain", gain().has_value());
   out += function("float", "factor", "", value(g.form.factor, "1.0f"));
   out += function("float", "slope", "", value(g.form.slope, "0.0f"));
   out += function("float", "shift", "", value(g.form.shift, "0.0f"));
 
-  const TanhGain tanh = gain().value_or(TanhGain{{}, 0});
+  const passes::TanhGain tanh = gain().value_or(passes::TanhGain{{}, 0});
   const auto number = [](float x) { return literal({ir::Type::real, std::bit_cast<std::uint32_t>(x)}); };
   out += fmt::format("  static constexpr float gentle = {};\n", number(tanh.limit));
   std::string terms = number(tanh.terms.back());
   for (std::size_t i = tanh.terms.size() - 1; i-- > 0;)
     terms = fmt::format("fmaf({}, square, {})", terms, number(tanh.terms[i]));
-  out += fmt::format("{}float gain(float square) {{\n    return {};\n  }}\n", kHead,
-                     gain() ? terms : "0.0f");
+  out += fmt::format("{}float gain(float square) {{\n    return {};\n  }}\n", kHead, gain() ? terms : "0.0f");
 
   // Sums of a row in 64 bits, cut to what a position can be.
   std::string limits = "    vicinal::hopper::WideLimits limits;\n";

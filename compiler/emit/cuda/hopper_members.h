@@ -9,8 +9,8 @@
 #include "compiler/analysis/placement.h"
 #include "compiler/analysis/row_limits.h"
 #include "compiler/emit/cuda/declarations.h"
-#include "compiler/emit/cuda/tanh_gain.h"
 #include "compiler/passes/score_form.h"
+#include "compiler/passes/tanh_gain.h"
 
 namespace vicinal::emit {
 
@@ -20,18 +20,20 @@ class HopperMembers {
 
   // Members of the emitted Variant.
   std::string text(const Names& names) const;
-  bool has_slope() const { return grid_.form.slope.valid(); }
-  bool has_core() const { return grid_.has_core(); }
+  // Whether more than a scaled dot product is computed for an element.
+  bool computes_scores() const { return grid_.has_core() || grid_.form.slope.valid(); }
+  // Whether limits leave some of the mask.
+  bool asks() const { return !grid_.limits.rest.empty(); }
   // Whether keys end on both sides of a query.
   bool windowed() const;
   int column_bytes() const;
   // Of scores that are a tanh and nothing more.
-  std::optional<TanhGain> gain() const;
+  std::optional<passes::TanhGain> gain() const;
   // Whether the mask that limits leave is a few instructions for an element.
   bool simple_keeps() const;
   // Whether the mask has transcendental functions. They go through double, and of some the table for large
-  // arguments lies in local memory, on which the assembler of CUDA 13.0 fails in a kernel that moves registers
-  // between its warps.
+  // arguments lies in local memory, on which the assembler of CUDA 13.0 fails in a kernel that moves
+  // registers between its warps.
   bool transcendental_mask() const;
   // Whether a score takes loops over inputs, or very many instructions, for an element. They are unrolled for
   // every score of a thread, which takes the compiler minutes.

@@ -45,12 +45,13 @@ std::vector<HopperSchedule> hopper_schedules(const HopperNeeds& needs) {
     if (schedule.shared_bytes(needs.head_dim, needs.value_dim, needs.column_bytes) > kHopperSharedBytes)
       continue;
     // Work on scores hides the rescaling best where the tensor cores are busy with the next ones.
-    schedule.early_rescale = schedule.early_rescale || needs.slope || needs.core;
+    schedule.early_rescale = schedule.early_rescale || needs.computes;
     result.push_back(schedule);
   }
-  // A window's tiles are partial on both sides, the fewer the smaller the tile of queries. And what is
-  // computed for each element takes registers, of which two groups have more than three.
-  if (needs.windowed || needs.core)
+  // A window's tiles are partial on both sides, and others that are asked for pairs often; the fewer the
+  // smaller the tile of queries. And what is computed for each element takes registers, of which two groups
+  // have more than three.
+  if (needs.windowed || needs.asks || needs.computes)
     std::ranges::stable_partition(result, [](const HopperSchedule& s) { return s.tile_q == 128; });
   return result;
 }

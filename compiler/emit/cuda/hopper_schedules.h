@@ -29,8 +29,8 @@ inline constexpr int kHopperSharedBytes = 232448;
 
 struct HopperNeeds {
   int head_dim = 128, value_dim = 128;
-  bool slope = false;     // scores have an addend for the distance
-  bool core = false;      // or are computed for each element
+  bool computes = false;  // scores are more than a scaled dot product
+  bool asks = false;      // there is a mask beside limits
   bool windowed = false;  // keys end on both sides of a query
   int column_bytes = 0;
 };

@@ -122,8 +122,7 @@ class Emitter {
         "}};\nstatic_assert(vicinal::{}<Variant>, \"the variant does not meet the contract of "
         "templates/\");\n\n",
         hopper() ? "hopper::Variant" : "AttentionVariant");
-    if (hopper())
-      out += schedule_struct() + products_struct(options_.dtype, options_.tile_k, options_.value_dim);
+    if (hopper()) out += schedule_struct() + products_struct(options_);
     return out;
   }
 
@@ -184,7 +183,8 @@ std::optional<std::string> hopper_obstacle(const Specialized& variant, const Ker
   if (m.normalize != ir::Normalize::softmax)
     return fmt::format("the Hopper kernel normalizes by softmax, not {}", ir::name_of(m.normalize));
   const HopperMembers members(variant, options);
-  if (members.costly_scores()) return "the Hopper kernel computes no long expressions, nor sums over inputs, for every pair";
+  if (members.costly_scores())
+    return "the Hopper kernel computes no long expressions, nor sums over inputs, for every pair";
   if (members.transcendental_mask()) return "the Hopper kernel computes no transcendental functions in masks";
   if (m.query_l2norm || m.key_l2norm) return "the Hopper kernel does not divide by norms";
   if (m.axes.size() > 1) return "the Hopper kernel runs sequences, and the variant has several axes";
@@ -197,9 +197,8 @@ std::optional<std::string> hopper_obstacle(const Specialized& variant, const Ker
 std::vector<KernelOptions> hopper_candidates(const Specialized& variant, const KernelOptions& options,
                                              bool variations) {
   const HopperMembers members(variant, options);
-  const HopperNeeds needs{options.head_dim, options.value_dim, members.has_slope(),
-                          members.has_core(), members.windowed(),
-                          members.column_bytes()};
+  const HopperNeeds needs{options.head_dim, options.value_dim,  members.computes_scores(),
+                          members.asks(),   members.windowed(), members.column_bytes()};
   std::vector<KernelOptions> result;
   for (const HopperSchedule& schedule : variations ? hopper_variations(needs) : hopper_schedules(needs)) {
     KernelOptions& candidate = result.emplace_back(options);

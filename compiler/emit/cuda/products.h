@@ -4,11 +4,11 @@
 
 #include <string>
 
-#include <vicinal/dtype.h>
+#include "compiler/emit/cuda/kernel_source.h"
 
 namespace vicinal::emit {
 
-// A struct `Products` with scores(), values() and hold(). `dtype`: f16 or bf16.
-std::string products_struct(DType dtype, int tile_k, int value_dim);
+// A struct `Products` with scores(), values() and hold(). The options are a Hopper kernel's.
+std::string products_struct(const KernelOptions& options);
 
 }  // namespace vicinal::emit

@@ -143,6 +143,7 @@ class Consumer {
 
   VICINAL_DEVICE void attend(u64 queries) {
     TileNote note = next_note();
+    leave_undefined(scores);
     step<true, true>(queries, note);
     if constexpr (kPartialAnywhere) {
       if (!uniform(note.flags & kLast)) {
@@ -238,35 +239,19 @@ class Consumer {
 
   // Puts scores = Q * K^T under way.
   VICINAL_DEVICE void multiply(u64 queries) {
-    const u64 tile_keys = operand(base + L::kKeys + key.stage() * L::kKeyBytes, 16, 8 * kSlabRowBytes);
-    Products::hold(scores);
-    products_fence();
-#pragma unroll
-    for (int d = 0; d < HeadDim; d += 16) {
-      const int slab = d / kSlabChannels, inside = d % kSlabChannels * 2;
-      Products::scores(scores, queries + operand_step(slab * L::kTileQ * kSlabRowBytes + inside),
-                       tile_keys + operand_step(slab * kTileK * kSlabRowBytes + inside), d != 0);
-    }
-    products_commit();
+    Products::scores(scores, queries,
+                     operand(base + L::kKeys + key.stage() * L::kKeyBytes, 16, 8 * kSlabRowBytes));
   }
 
   // Puts out += weights * V under way.
   VICINAL_DEVICE void gather(u32 stage) {
-    const u64 tile_values =
-        operand(base + L::kValues + stage * L::kValueBytes, kTileK * kSlabRowBytes, 8 * kSlabRowBytes);
-    Products::hold(out);
-    Products::hold(weights);
-    products_fence();
-#pragma unroll
-    for (int k = 0; k < kTileK / 16; ++k) {
-      Products::values(out, weights[4 * k], weights[4 * k + 1], weights[4 * k + 2], weights[4 * k + 3],
-                       tile_values + operand_step(k * 16 * kSlabRowBytes));
-    }
-    products_commit();
+    Products::values(
+        out, weights,
+        operand(base + L::kValues + stage * L::kValueBytes, kTileK * kSlabRowBytes, 8 * kSlabRowBytes));
   }
 
-  // The key of a column, which counts from the thread's first. In a partial tile columns may lie past the last
-  // key; they repeat it, since a variant's indices are only known to be inside for keys that are there.
+  // The key of a column, which counts from the thread's first. In a partial tile columns may lie past the
+  // last key; they repeat it, since a variant's indices are only known to be inside for keys that are there.
   template <bool Context, bool Masked>
   VICINAL_DEVICE Key<kRank> key_at(const TileNote& note, int offset) const {
     Key<kRank> k;
@@ -295,7 +280,7 @@ class Consumer {
     const KeyLimits keys = kLimited ? control.limits[row(r)] : sure;
     Bits bits = columns_before<Bits>(keys.end - first);
     if constexpr (kLimited) bits &= ~columns_before<Bits>(keys.begin - first);
-    if constexpr (V::has_keeps && !V::simple_keeps) bits &= asked<false>(note, r);
+    if (V::has_keeps && !V::simple_keeps && note.flags & kPartial) bits &= asked<false>(note, r);
     return bits;
   }
   // Not unrolled: the mask is compiled once.
@@ -323,7 +308,8 @@ class Consumer {
         s = bits >> i & 1 ? s : -infinity();
       }
     }
-    if (!V::has_keeps || !V::simple_keeps || (V::has_context && note.flags & kContext)) return;
+    if (!V::has_keeps || !V::simple_keeps || !(note.flags & kPartial)) return;
+    if (V::has_context && note.flags & kContext) return;
 #pragma unroll
     for (int i = 0; i < kTileK / 4; ++i) {
       const int offset = i / 2 * 8 + i % 2;

@@ -47,6 +47,7 @@ concept Variant = AttentionVariant<V> &&
   V::has_gain;           // core() is an odd function of the dot product that rises, and where
                          //   |s| <= gentle the exponent, factor * core(s) in base 2, is s * gain(s * s)
   V::has_columns;        // column() has something to tell: it is staged through shared memory
+  V::has_score_columns;  // also to core()
   { V::factor(a, q) } -> Same<float>;
   { V::slope(a, q) } -> Same<float>;
   { V::shift(a, q) } -> Same<float>;

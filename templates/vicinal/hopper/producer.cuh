@@ -99,13 +99,10 @@ class Producer {
       if (walk.done()) flags |= kLast;
       if (lane() == 0) {
         copy_keys(position, flags, work.kv_h, work.b);
-        if (first) {
-          copy_queries(work, q);
-        } else {
-          copy_values(behind, behind_context, work.kv_h, work.b);
-        }
+        if (first) copy_queries(work, q);
       }
-      if constexpr (V::has_columns) stage_columns(position, context, work);
+      if constexpr (V::has_columns) stage_columns(position, flags, work);
+      if (lane() == 0 && !first) copy_values(behind, behind_context, work.kv_h, work.b);
       key.advance();
       if (!first) value.advance();
       first = false;
@@ -120,10 +117,11 @@ class Producer {
     }
   }
 
-  // The stage is free: the first lane has waited for that before it copied.
-  VICINAL_DEVICE void stage_columns(int position, bool context, const Work<kRank>& work) {
+  // The stage is free: the first lane has waited for that before it copied. What only masks read is left out
+  // where nobody asks them.
+  VICINAL_DEVICE void stage_columns(int position, u32 flags, const Work<kRank>& work) {
     __syncwarp();
-    if (!context) {
+    if (!(flags & kContext) && (V::has_score_columns || flags & kPartial)) {
       Query<kRank> q = {};
       q.b = work.b;
       q.h = work.h;

@@ -6,17 +6,18 @@
 
 namespace vicinal {
 
-// Before the first product, and after other instructions wrote its registers.
-VICINAL_DEVICE void products_fence() {
-  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
-}
-VICINAL_DEVICE void products_commit() {
-  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
-}
 // Until at most so many committed groups are under way.
 template <int Groups>
 VICINAL_DEVICE void products_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(Groups) : "memory");
+}
+
+// Products name their accumulators as operands that they read, and the compiler keeps for them what nobody
+// needs, unless it is told.
+template <int N>
+VICINAL_DEVICE void leave_undefined(float (&x)[N]) {
+#pragma unroll
+  for (int i = 0; i < N; ++i) asm volatile("" : "=f"(x[i]));
 }
 
 // The threads of a warpgroup give registers back, or wait until they get so many.
@@ -42,10 +43,6 @@ VICINAL_DEVICE u64 operand(u32 address, u32 leading, u32 stride) {
   constexpr u64 kSwizzle128 = 1ull << 62;
   return static_cast<u64>((address & 0x3ffff) >> 4) | static_cast<u64>(leading >> 4) << 16 |
          static_cast<u64>(stride >> 4) << 32 | kSwizzle128;
-}
-// Added to a descriptor to move its start.
-constexpr u64 operand_step(int bytes) {
-  return static_cast<u64>(bytes >> 4);
 }
 
 // Four 8x8 matrices of 16-bit elements to the rows that the lanes' addresses name.

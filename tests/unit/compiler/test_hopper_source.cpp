@@ -45,7 +45,7 @@ TEST_CASE("every dim has a schedule of the Hopper kernel that fits in shared mem
         CAPTURE(value);
         CAPTURE(columns);
         const emit::HopperNeeds needs{
-            .head_dim = head, .value_dim = value, .core = columns != 0, .column_bytes = columns};
+            .head_dim = head, .value_dim = value, .computes = columns != 0, .column_bytes = columns};
         const std::vector<emit::HopperSchedule> schedules = emit::hopper_schedules(needs);
         REQUIRE(!schedules.empty());
         const std::vector<emit::HopperSchedule> all = emit::hopper_variations(needs);

@@ -6,8 +6,8 @@
 #include <random>
 
 #include "compiler/ir/verify.h"
-#include "compiler/emit/cuda/tanh_gain.h"
 #include "compiler/passes/score_form.h"
+#include "compiler/passes/tanh_gain.h"
 #include "tests/support/random_spec.h"
 #include "tests/unit/compiler/compile_text.h"
 #include "tests/unit/compiler/node_values.h"
@@ -266,7 +266,7 @@ TEST_CASE("score form: the parts of random specs come to the score") {
 
 TEST_CASE("a softcap is a polynomial of small scores") {
   const auto gain = [](const std::string& body) {
-    return emit::tanh_gain(passes::score_form(grid_keys(testing::compile_block(body)), kScale));
+    return passes::tanh_gain(passes::score_form(grid_keys(testing::compile_block(body)), kScale));
   };
   for (const double cap : {0.5, 30.0, 50.0, 1e4}) {
     CAPTURE(cap);

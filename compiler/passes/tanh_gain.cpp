@@ -1,9 +1,9 @@
-#include "compiler/emit/cuda/tanh_gain.h"
+#include "compiler/passes/tanh_gain.h"
 
 #include <cmath>
 #include <numbers>
 
-namespace vicinal::emit {
+namespace vicinal::passes {
 namespace {
 
 using ir::NodeId;
@@ -33,7 +33,7 @@ std::optional<double> slope_of(const ir::Module& m, NodeId id) {
 
 }  // namespace
 
-std::optional<TanhGain> tanh_gain(const passes::ScoreForm& form) {
+std::optional<TanhGain> tanh_gain(const ScoreForm& form) {
   const ir::Module& m = form.module;
   const NodeId core = m.root(ir::Root::score);
   if (form.slope.valid() || form.core_is_score || !core.valid()) return std::nullopt;
@@ -53,4 +53,4 @@ std::optional<TanhGain> tanh_gain(const passes::ScoreForm& form) {
   return gain;
 }
 
-}  // namespace vicinal::emit
+}  // namespace vicinal::passes

@@ -9,7 +9,7 @@
 
 #include "compiler/passes/score_form.h"
 
-namespace vicinal::emit {
+namespace vicinal::passes {
 
 // Scores factor * tanh(slope * s): while |s| <= limit their exponent to base 2 is
 // s * (terms[0] + terms[1] * s^2 + terms[2] * s^4 + terms[3] * s^6), within 2^-24 of itself before rounding.
@@ -19,6 +19,6 @@ struct TanhGain {
 };
 
 // Nothing for other scores, and where factor or slope are only known at launch.
-std::optional<TanhGain> tanh_gain(const passes::ScoreForm& form);
+std::optional<TanhGain> tanh_gain(const ScoreForm& form);
 
-}  // namespace vicinal::emit
+}  // namespace vicinal::passes
