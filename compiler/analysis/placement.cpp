@@ -66,7 +66,8 @@ Placement place(const ir::Module& module, std::span<const NodeId> roots, bool ke
       cheap[n] = is_key(module, NodeId{n}) || (at_hand && result.place[n] == Place::launch);
     }
     if (!wanted[n]) continue;
-    if (result.place[n] == Place::row) result.rows.push_back(NodeId{n});
+    if (result.place[n] == Place::row || (result.place[n] == Place::launch && !cheap[n]))
+      result.rows.push_back(NodeId{n});
     if (result.place[n] == Place::column && !cheap[n]) result.columns.push_back(NodeId{n});
   }
   return result;

@@ -20,7 +20,8 @@ enum class Place : std::uint8_t {
 struct Placement {
   std::vector<Place> place;  // by node
   // What is worth keeping: the largest values of either place that the roots are made of, in order. A row's
-  // may be a bare symbol. A column's is never k itself or what an instruction or two make of it.
+  // may be a bare symbol, or the same for the launch if it is not at hand. A column's is never k itself or
+  // what an instruction or two make of it.
   std::vector<ir::NodeId> rows, columns;
 };
 

@@ -108,10 +108,9 @@ struct ElementWork {
 };
 int instructions(ir::Op op) {
   using ir::Op;
-  if (ir::info(op).transcendental) return 12;
-  const bool divides = op == Op::div_f || op == Op::floordiv_i || op == Op::floormod_i ||
-                       op == Op::floordiv_f || op == Op::floormod_f;
-  return divides ? 10 : 1;
+  if (ir::info(op).transcendental) return 15;
+  if (op == Op::floordiv_i || op == Op::floormod_i) return 25;
+  return op == Op::div_f || op == Op::floordiv_f || op == Op::floormod_f ? 10 : 1;
 }
 ElementWork element_work(const ir::Module& module, std::span<const NodeId> roots) {
   const analysis::Placement placement = analysis::place(module, roots);
