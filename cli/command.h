@@ -76,6 +76,7 @@ void add_emit(CLI::App& app, Globals& globals);
 void add_run(CLI::App& app, Globals& globals);
 void add_explain(CLI::App& app, Globals& globals);
 void add_bench(CLI::App& app, Globals& globals);
+void add_tune(CLI::App& app, Globals& globals);
 void add_merge(CLI::App& app, Globals& globals);
 void add_cache(CLI::App& app, Globals& globals);
 void add_doctor(CLI::App& app, Globals& globals);

@@ -75,6 +75,7 @@ int main(int argc, char** argv) {
   add_emit(app, globals);
   add_explain(app, globals);
   add_bench(app, globals);
+  add_tune(app, globals);
   add_merge(app, globals);
   add_cache(app, globals);
   add_doctor(app, globals);

@@ -7,6 +7,7 @@
 #include "compiler/diagnostics/render.h"
 #include "runtime/cuda/device_info.h"
 #include "runtime/kernel_impl.h"
+#include "runtime/tuning.h"
 
 namespace vicinal {
 namespace {
@@ -143,6 +144,13 @@ Result<void> compile_for_cuda(Engine& engine, const cuda::Context& context, Kern
     planner = std::async(std::launch::async, [&] {
       return runtime::DevicePlanner::make(engine, context, variant, options, info.arch);
     });
+  bool measured = false;
+  if (!hopper.empty() && wanted.schedule < 0 && wanted.tile_q == 0 && wanted.tile_k == 0) {
+    const runtime::OptionalPath file =
+        runtime::tuning_file(engine.settings(), device.name, emit::emit_cuda(variant, hopper.front()).entry);
+    if (const auto record = file ? runtime::read_tuning(*file) : std::nullopt)
+      measured = runtime::prefer(*record, emit::hopper_candidates(variant, options, true), hopper);
+  }
   Stopwatch watch;
   if (!hopper.empty()) {
     // The tensors of a run may be such that the copy engine cannot take them.
@@ -155,6 +163,7 @@ Result<void> compile_for_cuda(Engine& engine, const cuda::Context& context, Kern
     if (made) {
       impl.program = *std::move(made);
       info.path_reason = emit::print(impl.program->options.schedule);
+      if (measured && impl.program->rejected.empty()) info.path_reason += ", the fastest as measured";
       for (const std::string& reason : impl.program->rejected) info.path_reason += "; rejected " + reason;
     } else if (made.error().kind != ErrorKind::limit || wanted.kernel == "hopper") {
       return made.forward_error();

@@ -4,13 +4,12 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <thread>
 
 #include <nlohmann/json.hpp>
 
 #include "cli/device_run.h"
+#include "cli/launch_times.h"
 #include "runtime/cpu/interpreter.h"
-#include "runtime/cuda/device_info.h"
 #include "runtime/host/parallel.h"
 #include "runtime/kernel_impl.h"
 
@@ -26,17 +25,6 @@ struct Options {
   int repeat = 20, compile_repeat = 5, schedule = -1;
   bool json = false;
 };
-
-struct Spread {
-  double median = 0, low = 0, high = 0;  // quartiles
-  std::size_t count = 0;
-};
-
-Spread spread(std::vector<double> x) {
-  if (x.empty()) return {};
-  std::sort(x.begin(), x.end());
-  return {x[x.size() / 2], x[x.size() / 4], x[x.size() * 3 / 4], x.size()};
-}
 
 template <class F>
 Result<double> milliseconds(F f) {
@@ -231,7 +219,7 @@ class Bench {
   }
 
   // Events around the planner's launches; of variants with a mask.
-  Result<void> device_plan(const Kernel& kernel, const RunArguments& arguments, cuda::DeviceBuffer& flush) {
+  Result<void> device_plan(const Kernel& kernel, const RunArguments& arguments, LaunchTimer& timer) {
     const Kernel::Impl& impl = kernel.impl();
     if (!emit::has_mask(impl.variant.specialized)) return {};
     const cuda::Context& context = impl.context();
@@ -245,9 +233,9 @@ class Bench {
     VICINAL_TRY(const runtime::DevicePlanner::Layout layout, planner.layout(problem, shape));
     VICINAL_TRY(const cuda::DeviceBuffer memory, cuda::DeviceBuffer::allocate(context.api(), layout.bytes));
     const cuda::TileWords words = runtime::DevicePlanner::words(layout, memory.address(), problem, shape);
-    VICINAL_TRY(const std::vector<double> times, launch_times(context.api(), flush, [&] {
-                  return planner.enqueue(problem, layout, memory.address(), words, nullptr);
-                }));
+    VICINAL_TRY(const std::vector<double> times, timer.times(options_.repeat, [&] {
+      return planner.enqueue(problem, layout, memory.address(), words, nullptr);
+    }));
     row("plan_device", spread(times));
     return {};
   }
@@ -271,52 +259,14 @@ class Bench {
     return sum / static_cast<double>(sample) * static_cast<double>(p.rows());
   }
 
-  // Events around what `launch` puts on the default stream, with the L2 cache overwritten before each.
-  // Launches come in bursts that nobody waits for, so that the host's work for one is hidden behind the one
-  // before; a rest between bursts lets the clocks recover, which a power-limited GPU lowers under load.
-  template <class Launch>
-  Result<std::vector<double>> launch_times(const cuda::DriverApi& api, cuda::DeviceBuffer& flush,
-                                           const Launch& launch) const {
-    constexpr int kBurst = 7, kWarmUp = 1;
-    constexpr auto kRest = std::chrono::milliseconds(20);
-    struct Timed {
-      cuda::Event begin, end;
-    };
-    std::vector<double> times;
-    while (static_cast<int>(times.size()) < options_.repeat) {
-      std::vector<Timed> burst;
-      const int count = std::min(kBurst, options_.repeat - static_cast<int>(times.size()));
-      for (int i = 0; i < kWarmUp + count; ++i) {
-        VICINAL_TRY(cuda::Event begin, cuda::Event::create(api));
-        VICINAL_TRY(cuda::Event end, cuda::Event::create(api));
-        burst.push_back({std::move(begin), std::move(end)});
-      }
-      for (std::size_t i = 0; i < burst.size(); ++i) {
-        VICINAL_TRY_VOID(flush.fill(static_cast<unsigned char>(i)));
-        VICINAL_TRY_VOID(burst[i].begin.record(nullptr));
-        VICINAL_TRY_VOID(launch());
-        VICINAL_TRY_VOID(burst[i].end.record(nullptr));
-      }
-      VICINAL_TRY_VOID(burst.back().end.synchronize());
-      for (std::size_t i = kWarmUp; i < burst.size(); ++i) {
-        VICINAL_TRY(const float ms, burst[i].end.milliseconds_since(burst[i].begin));
-        times.push_back(static_cast<double>(ms));
-      }
-      std::this_thread::sleep_for(kRest);
-    }
-    return times;
-  }
-
   Result<std::vector<double>> cuda_times(const Kernel& kernel, HostProblem& problem, HostTensor& out) {
     const cuda::Context& context = kernel.impl().context();
     const cuda::ContextScope scope(context);
     VICINAL_TRY(const DeviceProblem device, DeviceProblem::upload(kernel, problem, out, nullptr));
-    VICINAL_TRY(const cuda::DeviceInfo info, cuda::device_info(context.api(), context.device()));
-    VICINAL_TRY(cuda::DeviceBuffer flush,
-                cuda::DeviceBuffer::allocate(context.api(), 2 * static_cast<std::size_t>(info.l2_bytes) + 1));
-    VICINAL_TRY_VOID(device_plan(kernel, device.arguments(), flush));
+    VICINAL_TRY(LaunchTimer timer, LaunchTimer::make(context));
+    VICINAL_TRY_VOID(device_plan(kernel, device.arguments(), timer));
     VICINAL_TRY(const Plan plan, timed_plan(kernel, device.arguments()));
-    return launch_times(context.api(), flush, [&] { return kernel.run(device.arguments(), plan); });
+    return timer.times(options_.repeat, [&] { return kernel.run(device.arguments(), plan); });
   }
 
   const Globals& globals_;

@@ -260,7 +260,9 @@ class Splitting {
   bool slope(const Addend& a) {
     const Product& p = products_[a.node.value];
     if (!p.rest.valid() || op_of(p.rest) != Op::float_i) return false;
-    const auto& x = sums_[m_[p.rest].operands[0]];
+    const NodeId whole = m_[p.rest].operands[0];
+    if (whole.value >= old_size_) return false;  // made of the score
+    const auto& x = sums_[whole];
     if (!x || (x->key != 1 && x->key != -1)) return false;
     const bool down = x->key < 0;
     const RowSum row = less_query(x->row, down);

@@ -33,9 +33,10 @@ const std::set<std::string_view> kWords = {
     // of the Hopper kernel
     "Column", "KeyLimits", "LaunchArguments", "Products", "Row", "Schedule", "WideLimits", "before", "column",
     "consumer_registers", "core", "early_rescale", "factor", "from", "has_columns", "has_context_keeps",
-    "has_core", "has_keeps", "has_limits", "has_shift", "has_slope", "holds", "hopper", "i64", "limits",
-    "narrow", "only_if", "ping_pong", "producer_registers", "row", "shared_bytes", "shift", "slope", "stages",
-    "tile_k", "tile_q",
+    "has_gain", "has_score_columns", "simple_keeps", "gentle", "gain", "square", "fmaf", "has_core",
+    "has_keeps", "has_limits", "has_shift", "has_slope", "holds", "hopper", "i64", "limits", "narrow",
+    "only_if", "ping_pong", "producer_registers", "row", "shared_bytes", "shift", "slope", "stages", "tile_k",
+    "tile_q",
     // of planners
     "InputTable", "KeyBox", "Mask", "QueryBox", "Range", "RealRange", "Truth", "any_real", "computed", "fill",
     "kTableThreads", "keeps", "plan_rows", "planning", "point", "ranges", "read", "sizeof", "x", "y"};

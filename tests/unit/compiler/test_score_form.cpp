@@ -289,6 +289,7 @@ TEST_CASE("a softcap is a polynomial of small scores") {
   CHECK(!gain("score = 30.0 * tanh(score / 30.0 + 1.0)"));
   CHECK(!gain("input s: float[heads]\n score = s[h] * tanh(score / s[h])"));
   CHECK(!gain("score = 30.0 * tanh_approx(score / 30.0)"));
+  CHECK(!gain("score = float(int(score) + k)"));
 }
 
 }  // namespace vicinal
