@@ -112,8 +112,8 @@ int instructions(ir::Op op) {
   if (op == Op::floordiv_i || op == Op::floormod_i) return 25;
   return op == Op::div_f || op == Op::floordiv_f || op == Op::floormod_f ? 10 : 1;
 }
-ElementWork element_work(const ir::Module& module, std::span<const NodeId> roots) {
-  const analysis::Placement placement = analysis::place(module, roots);
+ElementWork element_work(const ir::Module& module, std::span<const NodeId> roots, bool keeps_columns) {
+  const analysis::Placement placement = analysis::place(module, roots, keeps_columns);
   std::vector<bool> reached(module.size());
   for (const NodeId id : roots) reached[id.value] = true;
   ElementWork work;
@@ -131,7 +131,7 @@ ElementWork element_work(const ir::Module& module, std::span<const NodeId> roots
 }  // namespace
 
 bool HopperMembers::simple_keeps() const {
-  const ElementWork work = element_work(grid_.form.module, grid_.limits.rest);
+  const ElementWork work = element_work(grid_.form.module, grid_.limits.rest, true);
   return work.operations <= 8 && !work.loads && !work.loops;
 }
 
@@ -154,13 +154,13 @@ bool HopperMembers::transcendental_mask() const {
 }
 
 bool HopperMembers::costly_scores() const {
-  const auto costly = [](const Side& side) {
+  const auto costly = [](const Side& side, bool keeps_columns) {
     if (!side.has_core()) return false;
     const NodeId roots[] = {side.core()};
-    const ElementWork work = element_work(side.form.module, roots);
+    const ElementWork work = element_work(side.form.module, roots, keeps_columns);
     return work.loops || work.operations > 40;
   };
-  return costly(grid_) || (context_ && costly(*context_));
+  return costly(grid_, true) || (context_ && costly(*context_, false));
 }
 
 std::string HopperMembers::text(const Names& names) const {

@@ -53,6 +53,6 @@ std::vector<KernelOptions> hopper_candidates(const Specialized& variant, const K
 DType default_input_dtype(ir::Type type);
 
 // Changes whenever the emitter would print another text for the same variant.
-inline constexpr std::string_view kEmitterVersion = "vicinal-cuda-4";
+inline constexpr std::string_view kEmitterVersion = "vicinal-cuda-5";
 
 }  // namespace vicinal::emit
