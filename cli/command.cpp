@@ -136,6 +136,15 @@ std::optional<Spec> load_spec(const Globals& globals, const SpecOptions& options
   return std::nullopt;
 }
 
+int with_spec(const Globals& globals, const SpecOptions& options,
+              const std::function<Result<int>(const Spec&)>& action) {
+  int exit = kOk;
+  const std::optional<Spec> spec = load_spec(globals, options, exit);
+  if (!spec) return exit;
+  const Result<int> result = action(*spec);
+  return result ? *result : fail(globals, result.error());
+}
+
 namespace {
 
 // A device or a pipe: written as it is, never replaced.

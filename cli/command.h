@@ -63,6 +63,9 @@ void print_diagnostics(const Globals& globals, const LoadedProgram& loaded, bool
 
 // A checked block; prints what is wrong.
 std::optional<Spec> load_spec(const Globals& globals, const SpecOptions& options, int& exit);
+// What a subcommand does with it; prints the error. Returns the exit code.
+int with_spec(const Globals& globals, const SpecOptions& options,
+              const std::function<Result<int>(const Spec&)>& action);
 
 // Finds out before any work is done whether write_output may and could write there: a file that is there
 // already is kept unless forced.

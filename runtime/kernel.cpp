@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <filesystem>
 #include <future>
 
 #include "compiler/diagnostics/render.h"
@@ -146,10 +147,12 @@ Result<void> compile_for_cuda(Engine& engine, const cuda::Context& context, Kern
     });
   bool measured = false;
   if (!hopper.empty() && wanted.schedule < 0 && wanted.tile_q == 0 && wanted.tile_k == 0) {
-    const runtime::OptionalPath file =
-        runtime::tuning_file(engine.settings(), device.name, emit::emit_cuda(variant, hopper.front()).entry);
-    if (const auto record = file ? runtime::read_tuning(*file) : std::nullopt)
-      measured = runtime::prefer(*record, emit::hopper_candidates(variant, options, true), hopper);
+    // Most machines have no such folder, and then nothing is spent on it.
+    std::error_code missing;
+    const runtime::OptionalPath folder = runtime::tuning_folder(engine.settings(), device.name);
+    if (folder && std::filesystem::exists(*folder, missing))
+      if (const auto record = runtime::read_tuning(runtime::tuning_file(*folder, variant, hopper.front())))
+        measured = runtime::prefer(*record, emit::hopper_candidates(variant, options, true), hopper);
   }
   Stopwatch watch;
   if (!hopper.empty()) {

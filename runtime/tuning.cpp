@@ -1,7 +1,5 @@
 #include "runtime/tuning.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cctype>
 
@@ -37,9 +35,14 @@ const TuningRecord::Row* TuningRecord::best() const {
   return best;
 }
 
-OptionalPath tuning_file(const Settings& settings, std::string_view device, std::string_view entry) {
+OptionalPath tuning_folder(const Settings& settings, std::string_view device) {
   if (!settings.state_dir.value) return std::nullopt;
-  return *settings.state_dir.value / "tuning" / folder_name(device) / fmt::format("{}.json", entry);
+  return *settings.state_dir.value / "tuning" / folder_name(device);
+}
+
+std::filesystem::path tuning_file(const std::filesystem::path& folder, const emit::Specialized& variant,
+                                  const emit::KernelOptions& first) {
+  return folder / (emit::emit_cuda(variant, first).entry + ".json");
 }
 
 std::optional<TuningRecord> read_tuning(const std::filesystem::path& file) {

@@ -26,9 +26,11 @@ struct TuningRecord {
   const Row* best() const;
 };
 
-// Of the kernel whose first candidate has this entry, on devices of that name. Nothing where no state folder
-// is known.
-OptionalPath tuning_file(const Settings& settings, std::string_view device, std::string_view entry);
+// Where records for devices of that name are; nothing where no state folder is known.
+OptionalPath tuning_folder(const Settings& settings, std::string_view device);
+// The record for a variant with these options, the first of its candidates. Emits it to learn its name.
+std::filesystem::path tuning_file(const std::filesystem::path& folder, const emit::Specialized& variant,
+                                  const emit::KernelOptions& first);
 
 // Nothing where there is no record, or none that can be read.
 std::optional<TuningRecord> read_tuning(const std::filesystem::path& file);

@@ -297,11 +297,8 @@ void add_bench(CLI::App& app, Globals& globals) {
   command->add_flag("--json", options->json, "As JSON");
   command->callback([options, &globals] {
     globals.action = [options, &globals] {
-      int exit = kOk;
-      const std::optional<Spec> spec = load_spec(globals, options->problem.spec, exit);
-      if (!spec) return exit;
-      const Result<int> result = Bench(globals, *options).run(*spec);
-      return result ? *result : fail(globals, result.error());
+      return with_spec(globals, options->problem.spec,
+                       [&](const Spec& spec) { return Bench(globals, *options).run(spec); });
     };
   });
 }

@@ -187,21 +187,19 @@ int explain(const Globals& globals, const Options& options) {
         std::pair(options.transposed, "--transposed")})
     if (given && !tiles)
       return fail(globals, Error(ErrorKind::usage, fmt::format("{} goes with `explain tiles`", option)));
-  int exit = kOk;
-  const std::optional<Spec> spec = load_spec(globals, options.problem.spec, exit);
-  if (!spec) return exit;
-  if (options.topic == "score") return explain_score(*spec);
-  const Result<int> result = tiles ? explain_tiles(*spec, {.problem = options.problem,
-                                                           .tile = options.tile,
-                                                           .query = options.query,
-                                                           .key = options.key,
-                                                           .png = options.png,
-                                                           .batch = options.batch,
-                                                           .head = options.head,
-                                                           .transposed = options.transposed,
-                                                           .json = options.json})
-                                   : MaskExplainer(globals, options).run(*spec);
-  return result ? *result : fail(globals, result.error());
+  return with_spec(globals, options.problem.spec, [&](const Spec& spec) -> Result<int> {
+    if (options.topic == "score") return explain_score(spec);
+    return tiles ? explain_tiles(spec, {.problem = options.problem,
+                                        .tile = options.tile,
+                                        .query = options.query,
+                                        .key = options.key,
+                                        .png = options.png,
+                                        .batch = options.batch,
+                                        .head = options.head,
+                                        .transposed = options.transposed,
+                                        .json = options.json})
+                 : MaskExplainer(globals, options).run(spec);
+  });
 }
 
 }  // namespace

@@ -45,11 +45,7 @@ class Runner {
   Runner(const Globals& globals, const Options& options) : globals_(globals), options_(options) {}
 
   int run() {
-    int exit = kOk;
-    const std::optional<Spec> spec = load_spec(globals_, options_.problem.spec, exit);
-    if (!spec) return exit;
-    const Result<int> result = run(*spec);
-    return result ? *result : fail(globals_, result.error());
+    return with_spec(globals_, options_.problem.spec, [&](const Spec& spec) { return run(spec); });
   }
 
  private:

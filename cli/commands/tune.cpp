@@ -42,10 +42,10 @@ class Tune {
       const std::string schedule = emit::print(all[i].schedule);
       if (record_.find(schedule) != nullptr) continue;  // by a run that was interrupted
       wanted.schedule = static_cast<int>(i);
-      VICINAL_TRY(const runtime::TuningRecord::Row row, measure(spec, wanted, problem, out));
-      record_.rows.push_back(row);
-      record_.rows.back().schedule = schedule;
-      if (!options_.json) say(globals, line(record_.rows.back()));
+      runtime::TuningRecord::Row row{schedule, 0, {}};
+      VICINAL_TRY_VOID(measure(spec, wanted, problem, out, row));
+      if (!options_.json) say(globals, line(row));
+      record_.rows.push_back(std::move(row));
       VICINAL_TRY_VOID(runtime::write_tuning(file_, record_));
     }
     report(spec);
@@ -57,23 +57,23 @@ class Tune {
     VICINAL_TRY(const runtime::Engine* const engine, runtime::Engine::process());
     const cuda::Context& context = impl.context();
     VICINAL_TRY(const cuda::DeviceInfo device, cuda::device_info(context.api(), context.device()));
-    const runtime::OptionalPath file = runtime::tuning_file(
-        engine->settings(), device.name, emit::emit_cuda(impl.variant.specialized, first).entry);
-    if (!file)
+    const runtime::OptionalPath folder = runtime::tuning_folder(engine->settings(), device.name);
+    if (!folder)
       return unexpected(ErrorKind::environment, "there is no folder to keep what is measured in",
                         "set VICINAL_STATE_DIR");
-    file_ = *file;
+    file_ = runtime::tuning_file(*folder, impl.variant.specialized, first);
     if (auto record = runtime::read_tuning(file_)) record_ = *std::move(record);
     return {};
   }
 
-  Result<runtime::TuningRecord::Row> measure(const Spec& spec, const CompileOptions& wanted,
-                                             HostProblem& problem, HostTensor& out) const {
+  Result<void> measure(const Spec& spec, const CompileOptions& wanted, HostProblem& problem, HostTensor& out,
+                       runtime::TuningRecord::Row& row) const {
     const Result<Kernel> kernel = compile(spec, wanted);
     if (!kernel) {
       // The assembler spills, or the tile does not fit: the others may do.
       if (kernel.error().kind != ErrorKind::limit) return kernel.forward_error();
-      return runtime::TuningRecord::Row{{}, 0, kernel.error().message};
+      row.rejected = kernel.error().message;
+      return {};
     }
     const cuda::Context& context = kernel->impl().context();
     const cuda::ContextScope scope(context);
@@ -82,7 +82,8 @@ class Tune {
     VICINAL_TRY(const Plan plan, kernel->prepare(device.arguments()));
     VICINAL_TRY(const std::vector<double> times,
                 timer.times(options_.repeat, [&] { return kernel->run(device.arguments(), plan); }));
-    return runtime::TuningRecord::Row{{}, spread(times).median, {}};
+    row.milliseconds = spread(times).median;
+    return {};
   }
 
   static std::string line(const runtime::TuningRecord::Row& row) {
@@ -130,11 +131,8 @@ void add_tune(CLI::App& app, Globals& globals) {
   command->add_flag("--json", options->json, "As JSON");
   command->callback([options, &globals] {
     globals.action = [options, &globals] {
-      int exit = kOk;
-      const std::optional<Spec> spec = load_spec(globals, options->problem.spec, exit);
-      if (!spec) return exit;
-      const Result<int> result = Tune(*options).run(globals, *spec);
-      return result ? *result : fail(globals, result.error());
+      return with_spec(globals, options->problem.spec,
+                       [&](const Spec& spec) { return Tune(*options).run(globals, spec); });
     };
   });
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "compiler/ir/reachable.h"
 #include "compiler/support/check.h"
 #include "compiler/support/match.h"
 
@@ -21,11 +22,7 @@ BoxProgram::BoxProgram(const ir::Module& module, ir::NodeId root)
       inputs_read_(module.inputs.size()) {
   VICINAL_ASSERT(module[root].type == Type::boolean, "only a truth value is evaluated over boxes");
   const std::vector<std::uint8_t> varies = ir::variance(module);
-  std::vector<bool> reached(root.value + 1);
-  reached[root.value] = true;
-  for (std::uint32_t n = root.value + 1; n-- > 0;)
-    if (reached[n])
-      for (ir::NodeId id : module.nodes()[n].operands) reached[id.value] = true;
+  const std::vector<bool> reached = ir::reachable(module, root);
   const auto ranged = [&](std::uint32_t input, const ir::Node& node, std::size_t first, std::size_t last) {
     inputs_read_[input] = true;
     for (std::size_t i = first; i < last; ++i)

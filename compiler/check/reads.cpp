@@ -2,26 +2,13 @@
 #include <fmt/format.h>
 
 #include "compiler/check/block.h"
+#include "compiler/ir/reachable.h"
 
 namespace vicinal::check {
 
 using diagnostics::Kind;
 using ir::Root;
 using ir::SymbolKind;
-
-namespace {
-
-// The nodes that a root is made of.
-std::vector<bool> reachable(const ir::Module& module, NodeId root) {
-  std::vector<bool> reached(root.value + 1);
-  reached[root.value] = true;
-  for (std::uint32_t n = root.value + 1; n-- > 0;)
-    if (reached[n])
-      for (ir::NodeId id : module.nodes()[n].operands) reached[id.value] = true;
-  return reached;
-}
-
-}  // namespace
 
 void BlockChecker::check_reads(Root root, ir::NodeId node, const ast::Assign& a) {
   struct Rule {
@@ -55,7 +42,7 @@ void BlockChecker::check_reads(Root root, ir::NodeId node, const ast::Assign& a)
 }
 
 std::optional<Range> BlockChecker::find_read(ir::NodeId root, int forbidden, Range within) const {
-  const std::vector<bool> reached = reachable(module_, root);
+  const std::vector<bool> reached = ir::reachable(module_, root);
   for (std::uint32_t n = 0; n <= root.value; ++n) {
     const auto* symbol = std::get_if<ir::Symbol>(&module_.nodes()[n].what);
     if (!reached[n] || symbol == nullptr || (ir::info(symbol->kind).varies & forbidden) == 0) continue;
@@ -66,7 +53,7 @@ std::optional<Range> BlockChecker::find_read(ir::NodeId root, int forbidden, Ran
 }
 
 void BlockChecker::check_mask(ir::NodeId root) {
-  const std::vector<bool> reached = reachable(module_, root);
+  const std::vector<bool> reached = ir::reachable(module_, root);
   for (std::uint32_t n = 0; n <= root.value; ++n) {
     const auto* apply = std::get_if<ir::Apply>(&module_.nodes()[n].what);
     if (apply == nullptr || !ir::info(apply->op).transcendental || !reached[n]) continue;
@@ -87,7 +74,7 @@ void BlockChecker::whole_block() {
     if (module_.root(Root::sink).valid())
       sink_.report(Kind::needs_softmax, at("sink"), "sink").label(at("normalize"), "chosen here");
     const ir::NodeId output = module_.root(Root::output);
-    const std::vector<bool> reached = output.valid() ? reachable(module_, output) : std::vector<bool>();
+    const std::vector<bool> reached = output.valid() ? ir::reachable(module_, output) : std::vector<bool>();
     for (std::uint32_t n = 0; n < reached.size(); ++n) {
       const auto* symbol = std::get_if<ir::Symbol>(&module_.nodes()[n].what);
       if (reached[n] && symbol != nullptr && symbol->kind == SymbolKind::lse)

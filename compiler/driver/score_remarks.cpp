@@ -1,5 +1,6 @@
 #include "compiler/driver/score_remarks.h"
 
+#include "compiler/ir/reachable.h"
 #include "compiler/passes/tanh_gain.h"
 
 namespace vicinal::driver {
@@ -14,14 +15,10 @@ void remark_on_scores(const check::CheckedSpec& checked, const emit::Specialized
   const bool polynomial = !specialized.context && m.normalize == ir::Normalize::softmax &&
                           passes::tanh_gain(passes::score_form(specialized.grid.module, kAnyScale));
   const std::vector<std::uint8_t> varies = ir::variance(m);
-  std::vector<bool> reached(score.value + 1);
-  reached[score.value] = true;
+  const std::vector<bool> reached = ir::reachable(m, score);
   for (std::uint32_t n = score.value + 1; n-- > 0;) {
-    if (!reached[n]) continue;
-    const ir::Node& node = m.nodes()[n];
-    for (const ir::NodeId id : node.operands) reached[id.value] = true;
-    const auto* apply = std::get_if<ir::Apply>(&node.what);
-    if (apply != nullptr && apply->op == ir::Op::tanh_f && (varies[n] & ir::kScore) != 0)
+    const auto* apply = std::get_if<ir::Apply>(&m.nodes()[n].what);
+    if (reached[n] && apply != nullptr && apply->op == ir::Op::tanh_f && (varies[n] & ir::kScore) != 0)
       sink.report(polynomial ? diagnostics::Kind::tanh_by_polynomial : diagnostics::Kind::tanh_by_functions,
                   checked.origins[n]);
   }

@@ -2,6 +2,7 @@
 
 #include <string_view>
 
+#include "compiler/ir/reachable.h"
 #include "compiler/passes/pipeline.h"
 
 namespace vicinal::driver {
@@ -18,13 +19,10 @@ class Remarks {
 
   // Every node under the mask over which a box of pairs is known only by its extremes.
   void on_bounds(NodeId mask) {
-    std::vector<bool> reached(mask.value + 1);
-    reached[mask.value] = true;
+    const std::vector<bool> reached = ir::reachable(module_, mask);
     for (std::uint32_t n = mask.value + 1; n-- > 0;) {
       if (!reached[n]) continue;
-      const ir::Node& node = module_.nodes()[n];
-      for (NodeId id : node.operands) reached[id.value] = true;
-      if (const std::string_view why = loose(n, node); !why.empty())
+      if (const std::string_view why = loose(n, module_.nodes()[n]); !why.empty())
         sink_.report(Kind::bounded_by_extremes, checked_.origins[n], why);
     }
   }

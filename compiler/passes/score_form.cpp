@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "compiler/analysis/whole_sum.h"
+#include "compiler/ir/reachable.h"
 #include "compiler/passes/rewrite.h"
 
 namespace vicinal::passes {
@@ -139,13 +140,9 @@ class Splitting {
   // Products, by old node. New nodes stand behind the old ones.
 
   void find_products(NodeId root) {
-    std::vector<bool> reached(old_size_);
-    reached[root.value] = true;
-    for (std::size_t n = old_size_; n-- > 0;)
-      if (reached[n])
-        for (const NodeId id : m_.nodes()[n].operands) reached[id.value] = true;
+    const std::vector<bool> reached = ir::reachable(m_, root);
     products_.resize(old_size_);
-    for (std::uint32_t n = 0; n < old_size_; ++n)
+    for (std::uint32_t n = 0; n < reached.size(); ++n)
       if (reached[n]) products_[n] = find_product(NodeId{n});
   }
 

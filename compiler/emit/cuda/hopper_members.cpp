@@ -6,6 +6,7 @@
 #include <cstdlib>
 
 #include "compiler/emit/cuda/expression.h"
+#include "compiler/ir/reachable.h"
 
 namespace vicinal::emit {
 namespace {
@@ -139,14 +140,11 @@ bool HopperMembers::transcendental_mask() const {
   const auto found = [](const Side& side) {
     const ir::Module& m = side.form.module;
     const NodeId mask = m.root(Root::mask);
-    std::vector<bool> reached(m.size());
-    if (mask.valid()) reached[mask.value] = true;
-    for (std::size_t n = reached.size(); n-- > 0;) {
-      if (!reached[n]) continue;
-      const ir::Node& node = m.nodes()[n];
-      const auto* apply = std::get_if<ir::Apply>(&node.what);
-      if (apply != nullptr && ir::info(apply->op).transcendental) return true;
-      for (const NodeId id : node.operands) reached[id.value] = true;
+    if (!mask.valid()) return false;
+    const std::vector<bool> reached = ir::reachable(m, mask);
+    for (std::size_t n = 0; n < reached.size(); ++n) {
+      const auto* apply = std::get_if<ir::Apply>(&m.nodes()[n].what);
+      if (reached[n] && apply != nullptr && ir::info(apply->op).transcendental) return true;
     }
     return false;
   };

@@ -3,6 +3,7 @@
 
 #include <fstream>
 
+#include "runtime/kernel_impl.h"
 #include "runtime/tuning.h"
 #include "tests/unit/runtime/temporary_folder.h"
 
@@ -30,11 +31,21 @@ TEST_CASE("tuning: a record is read as it was written") {
   const test::TemporaryFolder folder;
   Settings settings;
   settings.state_dir.value = folder / "state";
-  const OptionalPath file = tuning_file(settings, "Some GPU 80GB/HBM3", "kernel_1");
-  REQUIRE(file);
-  CHECK(file->parent_path().filename() == "Some-GPU-80GB-HBM3");
-  CHECK(file != tuning_file(settings, "Another GPU", "kernel_1"));
-  CHECK(file != tuning_file(settings, "Some GPU 80GB/HBM3", "kernel_2"));
+  const OptionalPath of_device = tuning_folder(settings, "Some GPU 80GB/HBM3");
+  REQUIRE(of_device);
+  CHECK(of_device->filename() == "Some-GPU-80GB-HBM3");
+  CHECK(of_device != tuning_folder(settings, "Another GPU"));
+  const Spec spec = Spec::from_string("attention a { mask = k <= q }").value(),
+             other = Spec::from_string("attention a { mask = k < q }").value();
+  const auto named = [&](const Spec& s, DType dtype) {
+    emit::KernelOptions options;
+    options.dtype = dtype;
+    return tuning_file(*of_device, s.impl().variant.specialized, options);
+  };
+  const OptionalPath file = named(spec, DType::bf16);
+  CHECK(file == named(spec, DType::bf16));
+  CHECK(file != named(other, DType::bf16));
+  CHECK(file != named(spec, DType::f16));
   CHECK(!read_tuning(*file));
 
   const TuningRecord record{"batch 1", {{"a", 2.5, ""}, {"b", 0, "it \"spills\""}, {"c", 1.5, ""}}};
@@ -52,7 +63,7 @@ TEST_CASE("tuning: a record is read as it was written") {
 TEST_CASE("tuning: without a state folder there is no record, and a damaged one is none") {
   Settings settings;
   settings.state_dir.value.reset();
-  CHECK(!tuning_file(settings, "GPU", "kernel"));
+  CHECK(!tuning_folder(settings, "GPU"));
   const test::TemporaryFolder folder;
   for (const char* text : {"", "{", "[]", "{\"schema\": \"vicinal.tuning.v2\"}",
                            "{\"schema\": \"vicinal.tuning.v1\", \"problem\": 3, \"schedules\": []}",
