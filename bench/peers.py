@@ -149,13 +149,15 @@ class Vicinal:
     folder: Path
     hang: float
     backend: str = "cuda"
+    kernel: str = ""
 
-    def bench(self, case: Case) -> dict[str, Any]:
+    def bench(self, case: Case, *more: str) -> dict[str, Any]:
         """The report of `vicinal bench`, which must be of the pairs counted here."""
         sizes = ("batch", "heads", "kv_heads", "tokens", "head_dim")
         words = [self.binary, "bench", str(SPECS[case.mask, case.score]), "--json", "--backend", self.backend]
         words += ["--dtype", self.dtype, "--repeat", str(self.repeat), "--compile-repeat", "1"]
         words += ["--shape", ",".join(f"{name}={getattr(case, name)}" for name in sizes)]
+        words += [*more, *(["--kernel", self.kernel] if self.kernel else [])]
         for name, value in case.params().items():
             words += ["--param", f"{name}={value}"]
         for name, array in case.inputs().items():
@@ -186,7 +188,7 @@ class Torch:
         torch.manual_seed(0)
         torch._dynamo.config.recompile_limit = 256  # each case is compiled for itself
         self.torch, self.sdpa_kernel = torch, sdpa_kernel
-        self.dtype = {"bf16": torch.bfloat16, "f16": torch.float16}[dtype]
+        self.dtype = {"bf16": torch.bfloat16, "f16": torch.float16, "f32": torch.float32}[dtype]
         self.backends = {"cudnn": SDPBackend.CUDNN_ATTENTION, "fa2": SDPBackend.FLASH_ATTENTION}
         # As a full graph it fails where it would otherwise run uncompiled.
         self.flex_attention = torch.compile(flex_attention, fullgraph=True, dynamic=False)
@@ -268,6 +270,28 @@ class Torch:
         return float(statistics.median(begin.elapsed_time(end) for begin, end in events[WARM_UP:]))
 
 
+    def in_a_row(self, call: Callable[[], Any], in_graph: bool) -> float:
+        """Microseconds that each of many calls takes which are waited for together, as in `vicinal bench --launch`."""
+        cuda, count, times = self.torch.cuda, 200, []
+        call()
+        graph = cuda.CUDAGraph()
+        if in_graph:
+            with cuda.graph(graph):
+                for _ in range(count):
+                    call()
+        for _ in range(10):
+            cuda.synchronize()
+            start = time.perf_counter()
+            if in_graph:
+                graph.replay()
+            else:
+                for _ in range(count):
+                    call()
+            cuda.synchronize()
+            times.append((time.perf_counter() - start) / count * 1e6)
+        return statistics.median(times[1:])
+
+
 @dataclasses.dataclass
 class Measured:
     milliseconds: list[float] = dataclasses.field(default_factory=list)  # by round
@@ -319,7 +343,7 @@ def as_json(results: Results, about: dict[str, Any]) -> str:
 def measure(options: argparse.Namespace, cases: list[Case], peers: list[str], folder: Path) -> str:
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "inductor")  # so that a first call compiles
     torch = Torch(options.dtype)
-    vicinal = Vicinal(options.vicinal, options.dtype, options.repeat, folder, options.hang)
+    vicinal = Vicinal(options.vicinal, options.dtype, options.repeat, folder, options.hang, kernel=options.kernel)
     about = torch.about | {"rounds": options.rounds, "repeat": options.repeat}
     keys: list[Key] = [*((case, peer) for case in cases for peer in peers), (CLOCK, "matmul")]
     results: Results = {key: Measured() for key in keys}
@@ -358,6 +382,22 @@ def measure(options: argparse.Namespace, cases: list[Case], peers: list[str], fo
     return table(results, about)
 
 
+def launches(options: argparse.Namespace, folder: Path) -> str:
+    """What a call costs whose work is next to nothing."""
+    torch = Torch(options.dtype)
+    vicinal = Vicinal(options.vicinal, options.dtype, 1, folder, options.hang)
+    lines = ["microseconds a call | in a row | in a graph", "--------------------|----------|-----------"]
+    for head_dim in (64, 128):
+        case = Case(f"1 head, 128 tokens, d{head_dim}", "full", heads=1, kv_heads=1, tokens=128, head_dim=head_dim)
+        report = vicinal.bench(case, "--launch")
+        rows = {"ours": [1000 * report[f"launch_in_{where}"]["median"] for where in ("row", "graph")]}
+        for peer in ("cudnn", "fa2"):
+            call = torch.call(peer, case, {})
+            rows[peer] = [torch.in_a_row(call, in_graph) for in_graph in (False, True)]
+        lines += [f"{case.name}, {PEERS[peer]} | {a:.2f} | {b:.2f}" for peer, (a, b) in rows.items()]
+    return "\n".join(lines) + "\n"
+
+
 def self_test(binary: str | None) -> None:
     """What needs no GPU: pairs against brute force and against `vicinal bench`, and the report."""
     small = [dataclasses.replace(case, tokens=48 + case.head_dim // 32, head_dim=8, window=17, documents=5)
@@ -388,10 +428,12 @@ def main() -> None:
     add("--peers", default="cudnn,fa2,flex", help="default: %(default)s")
     add("--rounds", type=int, default=5, help="default: %(default)s")
     add("--repeat", type=int, default=20, help="timed calls in a round; default: %(default)s")
-    add("--dtype", choices=["bf16", "f16"], default="bf16", help="default: %(default)s")
+    add("--dtype", choices=["bf16", "f16", "f32"], default="bf16", help="default: %(default)s")
     add("--json", metavar="FILE", type=Path, help="all that was measured; written after every round")
+    add("--kernel", default="", help="of ours; default: the fastest")
     add("--hang", metavar="SECONDS", type=float, default=60,
         help="end when a turn takes longer, or a first call three times as long; default: %(default)s")
+    add("--launch", action="store_true", help="instead: what a call costs whose work is next to nothing")
     add("--self-test", action="store_true", help="check what needs no GPU")
     options = parser.parse_args()
     if options.self_test:
@@ -402,7 +444,7 @@ def main() -> None:
     if not options.vicinal or not cases or asked - PEERS.keys() or min(options.rounds, options.repeat) < 1:
         parser.error("it takes --vicinal PATH, a case, peers of cudnn, fa2 and flex, and a round or more")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        print(measure(options, cases, peers, Path(folder)), end="")
+        print(launches(options, Path(folder)) if options.launch else measure(options, cases, peers, Path(folder)), end="")
 
 
 if __name__ == "__main__":

@@ -55,4 +55,28 @@ Result<std::vector<double>> LaunchTimer::times(int repeat, const std::function<R
   return times;
 }
 
+Result<std::vector<double>> LaunchTimer::in_a_row(
+    int repeat, bool in_graph, const std::function<Result<void>(cuda::StreamHandle)>& launch) const {
+  constexpr int kRow = 200;
+  VICINAL_TRY(const cuda::Stream stream, cuda::Stream::create(*api_));
+  const auto row = [&]() -> Result<void> {
+    for (int i = 0; i < kRow; ++i) VICINAL_TRY_VOID(launch(stream.handle()));
+    return {};
+  };
+  cuda::Graph graph;
+  if (in_graph) {
+    VICINAL_TRY(graph, cuda::Graph::capture(*api_, stream.handle(), row));
+  }
+  std::vector<double> times;
+  for (int i = -1; i < repeat; ++i) {  // the first is not counted
+    VICINAL_TRY_VOID(stream.synchronize());
+    const auto start = std::chrono::steady_clock::now();
+    VICINAL_TRY_VOID(in_graph ? graph.launch(stream.handle()) : row());
+    VICINAL_TRY_VOID(stream.synchronize());
+    const std::chrono::duration<double, std::milli> time = std::chrono::steady_clock::now() - start;
+    if (i >= 0) times.push_back(time.count() / kRow);
+  }
+  return times;
+}
+
 }  // namespace vicinal::cli

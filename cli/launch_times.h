@@ -23,6 +23,12 @@ class LaunchTimer {
   // Milliseconds, so many times.
   Result<std::vector<double>> times(int repeat, const std::function<Result<void>()>& launch);
 
+  // Milliseconds that each of many launches takes which follow each other on a stream and are waited for
+  // together: what the host or the device spends on one, whichever is more. `in_graph`: captured, and
+  // replayed.
+  Result<std::vector<double>> in_a_row(int repeat, bool in_graph,
+                                       const std::function<Result<void>(cuda::StreamHandle)>& launch) const;
+
  private:
   LaunchTimer(const cuda::DriverApi& api, cuda::DeviceBuffer flush) : api_(&api), flush_(std::move(flush)) {}
 

@@ -41,6 +41,8 @@ class Builder {
   Result<HostProblem> run() {
     for (const auto& row : kDTypes)
       if (row.name == options_.dtype) p_.dtype = row.dtype;
+    for (const Precision precision : {Precision::ieee, Precision::tf32})
+      if (name_of(precision) == options_.precision) p_.precision = precision;
     p_.layout = options_.layout == "bnhd" ? Layout::bnhd : Layout::bhnd;
     VICINAL_TRY(p_.params, parse_params(options_.spec.params));
     p_.dynamic = {options_.spec.dynamic.begin(), options_.spec.dynamic.end()};
@@ -241,6 +243,10 @@ void add_problem_options(CLI::App& app, ProblemOptions& options) {
                  "f32, f16 or bf16; tensors are rounded to it (f64 on the interpreter)")
       ->check(CLI::IsMember({"f32", "f16", "bf16", "f64"}))
       ->capture_default_str();
+  app.add_option("--precision", options.precision,
+                 "Of products of f32 on a GPU: ieee, as exact as f32, or tf32, from 11 bits of each factor")
+      ->check(CLI::IsMember({"ieee", "tf32"}))
+      ->capture_default_str();
   app.add_option("--seed", options.seed, "Of the random tensors")->capture_default_str();
 }
 
@@ -276,6 +282,7 @@ RunArguments HostProblem::arguments_to_ask() {
 CompileOptions HostProblem::compile_options() const {
   CompileOptions o;
   o.dtype = dtype;
+  o.precision = precision;
   o.head_dim = head_dim;
   o.value_dim = value_dim;
   o.params = params;
@@ -292,6 +299,7 @@ std::string HostProblem::describe() const {
   if (!context_k.view.shape.empty()) text += fmt::format(", context {}", context_k.view.shape[2]);
   text += fmt::format(", head_dim {}", head_dim);
   if (value_dim != head_dim) text += fmt::format(", value_dim {}", value_dim);
+  if (precision != Precision::ieee) text += fmt::format(", {} products", name_of(precision));
   return text + fmt::format(", {}, {}", name_of(dtype), layout == Layout::bhnd ? "bhnd" : "bnhd");
 }
 

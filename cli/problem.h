@@ -17,13 +17,14 @@ struct ProblemOptions {
   SpecOptions spec;
   std::string q, k, v, context_k, context_v;  // files
   std::vector<std::string> inputs;            // NAME=FILE
-  std::string shape, grid, layout = "bhnd", dtype = "f32";
+  std::string shape, grid, layout = "bhnd", dtype = "f32", precision = "ieee";
   std::uint64_t seed = 0;
 };
 void add_problem_options(CLI::App& app, ProblemOptions& options);
 
 struct HostProblem {
   DType dtype;
+  Precision precision = Precision::ieee;
   Layout layout;
   std::int64_t head_dim = 0, value_dim = 0;
   HostTensor q, k, v, context_k, context_v;

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <charconv>
 #include <chrono>
 #include <limits>
 
@@ -22,6 +23,17 @@ std::vector<cuda::GridAxisWords> words(const std::vector<GridAxis>& axes) {
 
 std::string arch_name(int capability) {
   return fmt::format("sm_{}{}", capability, capability >= 90 ? "a" : "");
+}
+
+Result<int> capability_of(std::string_view arch) {
+  int capability = 0;
+  const std::string_view digits = arch.starts_with("sm_") ? arch.substr(3) : std::string_view();
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), capability);
+  const std::string_view rest = digits.substr(static_cast<std::size_t>(end - digits.data()));
+  if (error != std::errc() || (rest != "" && rest != "a" && rest != "f"))
+    return unexpected(ErrorKind::usage, fmt::format("`{}` is no GPU architecture", arch),
+                      "they are named like sm_80 and sm_90a");
+  return capability;
 }
 
 Result<cache::KernelKey> kernel_key(Engine& engine, const emit::KernelSource& source,

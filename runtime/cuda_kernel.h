@@ -12,6 +12,8 @@ namespace vicinal::runtime {
 // "sm_90a" for 90: architecture-specific instructions belong to one capability, and cubins are made for the
 // device at hand anyway.
 std::string arch_name(int capability);
+// The inverse. Errors (usage): there is no such architecture.
+Result<int> capability_of(std::string_view arch);
 
 // What the cubin depends on.
 Result<cache::KernelKey> kernel_key(Engine& engine, const emit::KernelSource& source,

@@ -6,6 +6,7 @@
 #include <future>
 
 #include "compiler/diagnostics/render.h"
+#include "compiler/emit/cuda/kernel_choice.h"
 #include "runtime/cuda/device_info.h"
 #include "runtime/kernel_impl.h"
 #include "runtime/tuning.h"
@@ -60,6 +61,7 @@ Result<cuda::Context> open_cuda(Engine& engine, int device) {
 emit::KernelOptions kernel_options(const CompileOptions& options, const ir::Module& module) {
   emit::KernelOptions result;
   result.dtype = options.dtype;
+  result.precision = options.precision;
   result.head_dim = static_cast<int>(options.head_dim);
   result.value_dim = static_cast<int>(options.value_dim);
   for (const ir::Input& input : module.inputs) {
@@ -70,9 +72,64 @@ emit::KernelOptions kernel_options(const CompileOptions& options, const ir::Modu
   return result;
 }
 
-// The kernels of any GPU.
-Result<emit::KernelOptions> general_kernel(emit::KernelOptions options, const CompileOptions& wanted) {
-  if (wanted.kernel == "reference") options.kind = emit::KernelKind::reference;
+bool tiles_wanted(const CompileOptions& wanted) {
+  return wanted.tile_q != 0 || wanted.tile_k != 0;
+}
+
+// Leaves the candidates that have the tiles that were asked for.
+emit::Choice with_tiles(emit::Choice choice, const CompileOptions& wanted) {
+  if (choice.candidates.empty()) return choice;
+  std::erase_if(choice.candidates, [&](const emit::KernelOptions& c) {
+    return (wanted.tile_q != 0 && c.tile_q != wanted.tile_q) ||
+           (wanted.tile_k != 0 && c.tile_k != wanted.tile_k);
+  });
+  if (choice.candidates.empty()) choice.why = "the kernel has no such tiles";
+  return choice;
+}
+
+// The schedules of a kernel that suit what was asked for.
+emit::Choice scheduled_kernels(emit::KernelKind kind, const emit::Specialized& variant,
+                               const emit::KernelOptions& options, const CompileOptions& wanted,
+                               int capability) {
+  if (wanted.schedule < 0) return with_tiles(emit::choose(kind, variant, options, capability), wanted);
+  emit::Choice choice = emit::choose(kind, variant, options, capability, true);
+  if (choice.candidates.empty()) return choice;
+  if (wanted.schedule >= static_cast<int>(choice.candidates.size()))
+    return {{},
+            fmt::format("the {} kernel has {} schedules for this, and no number {}", emit::name_of(kind),
+                        choice.candidates.size(), wanted.schedule)};
+  return {{choice.candidates[static_cast<std::size_t>(wanted.schedule)]}, {}};
+}
+
+// Puts first what was measured to be the fastest on the device. Most machines have no such record, and then
+// nothing is spent on it.
+bool prefer_measured(Engine& engine, const cuda::DeviceInfo& device, const emit::Specialized& variant,
+                     const CompileOptions& wanted, std::vector<emit::KernelOptions>& candidates) {
+  if (candidates.size() < 2 || wanted.schedule >= 0 || tiles_wanted(wanted)) return false;
+  std::error_code missing;
+  const runtime::OptionalPath folder = runtime::tuning_folder(engine.settings(), device.name);
+  if (!folder || !std::filesystem::exists(*folder, missing)) return false;
+  const emit::KernelOptions first = candidates.front();
+  const auto record = runtime::read_tuning(runtime::tuning_file(*folder, variant, first));
+  return record &&
+         runtime::prefer(*record,
+                         emit::choose(first.kind, variant, first, device.capability(), true).candidates,
+                         candidates);
+}
+
+// The kernels that take tensors with any strides: on tensor cores, and in the end on any GPU.
+Result<std::vector<emit::KernelOptions>> general_kernels(const emit::Specialized& variant,
+                                                         emit::KernelOptions options,
+                                                         const CompileOptions& wanted, int capability) {
+  std::vector<emit::KernelOptions> result;
+  if (wanted.kernel.empty() || wanted.kernel == "mma" || wanted.kernel == "hopper") {
+    emit::Choice choice = scheduled_kernels(emit::KernelKind::mma, variant, options, wanted, capability);
+    if (wanted.kernel == "mma" && choice.candidates.empty())
+      return unexpected(ErrorKind::spec, choice.why, "leave the kernel and its tiles to be chosen");
+    result = std::move(choice.candidates);
+    if (wanted.kernel == "mma" || (tiles_wanted(wanted) && !result.empty())) return result;
+  }
+  options.kind = wanted.kernel == "reference" ? emit::KernelKind::reference : emit::KernelKind::portable;
   for (const auto& [name, tile, target] : {std::tuple("query", wanted.tile_q, &options.tile_q),
                                            std::tuple("key", wanted.tile_k, &options.tile_k)}) {
     if (tile == 0) continue;
@@ -81,49 +138,23 @@ Result<emit::KernelOptions> general_kernel(emit::KernelOptions options, const Co
                         "the portable kernel has tiles of 16, 32 and 64");
     *target = tile;
   }
-  return options;
+  result.push_back(options);
+  return result;
 }
 
-// The candidates for the Hopper kernel that have the tiles that were asked for. `why`: there are none.
-std::vector<emit::KernelOptions> hopper_kernels(const emit::Specialized& variant,
-                                                const emit::KernelOptions& options,
-                                                const CompileOptions& wanted, int capability,
-                                                std::string& why) {
-  if (capability != 90) {
-    why = fmt::format("the Hopper kernel needs a device of compute capability 9.0, and this one has {}.{}",
-                      capability / 10, capability % 10);
-    return {};
-  }
-  if (const auto obstacle = emit::hopper_obstacle(variant, options)) {
-    why = *obstacle;
-    return {};
-  }
-  std::vector<emit::KernelOptions> candidates =
-      emit::hopper_candidates(variant, options, wanted.schedule >= 0);
-  if (wanted.schedule >= 0) {
-    if (wanted.schedule >= static_cast<int>(candidates.size())) {
-      why = fmt::format("the Hopper kernel has {} schedules for this, and no number {}", candidates.size(),
-                        wanted.schedule);
-      return {};
-    }
-    return {candidates[static_cast<std::size_t>(wanted.schedule)]};
-  }
-  std::erase_if(candidates, [&](const emit::KernelOptions& c) {
-    return (wanted.tile_q != 0 && c.tile_q != wanted.tile_q) ||
-           (wanted.tile_k != 0 && c.tile_k != wanted.tile_k);
-  });
-  if (candidates.empty())
-    why = wanted.tile_q != 0 || wanted.tile_k != 0 ? "the Hopper kernel has no such tiles"
-                                                   : "no schedule of the Hopper kernel fits in shared memory";
-  return candidates;
+std::string how_it_is_cut(const runtime::Program& program, bool measured) {
+  std::string text = emit::print_schedule(program.options);
+  if (measured && program.rejected.empty()) text += ", the fastest as measured";
+  for (const std::string& reason : program.rejected) text += "; rejected " + reason;
+  return text;
 }
 
 Result<void> compile_for_cuda(Engine& engine, const cuda::Context& context, Kernel::Impl& impl) {
   const CompileOptions& wanted = impl.options;
-  constexpr std::string_view kKernels[] = {"", "hopper", "portable", "reference"};
+  constexpr std::string_view kKernels[] = {"", "hopper", "mma", "portable", "reference"};
   if (std::ranges::find(kKernels, wanted.kernel) == std::end(kKernels))
     return unexpected(ErrorKind::usage, fmt::format("there is no kernel `{}`", wanted.kernel),
-                      "there are `hopper`, `portable` and `reference`");
+                      "there are `hopper`, `mma`, `portable` and `reference`");
   const emit::Specialized& variant = impl.variant.specialized;
   const emit::KernelOptions options = kernel_options(wanted, impl.variant.checked.module);
   VICINAL_TRY(const cuda::DeviceInfo device, cuda::device_info(context.api(), context.device()));
@@ -132,10 +163,14 @@ Result<void> compile_for_cuda(Engine& engine, const cuda::Context& context, Kern
 
   const bool asked = !wanted.kernel.empty() && wanted.kernel != "hopper";
   std::vector<emit::KernelOptions> hopper;
-  if (asked)
+  if (asked) {
     info.path_reason = fmt::format("the {} kernel was asked for", wanted.kernel);
-  else
-    hopper = hopper_kernels(variant, options, wanted, device.capability(), info.path_reason);
+  } else {
+    emit::Choice choice =
+        scheduled_kernels(emit::KernelKind::hopper, variant, options, wanted, device.capability());
+    hopper = std::move(choice.candidates);
+    info.path_reason = std::move(choice.why);
+  }
   if (hopper.empty() && wanted.kernel == "hopper")
     return unexpected(ErrorKind::spec, info.path_reason, "leave the kernel to be chosen");
 
@@ -145,29 +180,20 @@ Result<void> compile_for_cuda(Engine& engine, const cuda::Context& context, Kern
     planner = std::async(std::launch::async, [&] {
       return runtime::DevicePlanner::make(engine, context, variant, options, info.arch);
     });
-  bool measured = false;
-  if (!hopper.empty() && wanted.schedule < 0 && wanted.tile_q == 0 && wanted.tile_k == 0) {
-    // Most machines have no such folder, and then nothing is spent on it.
-    std::error_code missing;
-    const runtime::OptionalPath folder = runtime::tuning_folder(engine.settings(), device.name);
-    if (folder && std::filesystem::exists(*folder, missing))
-      if (const auto record = runtime::read_tuning(runtime::tuning_file(*folder, variant, hopper.front())))
-        measured = runtime::prefer(*record, emit::hopper_candidates(variant, options, true), hopper);
-  }
+  bool measured = prefer_measured(engine, device, variant, wanted, hopper);
   Stopwatch watch;
   if (!hopper.empty()) {
     // The tensors of a run may be such that the copy engine cannot take them.
-    VICINAL_TRY(const emit::KernelOptions general, general_kernel(options, {}));
+    VICINAL_TRY(const std::vector<emit::KernelOptions> general,
+                general_kernels(variant, options, {}, device.capability()));
     impl.fallback = std::async(std::launch::async, [&engine, context, variant, general, arch = info.arch] {
-                      return runtime::Program::make(engine, context, variant, {general}, arch);
+                      return runtime::Program::make(engine, context, variant, general, arch);
                     }).share();
     Result<std::shared_ptr<const runtime::Program>> made =
         runtime::Program::make(engine, context, variant, hopper, info.arch);
     if (made) {
       impl.program = *std::move(made);
-      info.path_reason = emit::print(impl.program->options.schedule);
-      if (measured && impl.program->rejected.empty()) info.path_reason += ", the fastest as measured";
-      for (const std::string& reason : impl.program->rejected) info.path_reason += "; rejected " + reason;
+      info.path_reason = how_it_is_cut(*impl.program, measured);
     } else if (made.error().kind != ErrorKind::limit || wanted.kernel == "hopper") {
       return made.forward_error();
     } else {
@@ -177,8 +203,12 @@ Result<void> compile_for_cuda(Engine& engine, const cuda::Context& context, Kern
       impl.program = *other;
     }
   } else {
-    VICINAL_TRY(const emit::KernelOptions general, general_kernel(options, wanted));
-    VICINAL_TRY(impl.program, runtime::Program::make(engine, context, variant, {general}, info.arch));
+    VICINAL_TRY(std::vector<emit::KernelOptions> general,
+                general_kernels(variant, options, wanted, device.capability()));
+    measured = prefer_measured(engine, device, variant, wanted, general);
+    VICINAL_TRY(impl.program, runtime::Program::make(engine, context, variant, general, info.arch));
+    if (impl.program->options.kind == emit::KernelKind::mma)
+      info.path_reason += "; " + how_it_is_cut(*impl.program, measured);
   }
   info.compile_ms = watch.lap();
   const runtime::Program& program = *impl.program;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "compiler/emit/cuda/kernel_choice.h"
 #include "runtime/cuda/device_info.h"
 #include "runtime/hopper_launch.h"
 #include "runtime/tile_words.h"
@@ -44,7 +45,7 @@ Result<std::shared_ptr<const Program>> Program::make(Engine& engine, const cuda:
     emit::KernelSource source = emit::emit_cuda(variant, options);
     if (source.shared_bytes > device.shared_bytes_per_block_optin) {
       rejected.push_back(fmt::format("{}: the device has {} bytes of shared memory and it takes {}",
-                                     emit::print(options.schedule), device.shared_bytes_per_block_optin,
+                                     emit::print_schedule(options), device.shared_bytes_per_block_optin,
                                      source.shared_bytes));
       continue;
     }
@@ -54,8 +55,9 @@ Result<std::shared_ptr<const Program>> Program::make(Engine& engine, const cuda:
                 cuda::LoadedKernel::load(context, std::as_bytes(std::span(binary.data(), binary.size())),
                                          source.entry, source.shared_bytes));
     const bool hopper = options.kind == emit::KernelKind::hopper;
-    if (const auto wrong = defect(cubin.kernel.payload->log, loaded.attributes()); hopper && wrong) {
-      rejected.push_back(fmt::format("{}: {}", emit::print(options.schedule), *wrong));
+    const bool scheduled = hopper || options.kind == emit::KernelKind::mma;
+    if (const auto wrong = defect(cubin.kernel.payload->log, loaded.attributes()); scheduled && wrong) {
+      rejected.push_back(fmt::format("{}: {}", emit::print_schedule(options), *wrong));
       continue;
     }
     const ir::Module& module = variant.declarations();
@@ -79,7 +81,7 @@ Result<std::shared_ptr<const Program>> Program::make(Engine& engine, const cuda:
   }
   std::string reasons;
   for (const std::string& reason : rejected) reasons += "\n  " + reason;
-  return unexpected(ErrorKind::limit, "no schedule of the Hopper kernel comes out well:" + reasons);
+  return unexpected(ErrorKind::limit, "no schedule of the kernel comes out well:" + reasons);
 }
 
 std::optional<std::string> Program::obstacle(const Problem& problem) const {
@@ -105,8 +107,8 @@ Result<void> Program::launch(const Problem& problem, const cuda::TileWords& tile
     bytes.resize((bytes.size() + kAlignment - 1) / kAlignment * kAlignment);
     launch.arguments = std::move(bytes);
     launch.shape.grid.x = std::min(launch.shape.grid.x, static_cast<unsigned>(multiprocessors));
-    launch.shape.dynamic_shared_bytes = static_cast<unsigned>(source.shared_bytes);
   }
+  launch.shape.dynamic_shared_bytes = static_cast<unsigned>(source.shared_bytes);
   return cuda::launch(loaded, stream, launch.shape, launch.arguments);
 }
 

@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "compiler/emit/cuda/kernel_choice.h"
 #include "runtime/files/atomic_file.h"
 
 namespace vicinal::runtime {
@@ -79,7 +80,7 @@ bool prefer(const TuningRecord& record, const std::vector<emit::KernelOptions>& 
   const TuningRecord::Row* best = record.best();
   if (best == nullptr) return false;
   const auto is_best = [&](const emit::KernelOptions& o) {
-    return emit::print(o.schedule) == best->schedule;
+    return emit::print_schedule(o) == best->schedule;
   };
   const auto found = std::ranges::find_if(all, is_best);
   if (found == all.end()) return false;

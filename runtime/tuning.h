@@ -14,7 +14,7 @@ namespace vicinal::runtime {
 
 struct TuningRecord {
   struct Row {
-    std::string schedule;     // as emit::print writes it
+    std::string schedule;     // as emit::print_schedule writes it
     double milliseconds = 0;  // median of a launch; 0 where it was rejected
     std::string rejected;     // why
   };

@@ -9,6 +9,7 @@
 
 #include "cli/device_run.h"
 #include "cli/launch_times.h"
+#include "compiler/emit/cuda/kernel_choice.h"
 #include "runtime/cpu/interpreter.h"
 #include "runtime/host/parallel.h"
 #include "runtime/kernel_impl.h"
@@ -23,7 +24,7 @@ struct Options {
   ProblemOptions problem;
   std::string backend = "auto", arch = "sm_90a", kernel;
   int repeat = 20, compile_repeat = 5, schedule = -1;
-  bool json = false;
+  bool json = false, launch = false;
 };
 
 template <class F>
@@ -83,15 +84,15 @@ class Bench {
     options.head_dim = static_cast<int>(impl.options.head_dim);
     options.value_dim = static_cast<int>(impl.options.value_dim);
     if (impl.options.dtype != DType::f64) options.dtype = impl.options.dtype;
-    if (options_.kernel == "reference") options.kind = emit::KernelKind::reference;
+    options.precision = impl.options.precision;
     const emit::Specialized& variant = impl.variant.specialized;
-    if (options_.kernel == "hopper" || (options_.kernel.empty() && options_.arch == "sm_90a")) {
-      if (const auto obstacle = emit::hopper_obstacle(variant, options); !obstacle)
-        return emit::hopper_candidates(variant, options).at(0);
-      else if (!options_.kernel.empty())
-        return unexpected(ErrorKind::spec, *obstacle, "leave the kernel to be chosen");
-    }
-    return options;
+    VICINAL_TRY(const int capability, runtime::capability_of(options_.arch));
+    const auto kind = emit::kernel_named(options_.kernel);
+    emit::Choice choice = kind ? emit::choose(*kind, variant, options, capability)
+                               : emit::choose_fastest(variant, options, capability);
+    if (choice.candidates.empty())
+      return unexpected(ErrorKind::spec, choice.why, "leave the kernel to be chosen");
+    return choice.candidates.front();
   }
 
   // The front end, a cold NVRTC compile, and hits in memory and on disk, each through a cache of its own.
@@ -266,8 +267,19 @@ class Bench {
     VICINAL_TRY(LaunchTimer timer, LaunchTimer::make(context));
     VICINAL_TRY_VOID(device_plan(kernel, device.arguments(), timer));
     VICINAL_TRY(const Plan plan, timed_plan(kernel, device.arguments()));
+    for (const bool in_graph : {false, true}) {
+      if (!options_.launch) continue;
+      VICINAL_TRY(const std::vector<double> times,
+                  timer.in_a_row(kRowRepeat, in_graph, [&](cuda::StreamHandle stream) {
+                    return kernel.run(device.arguments(), plan, stream);
+                  }));
+      row(in_graph ? "launch_in_graph" : "launch_in_row", spread(times));
+    }
     return timer.times(options_.repeat, [&] { return kernel.run(device.arguments(), plan); });
   }
+
+  // Rows are of hundreds of launches each, and only asked for where those are short.
+  static constexpr int kRowRepeat = 9;
 
   const Globals& globals_;
   const Options& options_;
@@ -285,8 +297,8 @@ void add_bench(CLI::App& app, Globals& globals) {
       ->capture_default_str();
   command->add_option("--arch", options->arch, "Architecture to compile for where there is no GPU")
       ->capture_default_str();
-  command->add_option("--kernel", options->kernel, "hopper, portable or reference; default: the fastest")
-      ->check(CLI::IsMember({"hopper", "portable", "reference"}));
+  command->add_option("--kernel", options->kernel, "hopper, mma, portable or reference; default: the fastest")
+      ->check(CLI::IsMember({"hopper", "mma", "portable", "reference"}));
   command->add_option("--schedule", options->schedule, "Number of the Hopper kernel's schedule");
   command->add_option("--repeat", options->repeat, "Timed launches")
       ->check(CLI::Range(1, 100000))
@@ -294,6 +306,8 @@ void add_bench(CLI::App& app, Globals& globals) {
   command->add_option("--compile-repeat", options->compile_repeat, "Timed compiles")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
+  command->add_flag("--launch", options->launch,
+                    "Also launches in a row, and in a graph: of small problems, on a GPU");
   command->add_flag("--json", options->json, "As JSON");
   command->callback([options, &globals] {
     globals.action = [options, &globals] {

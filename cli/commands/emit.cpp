@@ -6,6 +6,7 @@
 #include "cli/command.h"
 #include "compiler/diagnostics/render.h"
 #include "compiler/driver/compile.h"
+#include "compiler/emit/cuda/kernel_choice.h"
 #include "compiler/ir/text.h"
 #include "compiler/syntax/lexer.h"
 #include "runtime/kernel_impl.h"
@@ -14,7 +15,7 @@ namespace vicinal::cli {
 namespace {
 
 struct Options {
-  std::string kinds, output, arch = "sm_90a", dtype = "bf16", kernel = "portable";
+  std::string kinds, output, arch = "sm_90a", dtype = "bf16", precision = "ieee", kernel = "portable";
   SpecOptions spec;
   int head_dim = 128, value_dim = 0, tile_q = 64, tile_k = 64, schedule = 0;
   bool force = false;
@@ -106,24 +107,25 @@ class Emission {
 
   Result<emit::KernelSource> source() const {
     emit::KernelOptions kernel;
-    kernel.kind = options_.kernel == "reference" ? emit::KernelKind::reference : emit::KernelKind::portable;
     for (const auto& row : kDTypes)
       if (row.name == options_.dtype) kernel.dtype = row.dtype;
     kernel.head_dim = options_.head_dim;
     kernel.value_dim = options_.value_dim == 0 ? options_.head_dim : options_.value_dim;
     kernel.tile_q = options_.tile_q;
     kernel.tile_k = options_.tile_k;
-    if (options_.kernel == "hopper") {
-      if (const auto obstacle = emit::hopper_obstacle(variant_->specialized, kernel))
-        return unexpected(ErrorKind::usage, *obstacle, "emit the portable kernel");
-      const auto candidates = emit::hopper_candidates(variant_->specialized, kernel, true);
+    for (const Precision precision : {Precision::ieee, Precision::tf32})
+      if (name_of(precision) == options_.precision) kernel.precision = precision;
+    if (const auto kind = emit::kernel_named(options_.kernel)) {
+      const int any_capability = *kind == emit::KernelKind::hopper ? 90 : 80;
+      const emit::Choice choice = emit::choose(*kind, variant_->specialized, kernel, any_capability, true);
+      if (choice.candidates.empty())
+        return unexpected(ErrorKind::usage, choice.why, "emit the portable kernel");
       const auto number = static_cast<std::size_t>(options_.schedule);
-      if (number >= candidates.size())
-        return unexpected(ErrorKind::usage,
-                          fmt::format("the Hopper kernel has {} schedules for this", candidates.size()));
-      return emit::emit_cuda(variant_->specialized, candidates[number]);
+      if (number >= choice.candidates.size())
+        return unexpected(ErrorKind::usage, fmt::format("the {} kernel has {} schedules for this",
+                                                        options_.kernel, choice.candidates.size()));
+      return emit::emit_cuda(variant_->specialized, choice.candidates[number]);
     }
-    if (options_.kernel != "planner") return emit::emit_cuda(variant_->specialized, kernel);
     if (!emit::has_mask(variant_->specialized))
       return unexpected(ErrorKind::usage, "the variant has no mask, and a planner is made of one",
                         "its tiles follow from its extents and neighborhoods alone");
@@ -179,10 +181,14 @@ void add_emit(CLI::App& app, Globals& globals) {
       ->capture_default_str();
   command->add_option("--head-dim", options->head_dim, "Channels of queries and keys")->capture_default_str();
   command->add_option("--value-dim", options->value_dim, "Channels of values; default: the head dim");
-  command->add_option("--kernel", options->kernel, "hopper, portable, reference, or the planner of tiles")
-      ->check(CLI::IsMember({"hopper", "portable", "reference", "planner"}))
+  command->add_option("--precision", options->precision, "Of products of f32: ieee or tf32")
+      ->check(CLI::IsMember({"ieee", "tf32"}))
       ->capture_default_str();
-  command->add_option("--schedule", options->schedule, "Number of the Hopper kernel's schedule")
+  command
+      ->add_option("--kernel", options->kernel, "hopper, mma, portable, reference, or the planner of tiles")
+      ->check(CLI::IsMember({"hopper", "mma", "portable", "reference", "planner"}))
+      ->capture_default_str();
+  command->add_option("--schedule", options->schedule, "Number of the kernel's schedule")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   command->add_option("-o,--output", options->output, "Write here instead of standard output");

@@ -1,9 +1,11 @@
 // vicinal doctor, env, targets: what this machine has, which settings hold, which GPUs can be compiled for.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <nlohmann/json.hpp>
 
 #include "cli/command.h"
+#include "compiler/emit/cuda/kernel_choice.h"
 #include "runtime/cuda/device_info.h"
 #include "runtime/cuda_kernel.h"
 
@@ -109,10 +111,13 @@ int targets(const Globals& globals, bool json) {
   if (!archs) return fail(globals, archs.error());
   ordered_json list = ordered_json::array();
   for (int capability : *archs) {
+    std::vector<std::string_view> kernels;
+    for (const emit::KernelKind kind : emit::kKernelKinds)
+      if (emit::runs_on(kind, capability)) kernels.push_back(emit::name_of(kind));
     if (json)
-      list.push_back({{"arch", runtime::arch_name(capability)}, {"kernels", {"portable", "reference"}}});
+      list.push_back({{"arch", runtime::arch_name(capability)}, {"kernels", kernels}});
     else
-      fmt::print("{:<8} portable, reference\n", runtime::arch_name(capability));
+      fmt::print("{:<8} {}\n", runtime::arch_name(capability), fmt::join(kernels, ", "));
   }
   if (json) fmt::print("{}\n", ordered_json{{"schema", "vicinal.targets.v1"}, {"targets", list}}.dump(2));
   return kOk;

@@ -221,8 +221,8 @@ void add_run(CLI::App& app, Globals& globals) {
       ->check(CLI::IsMember({"auto", "interpreter", "cpu", "cuda"}))
       ->capture_default_str();
   command->add_option("--tile", options->tile, "Q,K: the tile of the portable kernel, 16, 32 or 64 each");
-  command->add_option("--kernel", options->kernel, "hopper, portable or reference; default: the fastest")
-      ->check(CLI::IsMember({"hopper", "portable", "reference"}));
+  command->add_option("--kernel", options->kernel, "hopper, mma, portable or reference; default: the fastest")
+      ->check(CLI::IsMember({"hopper", "mma", "portable", "reference"}));
   command->add_option("--device", options->device, "Which GPU")->capture_default_str();
   command->add_option("--out", options->out, "Write the output here, f32 .npy");
   command->add_option("--lse", options->lse, "Write the log-sum-exp here, f32 .npy");

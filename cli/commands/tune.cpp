@@ -6,6 +6,7 @@
 
 #include "cli/device_run.h"
 #include "cli/launch_times.h"
+#include "compiler/emit/cuda/kernel_choice.h"
 #include "runtime/cuda/device_info.h"
 #include "runtime/kernel_impl.h"
 #include "runtime/tuning.h"
@@ -15,6 +16,7 @@ namespace {
 
 struct Options {
   ProblemOptions problem;
+  std::string kernel;
   int repeat = 21;
   bool again = false, json = false;
 };
@@ -27,19 +29,25 @@ class Tune {
     VICINAL_TRY(HostProblem problem, make_problem(spec, options_.problem));
     CompileOptions wanted = problem.compile_options();
     wanted.backend = Backend::cuda;
+    wanted.kernel = options_.kernel;
     VICINAL_TRY(const Kernel kernel, compile(spec, wanted));
     const Kernel::Impl& impl = kernel.impl();
-    if (!impl.program->hopper())
-      return unexpected(ErrorKind::spec, "there is nothing to choose: " + kernel.info().path_reason,
-                        "only the Hopper kernel can be cut in several ways");
+    VICINAL_TRY(const cuda::DeviceInfo device,
+                cuda::device_info(impl.context().api(), impl.context().device()));
+    const emit::KernelKind kind = impl.program->options.kind;
     const std::vector<emit::KernelOptions> all =
-        emit::hopper_candidates(impl.variant.specialized, impl.program->options, true);
-    VICINAL_TRY_VOID(open_record(impl, all.front()));
+        emit::choose(kind, impl.variant.specialized, impl.program->options, device.capability(), true)
+            .candidates;
+    if (all.size() < 2)
+      return unexpected(ErrorKind::spec, "there is nothing to choose: " + kernel.info().path_reason,
+                        "the kernels for tensor cores can be cut in several ways");
+    wanted.kernel = emit::name_of(kind);
+    VICINAL_TRY_VOID(open_record(impl, device, all.front()));
     if (options_.again || record_.problem != problem.describe()) record_ = {problem.describe(), {}};
 
     HostTensor out = problem.like_rows(problem.dtype, problem.value_dim);
     for (std::size_t i = 0; i < all.size(); ++i) {
-      const std::string schedule = emit::print(all[i].schedule);
+      const std::string schedule = emit::print_schedule(all[i]);
       if (record_.find(schedule) != nullptr) continue;  // by a run that was interrupted
       wanted.schedule = static_cast<int>(i);
       runtime::TuningRecord::Row row{schedule, 0, {}};
@@ -53,10 +61,9 @@ class Tune {
   }
 
  private:
-  Result<void> open_record(const Kernel::Impl& impl, const emit::KernelOptions& first) {
+  Result<void> open_record(const Kernel::Impl& impl, const cuda::DeviceInfo& device,
+                           const emit::KernelOptions& first) {
     VICINAL_TRY(const runtime::Engine* const engine, runtime::Engine::process());
-    const cuda::Context& context = impl.context();
-    VICINAL_TRY(const cuda::DeviceInfo device, cuda::device_info(context.api(), context.device()));
     const runtime::OptionalPath folder = runtime::tuning_folder(engine->settings(), device.name);
     if (!folder)
       return unexpected(ErrorKind::environment, "there is no folder to keep what is measured in",
@@ -124,6 +131,8 @@ void add_tune(CLI::App& app, Globals& globals) {
       app.add_subcommand("tune", "Measure the ways to cut a kernel on this GPU, and keep the fastest");
   auto options = std::make_shared<Options>();
   add_problem_options(*command, options->problem);
+  command->add_option("--kernel", options->kernel, "hopper or mma; default: the fastest")
+      ->check(CLI::IsMember({"hopper", "mma"}));
   command->add_option("--repeat", options->repeat, "Timed launches of each")
       ->check(CLI::Range(1, 100000))
       ->capture_default_str();

@@ -49,6 +49,11 @@ bool has_mask(const Specialized& variant) {
   return has_mask(variant.grid.module) || (variant.context && has_mask(variant.context->module));
 }
 
+bool has_score(const Specialized& variant) {
+  const auto scored = [](const ir::Module& module) { return module.root(ir::Root::score).valid(); };
+  return scored(variant.grid.module) || (variant.context && scored(variant.context->module));
+}
+
 Uses uses(const Specialized& variant) {
   const ir::Module& d = variant.declarations();
   const auto none = [&] {

@@ -25,6 +25,8 @@ Specialized specialize(const ir::Module& after_pipeline);
 // Whether some pair may be left out by a mask.
 bool has_mask(const ir::Module& module);
 bool has_mask(const Specialized& variant);
+// Whether some score is more than the scaled dot product.
+bool has_score(const Specialized& variant);
 
 // By number: whether any code reads it.
 struct Uses {

@@ -23,13 +23,16 @@ VICINAL_DEVICE float infinity() {
 VICINAL_DEVICE float natural_exp(float x) {
   return exp2_approx(x * 1.4426950408889634f);
 }
+constexpr float kLn2 = 0.6931471805599453f;
 VICINAL_DEVICE float natural_log(float x) {
-  return log2f(x) * 0.6931471805599453f;
+  return log2f(x) * kLn2;
 }
 
-template <Normalize N>
+// Binary: scores are exponents of 2 rather than of e.
+template <Normalize N, bool Binary = false>
 struct RowWeights {
   VICINAL_DEVICE void start(float, bool) {}
+  VICINAL_DEVICE bool exceeded(float, float) const { return false; }
   VICINAL_DEVICE float raise(float) { return 1.0f; }
   VICINAL_DEVICE float weigh(float score) {
     if (score == -infinity()) return 0.0f;
@@ -40,9 +43,9 @@ struct RowWeights {
   VICINAL_DEVICE float lse(float) const { return 0.0f; }
 };
 
-template <>
-struct RowWeights<Normalize::softmax> {
-  float largest;  // score so far, the sink's included
+template <bool Binary>
+struct RowWeights<Normalize::softmax, Binary> {
+  float largest;  // score so far, the sink's included; or one that no score exceeds by much
   float sum;      // of the weights that went through this object
 
   // The sink is a score without a value. Of the objects that share a row exactly one counts it.
@@ -51,17 +54,26 @@ struct RowWeights<Normalize::softmax> {
     sum = counts && sink != -infinity() ? 1.0f : 0.0f;
   }
 
+  // Whether there has to be a larger maximum, if a score may exceed it by so much.
+  VICINAL_DEVICE bool exceeded(float score, float slack) const { return score > largest + slack; }
+
   // Takes a larger maximum; returns the factor for everything accumulated so far.
   VICINAL_DEVICE float raise(float score) {
     const float before = largest;
     largest = fmaxf(largest, score);
-    const float factor = natural_exp(before - base());
+    const float factor = power(before - base());
     sum *= factor;
     return factor;
   }
 
   VICINAL_DEVICE float weigh(float score) {
-    const float weight = natural_exp(score - base());
+    const float weight = power(score - base());
+    sum += weight;
+    return weight;
+  }
+  // Of the score x * factor, in one operation and with one rounding.
+  VICINAL_DEVICE float weigh(float x, float factor) {
+    const float weight = power(fmaf(x, factor, -base()));
     sum += weight;
     return weight;
   }
@@ -70,9 +82,12 @@ struct RowWeights<Normalize::softmax> {
   // its sink, and its accumulator, which is 0, is divided by 1.
   VICINAL_DEVICE float total() const { return sum; }
   VICINAL_DEVICE float norm(float total) const { return total == 0.0f ? 1.0f : 1.0f / total; }
-  VICINAL_DEVICE float lse(float total) const { return base() + natural_log(total); }
+  VICINAL_DEVICE float lse(float total) const {
+    return Binary ? (base() + log2f(total)) * kLn2 : base() + natural_log(total);
+  }
 
  private:
+  VICINAL_DEVICE static float power(float x) { return Binary ? exp2_approx(x) : natural_exp(x); }
   // While every score is -inf (or NaN) there is no maximum, and -inf - -inf would be NaN.
   VICINAL_DEVICE float base() const { return largest == -infinity() ? 0.0f : largest; }
 };

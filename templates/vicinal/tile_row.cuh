@@ -6,6 +6,15 @@
 
 namespace vicinal {
 
+// The last digit of a number in mixed radix, which is taken off it. The first digit is what is left: no
+// division, which takes dozens of instructions.
+VICINAL_DEVICE int take_digit(int& number, int radix, bool first) {
+  if (first) return number;
+  const int digit = number % radix;
+  number /= radix;
+  return digit;
+}
+
 template <int Rank>
 struct TileRow {
   Stretch queries[Rank];
@@ -22,8 +31,8 @@ struct TileRow {
       const Axis axis = V::axis(a, i);
       const int local = static_cast<int>(a.q_axis[i].local), tile = static_cast<int>(a.tiles.q[i]);
       const int along = rows_along(axis, local, tile);
-      queries[i] = row_stretch(axis, static_cast<int>(a.q_axis[i].origin), local, tile, number % along);
-      number /= along;
+      queries[i] = row_stretch(axis, static_cast<int>(a.q_axis[i].origin), local, tile,
+                               take_digit(number, along, i == 0));
       const int k_origin = static_cast<int>(a.k_axis[i].origin),
                 k_local = static_cast<int>(a.k_axis[i].local);
       span[i] = V::neighborhood && queries[i].count > 0 ? key_span(axis, queries[i], k_origin, k_local)
@@ -45,10 +54,7 @@ struct TileRow {
   // Of a tile of the grid's keys, its place along each axis.
   VICINAL_DEVICE void digits(int number, int (&at)[Rank]) const {
 #pragma unroll
-    for (int i = Rank - 1; i >= 0; --i) {
-      at[i] = number % tiles[i];
-      number /= tiles[i];
-    }
+    for (int i = Rank - 1; i >= 0; --i) at[i] = take_digit(number, tiles[i], i == 0);
   }
 
   // Whether every query sees every key of a tile of the grid's, and that one is whole.

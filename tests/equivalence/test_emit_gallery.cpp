@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <mutex>
 
+#include "compiler/emit/cuda/kernel_choice.h"
 #include "compiler/emit/cuda/products.h"
 #include "compiler/ir/text.h"
 #include "runtime/cpu/interpreter.h"
@@ -39,16 +40,13 @@ TEST_CASE("gallery: emitted text is ours alone, and survives printing") {
     const driver::Variant& variant = block.spec.impl().variant;
     const Result<ir::Module> again = ir::parse(ir::print(variant.checked.module));
     REQUIRE(again.has_value());
-    for (const auto kind :
-         {emit::KernelKind::portable, emit::KernelKind::reference, emit::KernelKind::hopper}) {
+    for (const auto kind : emit::kKernelKinds) {
       for (const DType dtype : {DType::f32, DType::f16, DType::bf16}) {
         emit::KernelOptions how;
         how.dtype = dtype;
-        if (kind == emit::KernelKind::hopper) {
-          if (emit::hopper_obstacle(variant.specialized, how)) continue;
-          how = emit::hopper_candidates(variant.specialized, how).at(0);
-        }
-        how.kind = kind;
+        const emit::Choice choice = emit::choose(kind, variant.specialized, how, 90);
+        if (choice.candidates.empty()) continue;
+        how = choice.candidates.front();
         const emit::KernelSource source = emit::emit_cuda(variant.specialized, how);
         std::string text = source.text;
         if (kind == emit::KernelKind::hopper) {
@@ -144,9 +142,12 @@ TEST_CASE("gallery: every block compiles through NVRTC") {
       // The Hopper kernel takes a second to compile.
       how.dtype = dtypes[i % 2];
       if (const emit::Specialized& variant = blocks[i].spec.impl().variant.specialized;
-          n == 0 && (all || i % 8 == 0) && !emit::hopper_obstacle(variant, how))
-        jobs.push_back({blocks[i].name + ", hopper", "sm_90a",
-                        emit::emit_cuda(variant, emit::hopper_candidates(variant, how).at(0))});
+          n == 0 && (all || i % 8 == 0))
+        for (const emit::KernelOptions& hopper :
+             emit::choose(emit::KernelKind::hopper, variant, how, 90).candidates) {
+          jobs.push_back({blocks[i].name + ", hopper", "sm_90a", emit::emit_cuda(variant, hopper)});
+          break;
+        }
       if (const emit::Specialized& variant = blocks[i].spec.impl().variant.specialized;
           n % 4 == 0 && emit::has_mask(variant))
         jobs.push_back(

@@ -8,6 +8,7 @@
 #include "compiler/diagnostics/render.h"
 #include "compiler/driver/compile.h"
 #include "compiler/driver/load.h"
+#include "compiler/emit/cuda/kernel_choice.h"
 #include "compiler/emit/cuda/kernel_source.h"
 #include "compiler/ir/text.h"
 #include "compiler/support/text.h"
@@ -122,9 +123,9 @@ TEST_CASE("golden: CUDA of the Hopper kernel") {
     CHECK(!compiled.sink.has_errors());
     std::string out;
     for (const driver::Variant& v : compiled.variants) {
-      const auto candidates = emit::hopper_candidates(v.specialized, {});
-      REQUIRE(!candidates.empty());
-      out += emit::emit_cuda(v.specialized, candidates[0]).text;
+      const emit::Choice choice = emit::choose(emit::KernelKind::hopper, v.specialized, {}, 90);
+      REQUIRE_MESSAGE(!choice.candidates.empty(), choice.why);
+      out += emit::emit_cuda(v.specialized, choice.candidates.front()).text;
     }
     return out;
   });

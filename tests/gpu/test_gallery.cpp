@@ -32,8 +32,9 @@ TEST_CASE("gallery on the GPU") {
       // The reference kernel in one dtype for each block, in turn.
       if (i % 3 == d)
         jobs.push_back({blocks[i].name, blocks[i].spec, kDTypesOnDevice[d], "reference", 64, 64, {}, {}, {}});
-      if (is_hopper(*context) && takes_hopper(blocks[i].spec, kDTypesOnDevice[d]))
-        jobs.push_back({blocks[i].name, blocks[i].spec, kDTypesOnDevice[d], "hopper", 64, 64, {}, {}, {}});
+      for (const char* kernel : {"mma", "hopper"})
+        if (takes(kernel, *context, blocks[i].spec, kDTypesOnDevice[d]))
+          jobs.push_back({blocks[i].name, blocks[i].spec, kDTypesOnDevice[d], kernel, 64, 64, {}, {}, {}});
     }
   compile_all(jobs);
   ErrorTable table;
@@ -44,8 +45,8 @@ TEST_CASE("gallery on the GPU") {
     CAPTURE(std::string(name_of(job.dtype)));
     CHECK_MESSAGE(job.device.has_value(), job.error);
     if (!job.device) continue;
-    const bool hopper = job.kernel == "hopper";
-    for (const std::int64_t tokens : {30, hopper ? 450 : 200}) {
+    const bool large_tiles = job.kernel == "hopper" || job.kernel == "mma";
+    for (const std::int64_t tokens : {30, large_tiles ? 450 : 200}) {
       std::string why;
       std::optional<Problem> problem = random_problem(*job.host, random, {.tokens = tokens}, &why);
       REQUIRE_MESSAGE(problem.has_value(), why);
@@ -57,7 +58,7 @@ TEST_CASE("gallery on the GPU") {
         return problems;
       };
       check_values(*context, job, *problem, tokens > 30 ? &table : nullptr, others);
-      if (job.dtype == DType::f32 || (hopper && job.dtype == DType::bf16))
+      if (job.dtype == DType::f32 || (large_tiles && job.dtype == DType::bf16))
         for (const Tiles tiles : {Tiles::reached, Tiles::planned, Tiles::planned_in_run})
           check_mask(*context, job, *problem, tiles);
       poison(*problem, random);
@@ -77,10 +78,11 @@ TEST_CASE("random specs on the GPU") {
     const RandomSpec text = random_spec(seed, true);
     const Spec spec = Spec::from_string(text.text).value(), mask = Spec::from_string(text.mask_only).value();
     const DType dtype = kDTypesOnDevice[seed % 3];
-    // The Hopper kernel where it runs the spec, three times in four.
+    // All kernels in turn, where they run the spec.
     const auto kernel = [&](const Spec& of, DType type) {
-      if (seed % 4 == 0) return "reference";
-      return seed % 4 != 1 && is_hopper(*context) && takes_hopper(of, type) ? "hopper" : "portable";
+      if (seed % 8 == 0) return "reference";
+      const char* const turn = seed % 4 == 1 ? "portable" : seed % 4 == 2 ? "hopper" : "mma";
+      return takes(turn, *context, of, type) ? turn : takes("mma", *context, of, type) ? "mma" : "portable";
     };
     const DType mask_dtype = kernel(mask, DType::bf16) == std::string("hopper") ? DType::bf16 : DType::f32;
     jobs.push_back({text.text, spec, dtype, kernel(spec, dtype), 64, 64, {}, {}, {}});

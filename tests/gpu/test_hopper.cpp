@@ -125,7 +125,7 @@ TEST_CASE("the Hopper kernel at lengths around its tiles") {
   }
 }
 
-TEST_CASE("tensors that the copy engine cannot take go to the portable kernel") {
+TEST_CASE("tensors that the copy engine cannot take go to the tensor-core kernel") {
   const auto context = hopper_or_skip();
   if (!context) return;
   std::vector<Job> jobs = {job_of(kCausal, DType::bf16, 64, 64, ""), job_of(kFull, DType::f16, 72, 40, "")};
@@ -135,14 +135,14 @@ TEST_CASE("tensors that the copy engine cannot take go to the portable kernel") 
     REQUIRE_MESSAGE(job.device.has_value(), job.error);
     for (const auto& [layout, path] : {std::pair(Layout::bhnd, "cuda/hopper"),
                                        {Layout::bnhd, "cuda/hopper"},
-                                       {Layout::padded, "cuda/portable"},
-                                       {Layout::reversed, "cuda/portable"}}) {
+                                       {Layout::padded, "cuda/mma"},
+                                       {Layout::reversed, "cuda/mma"}}) {
       CAPTURE(static_cast<int>(layout));
       const Problem problem = problem_of(job, shape_of(job, 150, 150, layout));
       check_values(*context, job, problem, nullptr);
       const Support support = job.device->supports(problem.arguments()).value();
       CHECK(support.path == path);
-      if (support.path == "cuda/portable") CHECK(support.reason.find("copy engine") != std::string::npos);
+      if (support.path == "cuda/mma") CHECK(support.reason.find("copy engine") != std::string::npos);
     }
   }
 }

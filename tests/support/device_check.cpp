@@ -6,6 +6,7 @@
 #include <cmath>
 #include <mutex>
 
+#include "compiler/emit/cuda/kernel_choice.h"
 #include "runtime/cpu/interpreter.h"
 #include "runtime/cuda/device_info.h"
 #include "runtime/host/parallel.h"
@@ -89,11 +90,15 @@ void compile_all(std::vector<Job>& jobs) {
   });
 }
 
-bool takes_hopper(const Spec& spec, DType dtype, std::int64_t dim) {
+bool takes(std::string_view kernel, const cuda::Context& context, const Spec& spec, DType dtype,
+           std::int64_t dim) {
   emit::KernelOptions options;
   options.dtype = dtype;
   options.head_dim = options.value_dim = static_cast<int>(dim);
-  return !emit::hopper_obstacle(spec.impl().variant.specialized, options);
+  const int capability = cuda::device_info(context.api(), context.device()).value().capability();
+  return !emit::choose(emit::kernel_named(kernel).value(), spec.impl().variant.specialized, options,
+                       capability)
+              .candidates.empty();
 }
 
 void Errors::add(double got, double want, double by_plain, DType dtype) {

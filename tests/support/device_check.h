@@ -33,8 +33,9 @@ struct Job {
 // element types.
 void compile_all(std::vector<Job>& jobs);
 
-// Whether the Hopper kernel runs the spec.
-bool takes_hopper(const Spec& spec, DType dtype, std::int64_t dim = 64);
+// Whether a kernel runs the spec on the device.
+bool takes(std::string_view kernel, const cuda::Context& context, const Spec& spec, DType dtype,
+           std::int64_t dim = 64);
 
 struct Errors {
   double largest = 0, plain = 0, excess = -std::numeric_limits<double>::infinity(), allowance = 0;

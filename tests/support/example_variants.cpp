@@ -23,6 +23,7 @@ struct Defaults {
   static constexpr int rank = Rank;
   static constexpr Normalize normalize = Normalize::softmax;
   static constexpr bool query_l2norm = false, key_l2norm = false, has_context = false, has_mask = false;
+  static constexpr bool has_score = true;
   static constexpr bool has_sink = false, has_output = false, align_end = false, neighborhood = false;
   static VICINAL_DEVICE Axis axis(const Arguments& a, int i) {
     return {static_cast<int>(a.k_axis[i].extent), 0, 1, 1, false};

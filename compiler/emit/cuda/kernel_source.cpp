@@ -18,13 +18,14 @@ using ir::Root;
 struct KernelRow {
   KernelKind kind;
   std::string_view name;
-  int threads;  // 0: the schedule says
+  int threads;  // of one without schedules
   bool row_per_thread;
   std::string_view header;
 };
 constexpr KernelRow kKernels[] = {
     {KernelKind::portable, "portable", 256, false, "vicinal/kernel.cuh"},
     {KernelKind::reference, "reference", 256, true, "vicinal/kernel.cuh"},
+    {KernelKind::mma, "mma", 0, false, "vicinal/mma.cuh"},
     {KernelKind::hopper, "hopper", 0, false, "vicinal/hopper.cuh"},
 };
 const KernelRow& row(KernelKind kind) {
@@ -44,11 +45,11 @@ class Emitter {
     const std::string body = "// What varies from launch to launch.\nstruct Parameters {\n" +
                              declarations_.parameter_members(source.parameters) + "};\n\n" + variant_struct();
     const KernelRow& kernel = row(options_.kind);
-    source.threads = hopper() ? options_.schedule.threads() : kernel.threads;
+    source.threads = hopper() ? options_.schedule.threads() : mma() ? options_.mma.threads() : kernel.threads;
     source.rows = kernel.row_per_thread ? kernel.threads : options_.tile_q;
-    if (hopper()) source.shared_bytes = shared_bytes();
+    source.shared_bytes = shared_bytes();
     // The name tells kernels apart in a profile; everything it depends on is hashed.
-    const std::string call = hopper() ? hopper_call() : entry_call(kernel);
+    const std::string call = hopper() || mma() ? scheduled_call(kernel) : entry_call(kernel);
     source.entry = "vicinal_forward_" + support::sha256_hex(body + call).substr(0, 12);
     source.text = fmt::format(
         "// Emitted by vicinal. {} kernel, {}, head dim {}, value dim {}.\n"
@@ -58,9 +59,7 @@ class Emitter {
         "namespace emitted {{\n\n{}}}  // namespace emitted\n\n"
         "extern \"C\" __global__ void __launch_bounds__({}) {}(const __grid_constant__ {} a) {{\n{}}}\n",
         kernel.name, vicinal::name_of(options_.dtype), options_.head_dim, options_.value_dim, kernel.header,
-        body,
-        // A block of the Hopper kernel has a multiprocessor for itself.
-        hopper() ? fmt::format("{}, 1", source.threads) : fmt::format("{}", source.threads), source.entry,
+        body, launch_bounds(source.threads), source.entry,
         hopper() ? "vicinal::hopper::LaunchArguments<emitted::Variant::Arguments>"
                  : "emitted::Variant::Arguments",
         call);
@@ -77,17 +76,35 @@ class Emitter {
   }
 
   bool hopper() const { return options_.kind == KernelKind::hopper; }
+  bool mma() const { return options_.kind == KernelKind::mma; }
+  std::string launch_bounds(int threads) const {
+    // A block of the Hopper kernel has a multiprocessor for itself.
+    if (hopper()) return fmt::format("{}, 1", threads);
+    return mma() ? fmt::format("{}, {}", threads, options_.mma.blocks) : fmt::format("{}", threads);
+  }
   int shared_bytes() const {
+    if (mma()) return options_.mma.shared_bytes(options_.head_dim, options_.value_dim);
+    if (!hopper()) return 0;
     return options_.schedule.shared_bytes(options_.head_dim, options_.value_dim,
                                           HopperMembers(variant_, options_).column_bytes());
   }
-  std::string hopper_call() const {
-    return fmt::format(
-        "  vicinal::hopper::forward<emitted::Variant, {}, {}, {}, emitted::Schedule, "
-        "emitted::Products>(a);\n",
-        element_type(options_.dtype), options_.head_dim, options_.value_dim);
+  std::string scheduled_call(const KernelRow& kernel) const {
+    return fmt::format("  vicinal::{}::forward<emitted::Variant, {}, {}, {}, emitted::Schedule{}>(a);\n",
+                       kernel.name, element_type(options_.dtype), options_.head_dim, options_.value_dim,
+                       hopper() ? ", emitted::Products" : "");
   }
-  std::string schedule_struct() const {
+  std::string mma_schedule() const {
+    const MmaSchedule& s = options_.mma;
+    return fmt::format(
+        "struct Schedule {{\n"
+        "  static constexpr int tile_q = {}, tile_k = {}, chunk = {}, warps = {};\n"
+        "  static constexpr bool holds_queries = {};\n"
+        "  static constexpr bool split = {};  // fp32 products, from three of tf32\n"
+        "  static constexpr int shared_bytes = {};\n}};\n\n",
+        s.tile_q, s.tile_k, s.chunk, s.warps, s.holds_queries,
+        options_.dtype == DType::f32 && options_.precision == Precision::ieee, shared_bytes());
+  }
+  std::string hopper_schedule() const {
     const HopperSchedule& s = options_.schedule;
     return fmt::format(
         "struct Schedule {{\n"
@@ -109,7 +126,7 @@ class Emitter {
         declarations_.rank(), ir::name_of(module_.normalize));
     out += flag("query_l2norm", module_.query_l2norm) + flag("key_l2norm", module_.key_l2norm) +
            flag("has_context", module_.context) + flag("has_mask", has_mask(variant_)) +
-           flag("has_sink", module_.root(Root::sink).valid()) +
+           flag("has_score", has_score(variant_)) + flag("has_sink", module_.root(Root::sink).valid()) +
            flag("has_output", module_.root(Root::output).valid()) + flag("align_end", module_.align_end) +
            flag("neighborhood", declarations_.neighborhood());
     out += declarations_.axis_function() + scale_function() + sink_function() + output_function();
@@ -122,7 +139,8 @@ class Emitter {
         "}};\nstatic_assert(vicinal::{}<Variant>, \"the variant does not meet the contract of "
         "templates/\");\n\n",
         hopper() ? "hopper::Variant" : "AttentionVariant");
-    if (hopper()) out += schedule_struct() + products_struct(options_);
+    if (hopper()) out += hopper_schedule() + products_struct(options_);
+    if (mma()) out += mma_schedule();
     return out;
   }
 
@@ -172,42 +190,14 @@ std::string_view name_of(KernelKind kind) {
   return row(kind).name;
 }
 
-DType default_input_dtype(ir::Type type) {
-  return type == ir::Type::real ? DType::f32 : type == ir::Type::integer ? DType::i32 : DType::boolean;
-}
-
-std::optional<std::string> hopper_obstacle(const Specialized& variant, const KernelOptions& options) {
-  const ir::Module& m = variant.declarations();
-  if (options.dtype != DType::bf16 && options.dtype != DType::f16)
-    return fmt::format("the Hopper kernel multiplies f16 and bf16, not {}", vicinal::name_of(options.dtype));
-  if (m.normalize != ir::Normalize::softmax)
-    return fmt::format("the Hopper kernel normalizes by softmax, not {}", ir::name_of(m.normalize));
-  const HopperMembers members(variant, options);
-  if (members.costly_scores())
-    return "the Hopper kernel computes no long expressions, nor sums over inputs, for every pair";
-  if (members.transcendental_mask()) return "the Hopper kernel computes no transcendental functions in masks";
-  if (m.query_l2norm || m.key_l2norm) return "the Hopper kernel does not divide by norms";
-  if (m.axes.size() > 1) return "the Hopper kernel runs sequences, and the variant has several axes";
-  for (const ir::Axis& axis : m.axes)
-    if (axis.dilation.valid() && m.constant_value(axis.dilation)->i != 1)
-      return "the Hopper kernel runs axes without dilation";
+std::optional<KernelKind> kernel_named(std::string_view name) {
+  for (const KernelRow& kernel : kKernels)
+    if (kernel.name == name) return kernel.kind;
   return std::nullopt;
 }
 
-std::vector<KernelOptions> hopper_candidates(const Specialized& variant, const KernelOptions& options,
-                                             bool variations) {
-  const HopperMembers members(variant, options);
-  const HopperNeeds needs{options.head_dim, options.value_dim,  members.computes_scores(),
-                          members.asks(),   members.windowed(), members.column_bytes()};
-  std::vector<KernelOptions> result;
-  for (const HopperSchedule& schedule : variations ? hopper_variations(needs) : hopper_schedules(needs)) {
-    KernelOptions& candidate = result.emplace_back(options);
-    candidate.kind = KernelKind::hopper;
-    candidate.schedule = schedule;
-    candidate.tile_q = schedule.tile_q;
-    candidate.tile_k = schedule.tile_k;
-  }
-  return result;
+DType default_input_dtype(ir::Type type) {
+  return type == ir::Type::real ? DType::f32 : type == ir::Type::integer ? DType::i32 : DType::boolean;
 }
 
 KernelSource emit_cuda(const Specialized& variant, const KernelOptions& options) {

@@ -9,20 +9,27 @@
 #include <vector>
 
 #include "compiler/emit/cuda/hopper_schedules.h"
+#include "compiler/emit/cuda/mma_schedules.h"
 #include "compiler/emit/specialized.h"
 
 namespace vicinal::emit {
 
 // The kernels of templates/vicinal/kernels.
-enum class KernelKind { portable, reference, hopper };
+enum class KernelKind { portable, reference, mma, hopper };
+inline constexpr KernelKind kKernelKinds[] = {KernelKind::hopper, KernelKind::mma, KernelKind::portable,
+                                              KernelKind::reference};
 std::string_view name_of(KernelKind kind);
+std::optional<KernelKind> kernel_named(std::string_view name);
 
 struct KernelOptions {
   KernelKind kind = KernelKind::portable;
   DType dtype = DType::bf16;  // of Q, K, V and the output: f32, f16 or bf16
+  Precision precision = Precision::ieee;
   int head_dim = 128, value_dim = 128;
   int tile_q = 64, tile_k = 64;
-  HopperSchedule schedule;          // of a Hopper kernel, whose tiles these are
+  // Of a kernel that has schedules, whose tiles these are.
+  HopperSchedule schedule;
+  MmaSchedule mma;
   std::vector<DType> input_dtypes;  // by input; empty: f32, i32 and bool
 };
 
@@ -42,12 +49,6 @@ struct KernelSource {
 };
 
 KernelSource emit_cuda(const Specialized& variant, const KernelOptions& options);
-
-// Why the Hopper kernel does not run a variant with these options; nothing where it does.
-std::optional<std::string> hopper_obstacle(const Specialized& variant, const KernelOptions& options);
-// The ways to cut it then, best first: schedules and the tiles that go with them.
-std::vector<KernelOptions> hopper_candidates(const Specialized& variant, const KernelOptions& options,
-                                             bool variations = false);
 
 // What an input's elements are when the caller does not say.
 DType default_input_dtype(ir::Type type);

@@ -32,6 +32,13 @@ constexpr bool is_integer(DType d) {
   return d >= DType::i8 && d <= DType::i64;
 }
 
+// How fp32 matrix products are computed: as exactly as in fp32, or from factors rounded to the 11 bits of
+// tf32, which is faster.
+enum class Precision : std::uint8_t { ieee, tf32 };
+constexpr std::string_view name_of(Precision p) {
+  return p == Precision::ieee ? "ieee" : "tf32";
+}
+
 inline constexpr DType f16 = DType::f16, bf16 = DType::bf16, f32 = DType::f32, f64 = DType::f64;
 
 }  // namespace vicinal

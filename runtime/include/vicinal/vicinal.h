@@ -103,10 +103,12 @@ struct CompileOptions {
   std::map<std::string, ParamValue> params = {};   // baked into the kernel
   std::set<std::string> dynamic = {};              // given at every run instead
   std::map<std::string, DType> input_dtypes = {};  // default: f32, i32, bool by the input's type
-  // "hopper", "portable" or "reference"; empty: the fastest that takes the variant.
+  // Of products of f32 tensors.
+  Precision precision = Precision::ieee;
+  // "hopper", "mma", "portable" or "reference"; empty: the fastest that takes the variant.
   std::string kernel = {};
   int tile_q = 0, tile_k = 0;  // 0: chosen
-  // Of the Hopper kernel, by its number among those that tuning tries; -1: chosen.
+  // Of that kernel, by its number among those that tuning tries; -1: chosen.
   int schedule = -1;
   int device = 0;
 };
@@ -144,7 +146,7 @@ using Stream = void*;
 struct Support {
   bool supported = false;
   Backend backend = Backend::automatic;
-  std::string path;                 // "cuda/hopper", "cuda/portable", "interpreter"
+  std::string path;                 // "cuda/hopper", "cuda/mma", "cuda/portable", "interpreter"
   std::string reason;               // why this path, or why not
   std::size_t workspace_bytes = 0;  // device memory that a run plans its tiles in, if it is given
 };
@@ -152,7 +154,7 @@ struct Support {
 // Where a kernel came from.
 struct CompileInfo {
   Backend backend = Backend::automatic;
-  std::string path;         // "cuda/hopper", "cuda/portable", "interpreter"
+  std::string path;         // "cuda/hopper", "cuda/mma", "cuda/portable", "interpreter"
   std::string path_reason;  // its schedule, or why it is not a faster one
   std::string origin;       // "memory", "disk", "compiled", "none" (nothing to compile)
   std::string miss_reason;  // why the cache did not have it

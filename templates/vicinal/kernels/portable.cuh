@@ -19,9 +19,7 @@
 #pragma once
 
 #include "vicinal/online_softmax.cuh"
-#include "vicinal/tile/shared_tile.cuh"
-#include "vicinal/tile_row.cuh"
-#include "vicinal/tokens.cuh"
+#include "vicinal/tile/tokens_of_tile.cuh"
 
 namespace vicinal::portable {
 
@@ -81,10 +79,8 @@ class Forward {
     };
     TileRow<kRank> tiles;
     RowRuns runs;  // of the list
-    Query<kRank> query[TileQ];
-    Reach<V> reach[V::neighborhood ? TileQ : 1];
-    Key<kRank> key[TileK];
-    i64 q_offset[TileQ], out_offset[TileQ], lse_offset[TileQ], k_offset[TileK], v_offset[TileK];
+    QueryTile<V, TileQ> queries;
+    KeyTile<V, TileK> keys;
     float scale;
     float q_norm[TileQ], k_norm[TileK];  // reciprocals
     float lse[TileQ];
@@ -111,36 +107,24 @@ class Forward {
   }
 
  private:
-  // Tiles of keys are numbered with the last axis fastest; the context's follow the grid's. What the walk
-  // needs to know is read again for every tile: registers are for the products.
   VICINAL_DEVICE void walk() {
-    const bool listed = V::has_mask && a.tiles.row_runs != nullptr;
+    TileWalk<V> tiles(a, shared.runs);
 #pragma unroll 1
-    for (u32 run = shared.runs.first; run < shared.runs.last; ++run) {
-#pragma unroll 1
-      for (u32 t = listed ? a.tiles.runs[run].begin : 0;
-           t < (listed ? run_end(run) >> 1 : shared.tiles.all_tiles); ++t) {
-        const bool context = V::has_context && t >= shared.tiles.grid_tiles;
-        if (context) {
-          locate_context(static_cast<int>(t - shared.tiles.grid_tiles) * TileK);
+    for (Visit tile; tiles.next(a, shared.tiles, shared.runs, tile);) {
+      if (const int j = threadIdx.x; j < TileK) {
+        if (V::has_context && tile.context) {
+          shared.keys.locate_context(a, tile.number * TileK, j);
         } else {
-          locate(static_cast<int>(t));
+          shared.keys.locate(a, shared.tiles, tile.number, j);
         }
-        visit(context, listed ? (run_end(run) & 1) != 0
-                              : !V::has_mask && !context && shared.tiles.full(a.tiles, static_cast<int>(t)));
       }
+      visit(tile.context, tile.full);
     }
   }
 
-  VICINAL_DEVICE u32 run_end(u32 run) const {
-    return a.tiles.runs[run].end_and_full;
-  }
-
-  // The grid's keys and the context's differ by a run-time flag, so that the products are compiled once; a
-  // variant without context never looks at it.
   VICINAL_DEVICE void visit(bool context, bool full) {
     __syncthreads();
-    u32 kept = full ? filled() : keep(context);
+    u32 kept = full ? (1ull << (kRows * kKeys)) - 1 : keep(context);
     if (!full && !__syncthreads_or(kept != 0)) return;
     multiply(context ? source(a.context_k) : source(a.k));
     kept = weigh(context, kept);
@@ -163,13 +147,16 @@ class Forward {
 
   // The queries of a tile. False where a dilation group has fewer tiles than the largest: no query then.
   VICINAL_DEVICE bool start(int b, int h, int number) {
-    if (threadIdx.x == 0) place_tile(b, h, number);
+    if (threadIdx.x == 0) {
+      shared.runs = runs_of<V>(a, b, h, number);
+      shared.tiles.template place<V>(a, number, TileK);
+    }
     __syncthreads();
     if (!shared.tiles.has_query()) {
       __syncthreads();
       return false;
     }
-    if (const int r = threadIdx.x; r < TileQ) locate_query(b, h, r);
+    if (const int r = threadIdx.x; r < TileQ) shared.queries.locate(a, shared.tiles, b, h, r);
     __syncthreads();
     if (threadIdx.x == 0) shared.scale = V::scale(a, slice());
     const float sink = V::has_sink ? V::sink(a, slice()) : -infinity();
@@ -184,76 +171,7 @@ class Forward {
 
   // Of the tile's first query, which is always there: batch and heads of all of them.
   VICINAL_DEVICE const Query<kRank>& slice() const {
-    return shared.query[0];
-  }
-
-  // The thread's pairs whose query is there.
-  VICINAL_DEVICE u32 filled() const {
-    u32 pairs = 0;
-#pragma unroll
-    for (int i = 0; i < kRows; ++i) {
-      if (shared.q_offset[row(i)] != kNoRow) pairs |= ((1u << kKeys) - 1) << (i * kKeys);
-    }
-    return pairs;
-  }
-
-  // By one thread: the tile and where the list speaks of it.
-  VICINAL_DEVICE void place_tile(int b, int h, int number) {
-    shared.runs = {0, 1};
-    if (V::has_mask && a.tiles.row_runs != nullptr)
-      shared.runs = a.tiles.row_runs[slice_of(a.tiles, b, h) * a.tiles.rows + number];
-    shared.tiles.template place<V>(a, number, TileK);
-  }
-
-  VICINAL_DEVICE void locate_query(int b, int h, int r) {
-    Token<kRank> token;
-    bool inside = true;
-    int rest = r;
-#pragma unroll
-    for (int i = kRank - 1; i >= 0; --i) {
-      const int extent = static_cast<int>(a.tiles.q[i]), digit = rest % extent;
-      rest /= extent;
-      inside = inside && digit < shared.tiles.queries[i].count;
-      token.local[i] = shared.tiles.queries[i].first + digit * V::axis(a, i).dilation -
-                       static_cast<int>(a.q_axis[i].origin);
-    }
-    shared.q_offset[r] = inside ? token_offset(a.q, token) : kNoRow;
-    if (!inside) return;
-    shared.query[r] = query_of<V>(a, b, h, token);
-    shared.out_offset[r] = token_offset(a.out, token);
-    shared.lse_offset[r] = token_offset(a.lse, token);
-    if constexpr (V::neighborhood) shared.reach[r].start(a, shared.query[r]);
-  }
-
-  // The keys of a tile.
-  VICINAL_DEVICE void locate(int number) {
-    const int j = threadIdx.x;
-    if (j >= TileK) return;
-    Token<kRank> token;
-    bool inside = true;
-    int rest = j;
-#pragma unroll
-    for (int i = kRank - 1; i >= 0; --i) {
-      const int extent = static_cast<int>(a.tiles.k[i]);
-      const Span& span = shared.tiles.span[i];
-      const int position = span.position(extent, number % shared.tiles.tiles[i]) + rest % extent;
-      number /= shared.tiles.tiles[i];
-      rest /= extent;
-      inside = inside && position < span.end;
-      token.local[i] = coordinate_at(V::axis(a, i), span, position) - static_cast<int>(a.k_axis[i].origin);
-    }
-    if (inside) shared.key[j] = key_of<V>(a, token);
-    shared.k_offset[j] = inside ? token_offset(a.k, token) : kNoRow;
-    shared.v_offset[j] = inside ? token_offset(a.v, token) : kNoRow;
-  }
-
-  VICINAL_DEVICE void locate_context(int first) {
-    const int j = threadIdx.x, index = first + j;
-    if (j >= TileK) return;
-    const bool inside = index < a.context;
-    shared.key[j] = context_key<V>(index);
-    shared.k_offset[j] = inside ? index * a.context_k.axis[0] : kNoRow;
-    shared.v_offset[j] = inside ? index * a.context_v.axis[0] : kNoRow;
+    return shared.queries.query[0];
   }
 
   // The thread's pairs are numbered row by row. Loops over pairs that evaluate the variant are not unrolled:
@@ -263,28 +181,9 @@ class Forward {
 #pragma unroll 1
     for (int pair = 0; pair < kRows * kKeys; ++pair) {
       const int r = row(pair / kKeys), k = key(pair % kKeys);
-      bool keeps = shared.q_offset[r] != kNoRow && shared.k_offset[k] != kNoRow;
-      if constexpr (V::neighborhood) {
-        keeps = keeps && (context || shared.reach[r].holds(a, shared.query[r], shared.key[k]));
-      }
-      if constexpr (V::has_mask) keeps = keeps && mask(context, shared.query[r], shared.key[k]);
-      kept |= static_cast<u32>(keeps) << pair;
+      kept |= static_cast<u32>(keeps_pair(a, context, shared.queries, r, shared.keys, k)) << pair;
     }
     return kept;
-  }
-
-  VICINAL_DEVICE bool mask(bool context, const Query<kRank>& q, const Key<kRank>& k) const {
-    if constexpr (V::has_context) {
-      if (context) return V::template mask<true>(a, q, k);
-    }
-    return V::template mask<false>(a, q, k);
-  }
-
-  VICINAL_DEVICE float score(bool context, const Query<kRank>& q, const Key<kRank>& k, float s) const {
-    if constexpr (V::has_context) {
-      if (context) return V::template score<true>(a, q, k, s);
-    }
-    return V::template score<false>(a, q, k, s);
   }
 
   // Keys or values at the block's batch and head.
@@ -300,8 +199,8 @@ class Forward {
 #pragma unroll 1
     for (int begin = 0; begin < HeadDim; begin += kDepth) {
       const int end = HeadDim % kDepth == 0 || begin + kDepth < HeadDim ? begin + kDepth : HeadDim;
-      load_rows<kThreads>(shared.q, queries, shared.q_offset, begin, end);
-      load_rows<kThreads>(shared.k, tile_keys, shared.k_offset, begin, end);
+      load_rows<kThreads>(shared.q, queries, shared.queries.q_offset, begin, end);
+      load_rows<kThreads>(shared.k, tile_keys, shared.keys.k_offset, begin, end);
       __syncthreads();
       add_product(dot, end - begin);
       if constexpr (V::query_l2norm || V::key_l2norm) squares = add_squares(squares, end - begin);
@@ -372,7 +271,7 @@ class Forward {
       const int r = row(pair / kKeys), k = key(pair % kKeys);
       float s = -infinity();
       if (kept >> pair & 1) {
-        s = score(context, shared.query[r], shared.key[k], shared.weights.at(r, k));
+        s = score_of<V>(a, context, shared.queries.query[r], shared.keys.key[k], shared.weights.at(r, k));
         if (s == -infinity()) kept &= ~(1u << pair);
       }
       shared.weights.at(r, k) = s;
@@ -398,7 +297,7 @@ class Forward {
     bool published = false;
 #pragma unroll 1
     for (int first = 0; first < TileK; first += kStage) {
-      const float probe = load_rows<kThreads>(shared.v, values, shared.v_offset + first, 0, ValueDim);
+      const float probe = load_rows<kThreads>(shared.v, values, shared.keys.v_offset + first, 0, ValueDim);
       if (!__syncthreads_or(probe != 0.0f)) {
         add_values(first);
       } else {
@@ -494,17 +393,17 @@ class Forward {
     for (int i = threadIdx.x; i < kPass * kRowThreads * ValueDim; i += kThreads) {
       const int staged = i / ValueDim, x = i % ValueDim;
       const int r = staged / kPass * kRows + first + staged % kPass;
-      if (shared.q_offset[r] == kNoRow) continue;
+      if (!shared.queries.exists(r)) continue;
       const float value = shared.out.at(staged, x), lse = shared.lse[r];
-      const Query<kRank>& q = shared.query[r];
+      const Query<kRank>& q = shared.queries.query[r];
       T* const to = static_cast<T*>(a.out.data) + slice().b * a.out.batch + slice().h * a.out.head +
-                    shared.out_offset[r];
+                    shared.queries.out_offset[r];
       to[x * a.out.dim] = from_float<T>(V::has_output ? V::output(a, q, value, lse) : value);
     }
     if (V::normalize != Normalize::softmax || a.lse.data == nullptr || first != 0) return;
-    if (const int r = threadIdx.x; r < TileQ && shared.q_offset[r] != kNoRow) {
+    if (const int r = threadIdx.x; r < TileQ && shared.queries.exists(r)) {
       float* const to = static_cast<float*>(a.lse.data) + slice().b * a.lse.batch + slice().h * a.lse.head;
-      to[shared.lse_offset[r]] = shared.lse[r];
+      to[shared.queries.lse_offset[r]] = shared.lse[r];
     }
   }
 

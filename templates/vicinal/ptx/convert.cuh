@@ -58,6 +58,22 @@ VICINAL_DEVICE bf16 from_float<bf16>(float x) {
   return y;
 }
 
+// Rounds two numbers to one register, from sm_80 on; the first is the low half.
+template <class T>
+VICINAL_DEVICE u32 pack(float low, float high);
+template <>
+VICINAL_DEVICE u32 pack<bf16>(float low, float high) {
+  u32 pair;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
+}
+template <>
+VICINAL_DEVICE u32 pack<f16>(float low, float high) {
+  u32 pair;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
+}
+
 // The elements of one 16-byte word.
 template <class T>
 constexpr int kPerWord = 16 / sizeof(T);

@@ -52,20 +52,4 @@ VICINAL_DEVICE void store_matrices(u32 address, u32 a, u32 b, u32 c, u32 d) {
                : "memory");
 }
 
-// Rounds two numbers to one register; the first is the low half.
-template <class T>
-VICINAL_DEVICE u32 pack(float low, float high);
-template <>
-VICINAL_DEVICE u32 pack<bf16>(float low, float high) {
-  u32 pair;
-  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
-  return pair;
-}
-template <>
-VICINAL_DEVICE u32 pack<f16>(float low, float high) {
-  u32 pair;
-  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
-  return pair;
-}
-
 }  // namespace vicinal

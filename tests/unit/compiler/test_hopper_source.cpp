@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "compiler/emit/cuda/kernel_source.h"
+#include "compiler/emit/cuda/kernel_choice.h"
 #include "tests/unit/compiler/compile_text.h"
 
 namespace vicinal::testing {
@@ -21,8 +21,9 @@ std::string hopper(const std::string& statements) {
   const CompiledText text = compile_block(statements);
   REQUIRE_MESSAGE(!text.sink.has_errors(), text.messages());
   const emit::Specialized& variant = text.variants.at(0).specialized;
-  REQUIRE(!emit::hopper_obstacle(variant, options(128, 128)));
-  return emit::emit_cuda(variant, emit::hopper_candidates(variant, options(128, 128)).at(0)).text;
+  const emit::Choice choice = emit::choose(emit::KernelKind::hopper, variant, options(128, 128), 90);
+  REQUIRE_MESSAGE(!choice.candidates.empty(), choice.why);
+  return emit::emit_cuda(variant, choice.candidates.front()).text;
 }
 
 bool has(const std::string& text, const std::string& part) {
@@ -32,7 +33,8 @@ bool has(const std::string& text, const std::string& part) {
 std::string obstacle(const std::string& statements, DType dtype = DType::bf16) {
   const CompiledText text = compile_block(statements);
   REQUIRE_MESSAGE(!text.sink.has_errors(), text.messages());
-  return emit::hopper_obstacle(text.variants.at(0).specialized, options(64, 64, dtype)).value_or("");
+  const emit::Specialized& variant = text.variants.at(0).specialized;
+  return emit::choose(emit::KernelKind::hopper, variant, options(64, 64, dtype), 90).why;
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include <fstream>
 
+#include "compiler/emit/cuda/kernel_choice.h"
 #include "runtime/kernel_impl.h"
 #include "runtime/tuning.h"
 #include "tests/unit/runtime/temporary_folder.h"
@@ -21,7 +22,7 @@ std::vector<emit::KernelOptions> candidates(std::vector<emit::HopperSchedule> sc
 
 std::vector<std::string> names(const std::vector<emit::KernelOptions>& options) {
   std::vector<std::string> result;
-  for (const emit::KernelOptions& o : options) result.push_back(emit::print(o.schedule));
+  for (const emit::KernelOptions& o : options) result.push_back(emit::print_schedule(o));
   return result;
 }
 
