@@ -1,7 +1,9 @@
 // A consumer warpgroup: 64 queries of a tile from their first key to their output.
 //
-//   step    scores = Q * K^T of this tile on the tensor cores, and with them out += weights * V of the tile
+//   begin   scores = Q * K^T of a tile that may be partial, and their weights
+//   step    scores = Q * K^T of a full tile on the tensor cores, and with them out += weights * V of the tile
 //           before, while the scores turn into weights
+//   end     out += weights * V of the last tile
 //   weigh   scores -> limits, mask, core -> weights; online softmax in base 2
 //   finish  out / sum through shared memory to the tensor, LSE
 //
@@ -141,51 +143,30 @@ class Consumer {
     return note.first >= sure.begin && note.first + kTileK <= sure.end;
   }
 
+  // A tile that may be partial is weighed alone; those full ones that follow overlap with the product of the
+  // values before. Both have one copy of the code.
   VICINAL_DEVICE void attend(u64 queries) {
-    TileNote note = next_note();
     leave_undefined(scores);
-    step<true, true>(queries, note);
-    if constexpr (kPartialAnywhere) {
-      if (!uniform(note.flags & kLast)) {
-        note = next_note();
+    TileNote note = next_note();
+    bool last = false;
 #pragma unroll 1
-        while (
-            !(uniform(every_pair_is_kept(note)) ? steps<false>(queries, note) : steps<true>(queries, note)))
-          continue;
-      }
-    } else {
+    while (!last) {
+      begin(queries, note);
+      last = uniform(note.flags & kLast);
 #pragma unroll 1
-      while (!uniform(note.flags & kLast)) {
+      while (!last) {
         note = next_note();
-        step<false, false>(queries, note);
+        if (kPartialAnywhere && !uniform(every_pair_is_kept(note))) break;
+        step(queries, note);
+        last = uniform(note.flags & kLast);
       }
+      end();
     }
-    const Place<L::kStages> value = key.before();
-    barrier_wait(shared_address(&control.v_full[value.stage()]), value.parity());
-    if constexpr (Schedule::early_rescale) softmax.rescale(out);
-    gather(value.stage());
-    products_wait<0>();
-    Products::hold(out);
-    Products::hold(weights);
-    release(control.v_empty[value.stage()]);
   }
 
   // The same for all threads, and the compiler should know: products are not to be issued by some of a warp.
   VICINAL_DEVICE static bool uniform(bool condition) {
     return __any_sync(~0u, condition);
-  }
-
-  // Tiles as long as they are of a kind: each kind has a loop of its own. Returns whether the last one is
-  // done.
-  template <bool Masked>
-  VICINAL_DEVICE bool steps(u64 queries, TileNote& note) {
-#pragma unroll 1
-    while (true) {
-      step<false, Masked>(queries, note);
-      if (uniform(note.flags & kLast)) return true;
-      note = next_note();
-      if (uniform(every_pair_is_kept(note)) == Masked) return false;
-    }
   }
 
   VICINAL_DEVICE TileNote next_note() {
@@ -207,34 +188,68 @@ class Consumer {
     return address;
   }
 
-  // One tile of keys. `First`: there is no tile before it, whose values' product would be due.
-  template <bool First, bool Masked>
+  // A tile of keys up to its weights.
+  VICINAL_DEVICE void begin(u64 queries, const TileNote& note) {
+    take_turn();
+    multiply(queries);
+    pass_turn();
+    products_wait<0>();
+    Products::hold(scores);
+    release(control.k_empty[key.stage()]);
+    weigh<true>(note);
+    round_weights();
+    // Where only the first tile is weighed here there is no output yet.
+    if constexpr (kPartialAnywhere && !Schedule::early_rescale) softmax.rescale(out);
+    key.advance();
+  }
+
+  // A tile of keys up to its weights, and the product of the tile before.
   VICINAL_DEVICE void step(u64 queries, const TileNote& note) {
     const Place<L::kStages> value = key.before();
     const u32 k_empty = known(shared_address(&control.k_empty[key.stage()])),
               v_empty = known(shared_address(&control.v_empty[value.stage()]));
-    if constexpr (Schedule::ping_pong) named_sync(turn_of(group), 2 * kGroupThreads);
+    take_turn();
     multiply(queries);
-    if constexpr (!First) {
-      barrier_wait(shared_address(&control.v_full[value.stage()]), value.parity());
-      if constexpr (Schedule::early_rescale) softmax.rescale(out);
-      gather(value.stage());
-    }
-    if constexpr (Schedule::ping_pong)
-      named_arrive(turn_of(group + 1 == L::kGroups ? 0 : group + 1), 2 * kGroupThreads);
-    products_wait<First ? 0 : 1>();
+    barrier_wait(shared_address(&control.v_full[value.stage()]), value.parity());
+    if constexpr (Schedule::early_rescale) softmax.rescale(out);
+    gather(value.stage());
+    pass_turn();
+    products_wait<1>();
     Products::hold(scores);
     release(k_empty);
-    weigh<Masked>(note);
-    if constexpr (!First) {
-      products_wait<0>();
-      Products::hold(out);
-      release(v_empty);
-    }
+    weigh<false>(note);
+    products_wait<0>();
+    Products::hold(out);
+    release(v_empty);
+    round_weights();
+    if constexpr (!Schedule::early_rescale) softmax.rescale(out);
+    key.advance();
+  }
+
+  // The product of the last tile.
+  VICINAL_DEVICE void end() {
+    const Place<L::kStages> value = key.before();
+    barrier_wait(shared_address(&control.v_full[value.stage()]), value.parity());
+    if constexpr (Schedule::early_rescale) softmax.rescale(out);
+    gather(value.stage());
+    products_wait<0>();
+    Products::hold(out);
+    Products::hold(weights);
+    release(control.v_empty[value.stage()]);
+  }
+
+  VICINAL_DEVICE void take_turn() {
+    if constexpr (Schedule::ping_pong) named_sync(turn_of(group), 2 * kGroupThreads);
+  }
+  VICINAL_DEVICE void pass_turn() {
+    // By the thread's number, which takes no index arithmetic of the whole warp: that is short in the loop.
+    const int next = static_cast<int>(threadIdx.x) / kGroupThreads % L::kGroups;
+    if constexpr (Schedule::ping_pong) named_arrive(turn_of(next), 2 * kGroupThreads);
+  }
+
+  VICINAL_DEVICE void round_weights() {
 #pragma unroll
     for (int i = 0; i < kTileK / 4; ++i) weights[i] = pack<T>(scores[2 * i], scores[2 * i + 1]);
-    if constexpr (!First && !Schedule::early_rescale) softmax.rescale(out);
-    key.advance();
   }
 
   // Puts scores = Q * K^T under way.
