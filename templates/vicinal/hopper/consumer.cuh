@@ -119,11 +119,15 @@ class Consumer {
     for (int r = 0; r < 2; ++r) {
       const Query<kRank> q = query(work, row(r));
       hoisted[r] = V::row(a, q);
-      if constexpr (kLimited) control.limits[row(r)] = key_limits<V>(a, q);
       const float shift = V::has_shift ? V::shift(a, q) : 0.0f;
       softmax.start(positive, sink == -infinity() ? sink : sink - shift, r, lane() % 4 == 0);
     }
     if constexpr (kLimited) {
+      // Four lanes share two rows.
+      if (lane() % 4 < 2) {
+        const int r = row(lane() % 4);
+        control.limits[r] = key_limits<V>(a, query(work, r));
+      }
       // Keys that all rows of the group keep, as far as limits go.
       named_sync(barrier_of(group), kGroupThreads);
       const KeyLimits& one = control.limits[group * kGroupRows + lane()];
@@ -146,7 +150,6 @@ class Consumer {
   // A tile that may be partial is weighed alone; those full ones that follow overlap with the product of the
   // values before. Both have one copy of the code.
   VICINAL_DEVICE void attend(u64 queries) {
-    leave_undefined(scores);
     TileNote note = next_note();
     bool last = false;
 #pragma unroll 1
@@ -234,7 +237,6 @@ class Consumer {
     gather(value.stage());
     products_wait<0>();
     Products::hold(out);
-    Products::hold(weights);
     release(control.v_empty[value.stage()]);
   }
 
@@ -405,13 +407,11 @@ class Consumer {
       }
     }
     const bool poisoned = store_out(work, check != 0.0f);
-    if (a.lse.data != nullptr && lane() % 4 == 0) {
-#pragma unroll
-      for (int r = 0; r < 2; ++r) {
-        if (!exists(work, row(r))) continue;
-        float* const to = static_cast<float*>(a.lse.data) + work.b * a.lse.batch + work.h * a.lse.head;
-        to[token_offset(a.lse, token(work, row(r)))] = lse[r];
-      }
+    // Four lanes share two rows.
+    if (a.lse.data != nullptr && lane() % 4 < 2) {
+      const int r = row(lane() % 4);
+      float* const to = static_cast<float*>(a.lse.data) + work.b * a.lse.batch + work.h * a.lse.head;
+      if (exists(work, r)) to[token_offset(a.lse, token(work, r))] = lane() % 4 == 0 ? lse[0] : lse[1];
     }
     if (poisoned) {
       if (leads()) store_wait();
