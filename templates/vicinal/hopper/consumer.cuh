@@ -135,7 +135,7 @@ class Consumer {
       sure.begin = __reduce_max_sync(~0u, larger(one.begin, other.begin));
       sure.end = __reduce_min_sync(~0u, smaller(one.end, other.end));
     } else {
-      sure = {0, end_of_keys<false>()};
+      sure = {static_cast<int>(a.k_axis[0].origin), end_of_keys<false>()};
     }
 #pragma unroll
     for (int i = 0; i < kOut; ++i) out[i] = 0.0f;
@@ -418,7 +418,8 @@ class Consumer {
       named_sync(barrier_of(group), kGroupThreads);
       const auto row_of_warp = [&](int r) {
         const int number = group * kGroupRows + warp() * 16 + r;
-        return ExactRow<kRank>{token(work, number), exists(work, number)};
+        return ExactRow<kRank>{token(work, number), kLimited ? control.limits[number] : sure,
+                               exists(work, number)};
       };
       ExactRows<V, T, HeadDim, ValueDim>{a, work.b, work.h}.redo(__ballot_sync(~0u, check != 0.0f),
                                                                  row_of_warp, lse);

@@ -29,11 +29,12 @@ class Scheduler {
       // One tile ahead and no more: what is taken early cannot go to a block that is free sooner.
       if (lane() == 0) barrier_wait(shared_address(&control.work_empty[slot.stage()]), slot.parity() ^ 1);
       __syncwarp();
-      if (!fresh) item = next(item);
-      fresh = false;
       Work<kRank> work;
 #pragma unroll 1
-      while (item < items && !fill(work, item, rows)) item = next(item);
+      do {
+        if (!fresh) item = next(item);
+        fresh = false;
+      } while (item < items && !fill(work, item, rows));
       work.exists = item < items;
       if (lane() == 0) {
         control.work[slot.stage()] = work;
@@ -63,7 +64,7 @@ class Scheduler {
     const int number = static_cast<int>(rows - 1 - inside / heads);
     work.b = static_cast<int>(slice / static_cast<u32>(a.heads));
     work.h = static_cast<int>(slice - work.b * static_cast<u32>(a.heads));
-    work.kv_h = work.h / (static_cast<int>(a.heads) / static_cast<int>(a.kv_heads));
+    work.kv_h = work.h * static_cast<int>(a.kv_heads) / static_cast<int>(a.heads);
     TileRow<kRank> row;
     row.template place<V>(a, number, kTileK);
     if (!row.has_query()) return false;
