@@ -372,16 +372,16 @@ class Consumer {
 
   template <bool Context, bool Masked>
   VICINAL_DEVICE void apply_core(const TileNote& note) {
+    const auto core = [&](float s, int i) {
+      const int offset = i / 4 * 8 + i % 2;
+      return V::template core<Context>(a, i / 2 % 2 == 0 ? hoisted[0] : hoisted[1], column_at(offset),
+                                       key_at<Context, Masked>(note, offset), s);
+    };
+    if constexpr (Masked) {
+      in_parts(scores, core);
+    } else {
 #pragma unroll
-    for (int i = 0; i < kTileK / 4; ++i) {
-      const int offset = i / 2 * 8 + i % 2;
-      const Key<kRank> k = key_at<Context, Masked>(note, offset);
-      const typename V::Column c = column_at(offset);
-#pragma unroll
-      for (int r = 0; r < 2; ++r) {
-        float& s = scores[i / 2 * 4 + i % 2 + 2 * r];
-        s = V::template core<Context>(a, hoisted[r], c, k, s);
-      }
+      for (int i = 0; i < kScores; ++i) scores[i] = core(scores[i], i);
     }
   }
 
