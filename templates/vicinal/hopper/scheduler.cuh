@@ -70,7 +70,8 @@ class Scheduler {
                                         static_cast<int>(a.q_axis[0].local), L::kTileQ, number);
     if (queries.count <= 0) return false;
     const int k_origin = static_cast<int>(a.k_axis[0].origin), k_local = static_cast<int>(a.k_axis[0].local);
-    const Span keys = V::neighborhood ? key_span(axis, queries, k_origin, k_local) : whole_span(k_origin, k_local);
+    const Span keys =
+        V::neighborhood ? key_span(axis, queries, k_origin, k_local) : whole_span(k_origin, k_local);
     work.queries[0] = queries;
     work.begin = keys.begin;
     work.grid_tiles = keys.tiles(kTileK);

@@ -14,8 +14,9 @@ namespace vicinal::hopper {
 constexpr float kLog2E = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
 constexpr float kSlack = 8.0f;
 
-// x[i] = of(x[i], i), as a loop over parts of the registers: what is computed seldom is to be short code, which
-// compiles sooner. A part is taken from the front and put back at the end, since registers have no index.
+// x[i] = of(x[i], i), as a loop over parts of the registers: what is computed seldom is to be short code,
+// which compiles sooner. A part is taken from the front and put back at the end, since registers have no
+// index.
 template <int N, class Of>
 VICINAL_DEVICE void in_parts(float (&x)[N], Of of) {
   constexpr int kPart = N % 16 == 0 ? N / 4 : N / 2;
