@@ -1,7 +1,9 @@
 // A consumer warpgroup: 64 queries of a tile from their first key to their output.
 //
-//   step    scores = Q * K^T of this tile on the tensor cores, and with them out += weights * V of the tile
+//   begin   scores = Q * K^T of a tile that may be partial, and their weights
+//   step    scores = Q * K^T of a full tile on the tensor cores, and with them out += weights * V of the tile
 //           before, while the scores turn into weights
+//   end     out += weights * V of the last tile
 //   weigh   scores -> limits, mask, core -> weights; online softmax in base 2
 //   finish  out / sum through shared memory to the tensor, LSE
 //
@@ -117,11 +119,15 @@ class Consumer {
     for (int r = 0; r < 2; ++r) {
       const Query<kRank> q = query(work, row(r));
       hoisted[r] = V::row(a, q);
-      if constexpr (kLimited) control.limits[row(r)] = key_limits<V>(a, q);
       const float shift = V::has_shift ? V::shift(a, q) : 0.0f;
       softmax.start(positive, sink == -infinity() ? sink : sink - shift, r, lane() % 4 == 0);
     }
     if constexpr (kLimited) {
+      // Four lanes share two rows.
+      if (lane() % 4 < 2) {
+        const int r = row(lane() % 4);
+        control.limits[r] = key_limits<V>(a, query(work, r));
+      }
       // Keys that all rows of the group keep, as far as limits go.
       named_sync(barrier_of(group), kGroupThreads);
       const KeyLimits& one = control.limits[group * kGroupRows + lane()];
@@ -129,7 +135,7 @@ class Consumer {
       sure.begin = __reduce_max_sync(~0u, larger(one.begin, other.begin));
       sure.end = __reduce_min_sync(~0u, smaller(one.end, other.end));
     } else {
-      sure = {0, end_of_keys<false>()};
+      sure = {static_cast<int>(a.k_axis[0].origin), end_of_keys<false>()};
     }
 #pragma unroll
     for (int i = 0; i < kOut; ++i) out[i] = 0.0f;
@@ -141,51 +147,29 @@ class Consumer {
     return note.first >= sure.begin && note.first + kTileK <= sure.end;
   }
 
+  // A tile that may be partial is weighed alone; those full ones that follow overlap with the product of the
+  // values before. Both have one copy of the code.
   VICINAL_DEVICE void attend(u64 queries) {
     TileNote note = next_note();
-    leave_undefined(scores);
-    step<true, true>(queries, note);
-    if constexpr (kPartialAnywhere) {
-      if (!uniform(note.flags & kLast)) {
-        note = next_note();
+    bool last = false;
 #pragma unroll 1
-        while (
-            !(uniform(every_pair_is_kept(note)) ? steps<false>(queries, note) : steps<true>(queries, note)))
-          continue;
-      }
-    } else {
+    while (!last) {
+      begin(queries, note);
+      last = uniform(note.flags & kLast);
 #pragma unroll 1
-      while (!uniform(note.flags & kLast)) {
+      while (!last) {
         note = next_note();
-        step<false, false>(queries, note);
+        if (kPartialAnywhere && !uniform(every_pair_is_kept(note))) break;
+        step(queries, note);
+        last = uniform(note.flags & kLast);
       }
+      end();
     }
-    const Place<L::kStages> value = key.before();
-    barrier_wait(shared_address(&control.v_full[value.stage()]), value.parity());
-    if constexpr (Schedule::early_rescale) softmax.rescale(out);
-    gather(value.stage());
-    products_wait<0>();
-    Products::hold(out);
-    Products::hold(weights);
-    release(control.v_empty[value.stage()]);
   }
 
   // The same for all threads, and the compiler should know: products are not to be issued by some of a warp.
   VICINAL_DEVICE static bool uniform(bool condition) {
     return __any_sync(~0u, condition);
-  }
-
-  // Tiles as long as they are of a kind: each kind has a loop of its own. Returns whether the last one is
-  // done.
-  template <bool Masked>
-  VICINAL_DEVICE bool steps(u64 queries, TileNote& note) {
-#pragma unroll 1
-    while (true) {
-      step<false, Masked>(queries, note);
-      if (uniform(note.flags & kLast)) return true;
-      note = next_note();
-      if (uniform(every_pair_is_kept(note)) == Masked) return false;
-    }
   }
 
   VICINAL_DEVICE TileNote next_note() {
@@ -207,34 +191,67 @@ class Consumer {
     return address;
   }
 
-  // One tile of keys. `First`: there is no tile before it, whose values' product would be due.
-  template <bool First, bool Masked>
+  // A tile of keys up to its weights.
+  VICINAL_DEVICE void begin(u64 queries, const TileNote& note) {
+    take_turn();
+    multiply(queries);
+    pass_turn();
+    products_wait<0>();
+    Products::hold(scores);
+    release(control.k_empty[key.stage()]);
+    weigh<true>(note);
+    round_weights();
+    // Where only the first tile is weighed here there is no output yet.
+    if constexpr (kPartialAnywhere && !Schedule::early_rescale) softmax.rescale(out);
+    key.advance();
+  }
+
+  // A tile of keys up to its weights, and the product of the tile before.
   VICINAL_DEVICE void step(u64 queries, const TileNote& note) {
     const Place<L::kStages> value = key.before();
     const u32 k_empty = known(shared_address(&control.k_empty[key.stage()])),
               v_empty = known(shared_address(&control.v_empty[value.stage()]));
-    if constexpr (Schedule::ping_pong) named_sync(turn_of(group), 2 * kGroupThreads);
+    take_turn();
     multiply(queries);
-    if constexpr (!First) {
-      barrier_wait(shared_address(&control.v_full[value.stage()]), value.parity());
-      if constexpr (Schedule::early_rescale) softmax.rescale(out);
-      gather(value.stage());
-    }
-    if constexpr (Schedule::ping_pong)
-      named_arrive(turn_of(group + 1 == L::kGroups ? 0 : group + 1), 2 * kGroupThreads);
-    products_wait<First ? 0 : 1>();
+    barrier_wait(shared_address(&control.v_full[value.stage()]), value.parity());
+    if constexpr (Schedule::early_rescale) softmax.rescale(out);
+    gather(value.stage());
+    pass_turn();
+    products_wait<1>();
     Products::hold(scores);
     release(k_empty);
-    weigh<Masked>(note);
-    if constexpr (!First) {
-      products_wait<0>();
-      Products::hold(out);
-      release(v_empty);
-    }
+    weigh<false>(note);
+    products_wait<0>();
+    Products::hold(out);
+    release(v_empty);
+    round_weights();
+    if constexpr (!Schedule::early_rescale) softmax.rescale(out);
+    key.advance();
+  }
+
+  // The product of the last tile.
+  VICINAL_DEVICE void end() {
+    const Place<L::kStages> value = key.before();
+    barrier_wait(shared_address(&control.v_full[value.stage()]), value.parity());
+    if constexpr (Schedule::early_rescale) softmax.rescale(out);
+    gather(value.stage());
+    products_wait<0>();
+    Products::hold(out);
+    release(control.v_empty[value.stage()]);
+  }
+
+  VICINAL_DEVICE void take_turn() {
+    if constexpr (Schedule::ping_pong) named_sync(turn_of(group), 2 * kGroupThreads);
+  }
+  VICINAL_DEVICE void pass_turn() {
+    // By the thread's number, which takes no index arithmetic of the whole warp: that is short in the loop.
+    const int next = static_cast<int>(threadIdx.x) / kGroupThreads % L::kGroups;
+    if constexpr (Schedule::ping_pong) named_arrive(turn_of(next), 2 * kGroupThreads);
+  }
+
+  VICINAL_DEVICE void round_weights() {
 #pragma unroll
     for (int i = 0; i < kTileK / 4; ++i) weights[i] = pack<T>(scores[2 * i], scores[2 * i + 1]);
-    if constexpr (!First && !Schedule::early_rescale) softmax.rescale(out);
-    key.advance();
   }
 
   // Puts scores = Q * K^T under way.
@@ -355,16 +372,16 @@ class Consumer {
 
   template <bool Context, bool Masked>
   VICINAL_DEVICE void apply_core(const TileNote& note) {
+    const auto core = [&](float s, int i) {
+      const int offset = i / 4 * 8 + i % 2;
+      return V::template core<Context>(a, i / 2 % 2 == 0 ? hoisted[0] : hoisted[1], column_at(offset),
+                                       key_at<Context, Masked>(note, offset), s);
+    };
+    if constexpr (Masked) {
+      in_parts(scores, core);
+    } else {
 #pragma unroll
-    for (int i = 0; i < kTileK / 4; ++i) {
-      const int offset = i / 2 * 8 + i % 2;
-      const Key<kRank> k = key_at<Context, Masked>(note, offset);
-      const typename V::Column c = column_at(offset);
-#pragma unroll
-      for (int r = 0; r < 2; ++r) {
-        float& s = scores[i / 2 * 4 + i % 2 + 2 * r];
-        s = V::template core<Context>(a, hoisted[r], c, k, s);
-      }
+      for (int i = 0; i < kScores; ++i) scores[i] = core(scores[i], i);
     }
   }
 
@@ -390,20 +407,19 @@ class Consumer {
       }
     }
     const bool poisoned = store_out(work, check != 0.0f);
-    if (a.lse.data != nullptr && lane() % 4 == 0) {
-#pragma unroll
-      for (int r = 0; r < 2; ++r) {
-        if (!exists(work, row(r))) continue;
-        float* const to = static_cast<float*>(a.lse.data) + work.b * a.lse.batch + work.h * a.lse.head;
-        to[token_offset(a.lse, token(work, row(r)))] = lse[r];
-      }
+    // Four lanes share two rows.
+    if (a.lse.data != nullptr && lane() % 4 < 2) {
+      const int r = row(lane() % 4);
+      float* const to = static_cast<float*>(a.lse.data) + work.b * a.lse.batch + work.h * a.lse.head;
+      if (exists(work, r)) to[token_offset(a.lse, token(work, r))] = lane() % 4 == 0 ? lse[0] : lse[1];
     }
     if (poisoned) {
       if (leads()) store_wait();
       named_sync(barrier_of(group), kGroupThreads);
       const auto row_of_warp = [&](int r) {
         const int number = group * kGroupRows + warp() * 16 + r;
-        return ExactRow<kRank>{token(work, number), exists(work, number)};
+        return ExactRow<kRank>{token(work, number), kLimited ? control.limits[number] : sure,
+                               exists(work, number)};
       };
       ExactRows<V, T, HeadDim, ValueDim>{a, work.b, work.h}.redo(__ballot_sync(~0u, check != 0.0f),
                                                                  row_of_warp, lse);

@@ -26,6 +26,7 @@ VICINAL_DEVICE KeyLimits key_limits(const typename V::Arguments& a, const Query<
 template <int Rank>
 struct ExactRow {
   Token<Rank> token;
+  KeyLimits keys;
   bool exists;
 };
 
@@ -48,7 +49,7 @@ struct ExactRows {
       const float row_lse = __shfl_sync(~0u, r < 8 ? lse[0] : lse[1], speaker);
       if (!(lanes >> speaker & 0xf)) continue;
       const ExactRow<kRank> row = find(r);
-      if (row.exists) redo(row.token, row_lse);
+      if (row.exists) redo(row, row_lse);
     }
   }
 
@@ -61,7 +62,8 @@ struct ExactRows {
     float out[kOut];
   };
 
-  VICINAL_DEVICE void redo(const Token<kRank>& token, float lse) const {
+  VICINAL_DEVICE void redo(const ExactRow<kRank>& exact, float lse) const {
+    const Token<kRank>& token = exact.token;
     Row row;
     row.q = query_of<V>(a, b, h, token);
     row.values = V::row(a, row.q);
@@ -73,10 +75,9 @@ struct ExactRows {
 #pragma unroll
     for (int i = 0; i < kOut; ++i) row.out[i] = 0.0f;
 
-    const KeyLimits keys = key_limits<V>(a, row.q);
     const int origin = static_cast<int>(a.k_axis[0].origin);
 #pragma unroll 1
-    for (int i = keys.begin - origin; i < keys.end - origin; ++i) {
+    for (int i = exact.keys.begin - origin; i < exact.keys.end - origin; ++i) {
       const Token<kRank> at = token_at(a.k_axis, i);
       add<false>(row, key_of<V>(a, at), a.k, token_offset(a.k, at), a.v, token_offset(a.v, at));
     }
@@ -109,6 +110,7 @@ struct ExactRows {
     };
     const T* const from = of_head(keys, key_offset);
     float dot = 0.0f;
+#pragma unroll 1
     for (int d = lane(); d < HeadDim; d += 32) dot = fmaf(to_float(row.data[d]), to_float(from[d]), dot);
 #pragma unroll
     for (int lanes = 16; lanes > 0; lanes /= 2) dot += __shfl_xor_sync(~0u, dot, lanes);

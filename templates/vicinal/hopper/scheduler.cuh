@@ -29,11 +29,12 @@ class Scheduler {
       // One tile ahead and no more: what is taken early cannot go to a block that is free sooner.
       if (lane() == 0) barrier_wait(shared_address(&control.work_empty[slot.stage()]), slot.parity() ^ 1);
       __syncwarp();
-      if (!fresh) item = next(item);
-      fresh = false;
       Work<kRank> work;
 #pragma unroll 1
-      while (item < items && !fill(work, item, rows)) item = next(item);
+      do {
+        if (!fresh) item = next(item);
+        fresh = false;
+      } while (item < items && !fill(work, item, rows));
       work.exists = item < items;
       if (lane() == 0) {
         control.work[slot.stage()] = work;
@@ -63,16 +64,18 @@ class Scheduler {
     const int number = static_cast<int>(rows - 1 - inside / heads);
     work.b = static_cast<int>(slice / static_cast<u32>(a.heads));
     work.h = static_cast<int>(slice - work.b * static_cast<u32>(a.heads));
-    work.kv_h = work.h / (static_cast<int>(a.heads) / static_cast<int>(a.kv_heads));
-    TileRow<kRank> row;
-    row.template place<V>(a, number, kTileK);
-    if (!row.has_query()) return false;
-#pragma unroll
-    for (int i = 0; i < kRank; ++i) work.queries[i] = row.queries[i];
-
-    work.begin = row.span[0].begin;
-    work.grid_tiles = static_cast<int>(row.grid_tiles);
-    work.context_tiles = static_cast<int>(row.all_tiles - row.grid_tiles);
+    work.kv_h = work.h * static_cast<int>(a.kv_heads) / static_cast<int>(a.heads);
+    const Axis axis = V::axis(a, 0);
+    const Stretch queries = row_stretch(axis, static_cast<int>(a.q_axis[0].origin),
+                                        static_cast<int>(a.q_axis[0].local), L::kTileQ, number);
+    if (queries.count <= 0) return false;
+    const int k_origin = static_cast<int>(a.k_axis[0].origin), k_local = static_cast<int>(a.k_axis[0].local);
+    const Span keys =
+        V::neighborhood ? key_span(axis, queries, k_origin, k_local) : whole_span(k_origin, k_local);
+    work.queries[0] = queries;
+    work.begin = keys.begin;
+    work.grid_tiles = keys.tiles(kTileK);
+    work.context_tiles = V::has_context ? tile_count(static_cast<int>(a.context), kTileK) : 0;
     work.first_run = work.last_run = 0;
     if (V::has_mask && a.tiles.row_runs != nullptr) {
       const RowRuns runs = a.tiles.row_runs[slice_of(a.tiles, work.b, work.h) * a.tiles.rows + number];
@@ -81,21 +84,21 @@ class Scheduler {
       // Nothing beside what is listed.
       if (runs.first == runs.last) work.grid_tiles = work.context_tiles = 0;
     } else if constexpr (V::has_limits) {
-      const KeyLimits limits = limits_of(row, work.b, work.h);
+      const KeyLimits limits = limits_of(queries, work.b, work.h);
       work.begin = larger(work.begin, limits.begin);
-      work.grid_tiles = tile_count(smaller(row.span[0].end, limits.end) - work.begin, kTileK);
+      work.grid_tiles = tile_count(smaller(keys.end, limits.end) - work.begin, kTileK);
     }
     return true;
   }
 
   // What the limits of the tile's queries have in reach together.
-  VICINAL_DEVICE KeyLimits limits_of(const TileRow<kRank>& row, int b, int h) const {
+  VICINAL_DEVICE KeyLimits limits_of(const Stretch& queries, int b, int h) const {
     KeyLimits reach = {2147483647, 0};
     if constexpr (V::has_limits) {
 #pragma unroll 1
-      for (int r = lane(); r < row.queries[0].count; r += 32) {
+      for (int r = lane(); r < queries.count; r += 32) {
         Token<kRank> token;
-        token.local[0] = row.queries[0].first - static_cast<int>(a.q_axis[0].origin) + r;
+        token.local[0] = queries.first - static_cast<int>(a.q_axis[0].origin) + r;
         const KeyLimits keys = V::limits(a, query_of<V>(a, b, h, token));
         if (keys.begin >= keys.end) continue;
         reach.begin = smaller(reach.begin, keys.begin);

@@ -14,6 +14,24 @@ namespace vicinal::hopper {
 constexpr float kLog2E = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
 constexpr float kSlack = 8.0f;
 
+// x[i] = of(x[i], i), as a loop over parts of the registers: what is computed seldom is to be short code,
+// which compiles sooner. A part is taken from the front and put back at the end, since registers have no
+// index.
+template <int N, class Of>
+VICINAL_DEVICE void in_parts(float (&x)[N], Of of) {
+  constexpr int kPart = N % 16 == 0 ? N / 4 : N / 2;
+#pragma unroll 1
+  for (int first = 0; first < N; first += kPart) {
+    float part[kPart];
+#pragma unroll
+    for (int i = 0; i < kPart; ++i) part[i] = of(x[i], first + i);
+#pragma unroll
+    for (int i = 0; i < N - kPart; ++i) x[i] = x[i + kPart];
+#pragma unroll
+    for (int i = 0; i < kPart; ++i) x[N - kPart + i] = part[i];
+  }
+}
+
 class Softmax {
  public:
   // `factor`: of the scores; positive. `sink`: of the row, as a score, or -inf. `counts`: of the threads that
@@ -69,8 +87,9 @@ class Softmax {
       for (int i = 0; i < N; ++i)
         dots[i] = exp2_approx(fmaf(dots[i], V::gain(dots[i] * dots[i]), shift[i / 2 % 2]));
     } else {
-#pragma unroll
-      for (int i = 0; i < N; ++i) dots[i] = exp2_approx(fmaf(core(dots[i]), scale, shift[i / 2 % 2]));
+      in_parts(dots, [&](float s, int i) {
+        return exp2_approx(fmaf(core(s), scale, i / 2 % 2 == 0 ? shift[0] : shift[1]));
+      });
     }
     add(dots);
   }
