@@ -134,24 +134,24 @@ TEST_CASE("gallery: every block compiles through NVRTC") {
   for (std::size_t i = 0; i < blocks.size(); ++i) {
     for (std::size_t n = 0; n < (all ? 8u : 1u); ++n) {
       emit::KernelOptions how;
-      how.kind = (all ? n / 4 : i / 4 % 2) == 0 ? emit::KernelKind::portable : emit::KernelKind::reference;
+      const emit::Specialized& variant = blocks[i].spec.impl().variant.specialized;
+      const std::string arch = kArchs[(i + n) % 4];
       how.dtype = dtypes[(i + n) % 3];
       how.head_dim = how.value_dim = 64;
-      jobs.push_back({blocks[i].name, kArchs[(i + n) % 4],
-                      emit::emit_cuda(blocks[i].spec.impl().variant.specialized, how)});
-      // The Hopper kernel takes a second to compile.
+      const auto add = [&](emit::KernelKind kind, const std::string& on, int capability) {
+        const emit::Choice choice = emit::choose(kind, variant, how, capability);
+        if (choice.candidates.empty()) return;
+        jobs.push_back({fmt::format("{}, {}", blocks[i].name, emit::name_of(kind)), on,
+                        emit::emit_cuda(variant, choice.candidates.front())});
+      };
+      // One that runs everywhere and, less often since they take longer, those of tensor cores.
+      add((all ? n / 4 : i / 4 % 2) == 0 ? emit::KernelKind::portable : emit::KernelKind::reference, arch,
+          80);
+      if (all || i % 3 == 0) add(emit::KernelKind::mma, arch, 80);
       how.dtype = dtypes[i % 2];
-      if (const emit::Specialized& variant = blocks[i].spec.impl().variant.specialized;
-          n == 0 && (all || i % 8 == 0))
-        for (const emit::KernelOptions& hopper :
-             emit::choose(emit::KernelKind::hopper, variant, how, 90).candidates) {
-          jobs.push_back({blocks[i].name + ", hopper", "sm_90a", emit::emit_cuda(variant, hopper)});
-          break;
-        }
-      if (const emit::Specialized& variant = blocks[i].spec.impl().variant.specialized;
-          n % 4 == 0 && emit::has_mask(variant))
-        jobs.push_back(
-            {blocks[i].name + ", planner", kArchs[(i + n) % 4], emit::emit_planner(variant, how).rows});
+      if (n == 0 && (all || i % 8 == 0)) add(emit::KernelKind::hopper, "sm_90a", 90);
+      if (n % 4 == 0 && emit::has_mask(variant))
+        jobs.push_back({blocks[i].name + ", planner", arch, emit::emit_planner(variant, how).rows});
     }
   }
   const std::vector<cuda::HeaderText> headers = engine.headers().value();

@@ -117,18 +117,19 @@ TEST_CASE("golden: CUDA") {
   });
 }
 
-TEST_CASE("golden: CUDA of the Hopper kernel") {
-  golden::run("hopper", ".cu", [](const fs::path& spec) {
-    const Compiled compiled = compile(spec);
-    CHECK(!compiled.sink.has_errors());
-    std::string out;
-    for (const driver::Variant& v : compiled.variants) {
-      const emit::Choice choice = emit::choose(emit::KernelKind::hopper, v.specialized, {}, 90);
-      REQUIRE_MESSAGE(!choice.candidates.empty(), choice.why);
-      out += emit::emit_cuda(v.specialized, choice.candidates.front()).text;
-    }
-    return out;
-  });
+TEST_CASE("golden: CUDA of the kernels for tensor cores") {
+  for (const emit::KernelKind kind : {emit::KernelKind::hopper, emit::KernelKind::mma})
+    golden::run(std::string(emit::name_of(kind)), ".cu", [&](const fs::path& spec) {
+      const Compiled compiled = compile(spec);
+      CHECK(!compiled.sink.has_errors());
+      std::string out;
+      for (const driver::Variant& v : compiled.variants) {
+        const emit::Choice choice = emit::choose(kind, v.specialized, {}, 90);
+        REQUIRE_MESSAGE(!choice.candidates.empty(), choice.why);
+        out += emit::emit_cuda(v.specialized, choice.candidates.front()).text;
+      }
+      return out;
+    });
 }
 
 TEST_CASE("golden: diagnostics, as text and as JSON") {

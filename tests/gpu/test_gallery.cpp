@@ -18,6 +18,12 @@ namespace {
 
 constexpr DType kDTypesOnDevice[] = {DType::f32, DType::f16, DType::bf16};
 
+// VICINAL_GALLERY_KERNEL restricts the gallery to one kernel.
+bool is_wanted(std::string_view kernel) {
+  const char* const wanted = std::getenv("VICINAL_GALLERY_KERNEL");
+  return wanted == nullptr || kernel == wanted;
+}
+
 }  // namespace
 
 TEST_CASE("gallery on the GPU") {
@@ -28,13 +34,12 @@ TEST_CASE("gallery on the GPU") {
   REQUIRE(blocks.size() > 30);
   for (std::size_t i = 0; i < blocks.size(); ++i)
     for (std::size_t d = 0; d < 3; ++d) {
-      jobs.push_back({blocks[i].name, blocks[i].spec, kDTypesOnDevice[d], "portable", 64, 64, {}, {}, {}});
-      // The reference kernel in one dtype for each block, in turn.
-      if (i % 3 == d)
-        jobs.push_back({blocks[i].name, blocks[i].spec, kDTypesOnDevice[d], "reference", 64, 64, {}, {}, {}});
-      for (const char* kernel : {"mma", "hopper"})
+      for (const char* kernel : {"portable", "reference", "mma", "hopper"}) {
+        // The reference kernel in one dtype for each block, in turn.
+        if (!is_wanted(kernel) || (kernel == std::string_view("reference") && i % 3 != d)) continue;
         if (takes(kernel, *context, blocks[i].spec, kDTypesOnDevice[d]))
           jobs.push_back({blocks[i].name, blocks[i].spec, kDTypesOnDevice[d], kernel, 64, 64, {}, {}, {}});
+      }
     }
   compile_all(jobs);
   ErrorTable table;
@@ -46,7 +51,7 @@ TEST_CASE("gallery on the GPU") {
     CHECK_MESSAGE(job.device.has_value(), job.error);
     if (!job.device) continue;
     const bool large_tiles = job.kernel == "hopper" || job.kernel == "mma";
-    for (const std::int64_t tokens : {30, large_tiles ? 450 : 200}) {
+    for (const std::int64_t tokens : {30, job.kernel == "hopper" ? 450 : 200}) {
       std::string why;
       std::optional<Problem> problem = random_problem(*job.host, random, {.tokens = tokens}, &why);
       REQUIRE_MESSAGE(problem.has_value(), why);

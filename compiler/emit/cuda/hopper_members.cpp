@@ -86,6 +86,11 @@ std::optional<passes::TanhGain> HopperMembers::gain() const {
   return context_ ? std::nullopt : passes::tanh_gain(grid_.form);
 }
 
+bool HopperMembers::limited() const {
+  const std::vector<ir::Axis>& axes = grid_.form.module.axes;
+  return grid_.has_limits() || (!axes.empty() && (axes[0].window.valid() || axes[0].causal));
+}
+
 bool HopperMembers::windowed() const {
   const std::vector<ir::Axis>& axes = grid_.form.module.axes;
   return (!grid_.limits.begins.empty() && !grid_.limits.ends.empty()) ||

@@ -14,7 +14,7 @@ constexpr HopperSchedule kSchedules[] = {
     {64, 192, 128, 2, 32, 160, true, true},   {64, 192, 96, 2, 32, 160, true, true},
     {64, 128, 128, 2, 40, 232, true, true},   {96, 192, 96, 2, 32, 160, true, false},
     {96, 192, 80, 2, 32, 160, true, false},   {96, 128, 128, 2, 40, 232, true, false},
-    {128, 192, 80, 2, 32, 160, true, false},  {128, 128, 128, 2, 40, 232, true, false},
+    {128, 192, 80, 2, 32, 160, true, false},  {128, 128, 128, 2, 40, 232, true, true},
     {128, 128, 96, 2, 40, 232, true, false},  {192, 128, 112, 2, 40, 232, true, true},
     {192, 128, 80, 2, 40, 232, true, true},   {256, 128, 80, 2, 40, 232, false, false},
     {256, 128, 64, 2, 40, 232, false, false}, {256, 128, 48, 2, 40, 232, false, false},
@@ -51,7 +51,9 @@ std::vector<HopperSchedule> hopper_schedules(const HopperNeeds& needs) {
   // A window's tiles are partial on both sides, and others that are asked for pairs often; the fewer the
   // smaller the tile of queries. And what is computed for each element takes registers, of which two groups
   // have more than three.
-  if (needs.windowed || needs.asks || needs.computes)
+  // Of those sizes 128x128 is also the better one for a triangle, by the fewer tiles on its diagonal.
+  const bool triangle = needs.limited && meant_for == 128;
+  if (needs.windowed || needs.asks || needs.computes || triangle)
     std::ranges::stable_partition(result, [](const HopperSchedule& s) { return s.tile_q == 128; });
   return result;
 }

@@ -31,7 +31,8 @@ struct HopperNeeds {
   int head_dim = 128, value_dim = 128;
   bool computes = false;  // scores are more than a scaled dot product
   bool asks = false;      // there is a mask beside limits
-  bool windowed = false;  // keys end on both sides of a query
+  bool limited = false;   // keys end on a side of a query, by limits
+  bool windowed = false;  // on both sides
   int column_bytes = 0;
 };
 std::vector<HopperSchedule> hopper_schedules(const HopperNeeds& needs);

@@ -81,8 +81,13 @@ Choice choose(KernelKind kind, const Specialized& variant, const KernelOptions& 
   };
   if (kind == KernelKind::hopper) {
     const HopperMembers members(variant, options);
-    const HopperNeeds needs{options.head_dim, options.value_dim,  members.computes_scores(),
-                            members.asks(),   members.windowed(), members.column_bytes()};
+    const HopperNeeds needs{.head_dim = options.head_dim,
+                            .value_dim = options.value_dim,
+                            .computes = members.computes_scores(),
+                            .asks = members.asks(),
+                            .limited = members.limited(),
+                            .windowed = members.windowed(),
+                            .column_bytes = members.column_bytes()};
     for (const HopperSchedule& s : variations ? hopper_variations(needs) : hopper_schedules(needs))
       add(s, &KernelOptions::schedule);
     if (choice.candidates.empty()) choice.why = "no schedule of the Hopper kernel fits in shared memory";

@@ -54,6 +54,6 @@ KernelSource emit_cuda(const Specialized& variant, const KernelOptions& options)
 DType default_input_dtype(ir::Type type);
 
 // Changes whenever the emitter would print another text for the same variant.
-inline constexpr std::string_view kEmitterVersion = "vicinal-cuda-5";
+inline constexpr std::string_view kEmitterVersion = "vicinal-cuda-6";
 
 }  // namespace vicinal::emit

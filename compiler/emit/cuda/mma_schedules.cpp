@@ -11,10 +11,9 @@ namespace {
 // output: value_dim registers of a thread.
 constexpr MmaSchedule kSchedules[] = {
     // dim, bytes, queries, keys, chunk, warps, blocks, held
-    {64, 2, 128, 64, 64, 4, 2, true},   {128, 2, 128, 64, 64, 4, 2, false},
-    {128, 2, 128, 32, 32, 4, 2, false}, {256, 2, 128, 32, 32, 8, 1, false},
-    {256, 2, 64, 32, 32, 4, 1, false},  {64, 4, 128, 32, 16, 4, 2, false},
-    {128, 4, 64, 32, 16, 4, 2, false},  {128, 4, 64, 16, 16, 4, 2, false},
+    {64, 2, 128, 128, 64, 4, 2, true},  {64, 2, 128, 64, 64, 4, 2, true},  {128, 2, 128, 64, 32, 4, 2, false},
+    {128, 2, 128, 32, 32, 4, 2, false}, {256, 2, 64, 32, 32, 4, 1, false}, {256, 2, 64, 16, 16, 4, 2, false},
+    {64, 4, 128, 32, 16, 4, 2, false},  {128, 4, 64, 32, 32, 4, 2, false}, {128, 4, 64, 16, 16, 4, 2, false},
     {256, 4, 64, 16, 16, 4, 1, false},  {256, 4, 32, 16, 16, 2, 1, false},
 };
 

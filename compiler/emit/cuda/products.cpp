@@ -16,20 +16,20 @@ std::string placeholders(int first, int count) {
   return fmt::format("{}", fmt::join(names, ", "));
 }
 
-// "+f"(d[0]), ... with line breaks; "=f" for what is written and not read.
-std::string operands(std::string_view constraint, int count) {
+// "+f"(d[0]), ... with line breaks.
+std::string in_and_out(char constraint, int count) {
   std::string out;
   for (int i = 0; i < count; ++i)
-    out += fmt::format("{}\"{}\"(d[{}])", i == 0 ? "" : i % 8 == 0 ? ",\n          " : ", ", constraint, i);
+    out += fmt::format("{}\"+{}\"(d[{}])", i == 0 ? "" : i % 8 == 0 ? ",\n          " : ", ", constraint, i);
   return out;
 }
 
 // The registers of an accumulator stay where they are until here, whatever the compiler knows of them.
-std::string hold(int count) {
+std::string hold(std::string_view type, char constraint, int count) {
   return fmt::format(
-      "  static VICINAL_DEVICE void hold(float (&d)[{}]) {{\n    asm volatile(\"\"\n        : {}\n        :\n"
+      "  static VICINAL_DEVICE void hold({} (&d)[{}]) {{\n    asm volatile(\"\"\n        : {}\n        :\n"
       "        : \"memory\");\n  }}\n",
-      count, operands("+f", count));
+      type, count, in_and_out(constraint, count));
 }
 
 // Operand tiles lie in slabs of 64 channels, in rows of 128 bytes; a descriptor counts in 16 bytes.
@@ -40,9 +40,8 @@ constexpr int kSlabChannels = 64, kSlabRowBytes = 128, kDescriptorUnit = 16, kSt
 // accumulator.
 class Product {
  public:
-  // `adds`: to what the accumulator holds; else its first instruction overwrites it.
-  Product(std::string_view element, int columns, bool adds)
-      : element_(element), columns_(columns), operands_(columns / 2), reads_(adds) {}
+  Product(std::string_view element, int columns)
+      : element_(element), columns_(columns), operands_(columns / 2) {}
 
   // Names of new inputs.
   std::string registers(std::string_view array, int first, int count) {
@@ -70,8 +69,7 @@ class Product {
 
   void end_statement() {
     text_ += fmt::format("    asm volatile(\n{}        : {}\n        : {}\n        : \"memory\");\n",
-                         instructions_, operands(reads_ ? "+f" : "=f", columns_ / 2), inputs_);
-    reads_ = true;
+                         instructions_, in_and_out('f', columns_ / 2), inputs_);
     instructions_ = inputs_ = {};
     operands_ = columns_ / 2;
   }
@@ -86,7 +84,6 @@ class Product {
 
   std::string_view element_;
   int columns_, operands_, count_ = 0;
-  bool reads_;  // whether the next statement reads the accumulator
   std::string instructions_, inputs_, text_;
 };
 
@@ -98,7 +95,7 @@ std::string products_struct(const KernelOptions& options) {
   const int scores = tile_k / 2, out = options.value_dim / 2, weights = tile_k / 4;
   std::string text = "// Products of a warpgroup on the tensor cores, put under way.\nstruct Products {\n";
 
-  Product first(element, tile_k, false);
+  Product first(element, tile_k);
   for (int d = 0; d < options.head_dim; d += kStep) {
     const int slab = d / kSlabChannels * kSlabRowBytes, inside = d % kSlabChannels * 2;
     const std::string a = first.descriptor("queries", slab * tile_q + inside),
@@ -111,7 +108,7 @@ std::string products_struct(const KernelOptions& options) {
       "}}\n",
       tile_k, options.head_dim, scores, first.statements());
 
-  Product second(element, options.value_dim, true);
+  Product second(element, options.value_dim);
   for (int k = 0; k < tile_k; k += kStep) {
     const std::string a = second.registers("a", k / 4, 4), b = second.descriptor("values", k * kSlabRowBytes);
     second.multiply(fmt::format("{}, {}, 1, 1, 1, 1", a, b));
@@ -124,7 +121,8 @@ std::string products_struct(const KernelOptions& options) {
       tile_k, options.value_dim, out, weights, second.statements());
 
   text += "  // Keeps the compiler from moving accumulators past the instructions around them.\n";
-  for (const int count : std::set{scores, out}) text += hold(count);
+  for (const int count : std::set{scores, out}) text += hold("float", 'f', count);
+  text += hold("vicinal::u32", 'r', weights);
   return text + "};\n\n";
 }
 

@@ -151,6 +151,7 @@ class Consumer {
   // values before. Both have one copy of the code.
   VICINAL_DEVICE void attend(u64 queries) {
     TileNote note = next_note();
+    leave_undefined(scores);
     bool last = false;
 #pragma unroll 1
     while (!last) {
@@ -237,6 +238,7 @@ class Consumer {
     gather(value.stage());
     products_wait<0>();
     Products::hold(out);
+    Products::hold(weights);
     release(control.v_empty[value.stage()]);
   }
 

@@ -87,36 +87,33 @@ class Producer {
  private:
   VICINAL_DEVICE void copy(const Work<kRank>& work, const Place<1>& q) {
     TileWalk<V, kTileK> walk(a, work);
-    // Values follow one tile behind the keys, as their products do; the queries after the first keys, whose
-    // place is free sooner.
+    // Values follow one tile behind the keys, as their products do.
     bool first = true, behind_context = false;
     int behind = 0;
 #pragma unroll 1
-    for (bool more = !walk.done();; more = !walk.done()) {
+    while (!walk.done()) {
       const int position = walk.first();
       const bool context = walk.context();
-      u32 flags = 0;
-      if (more) {
-        flags = (walk.partial() ? kPartial : 0) | (context ? kContext : 0);
-        walk.advance();
-        if (walk.done()) flags |= kLast;
-      }
+      u32 flags = (walk.partial() ? kPartial : 0) | (context ? kContext : 0);
+      walk.advance();
+      if (walk.done()) flags |= kLast;
       if (lane() == 0) {
-        if (more) copy_keys(position, flags, work.kv_h, work.b);
+        copy_keys(position, flags, work.kv_h, work.b);
         if (first) copy_queries(work, q);
       }
-      if (more) {
-        if constexpr (V::has_columns) stage_columns(position, flags, work);
-        key.advance();
-      }
-      if (!first) {
-        if (lane() == 0) copy_values(behind, behind_context, work.kv_h, work.b);
-        value.advance();
-      }
-      if (!more) break;
+      if constexpr (V::has_columns) stage_columns(position, flags, work);
+      if (lane() == 0 && !first) copy_values(behind, behind_context, work.kv_h, work.b);
+      key.advance();
+      if (!first) value.advance();
       first = false;
       behind = position;
       behind_context = context;
+    }
+    if (first) {
+      if (lane() == 0) copy_queries(work, q);
+    } else {
+      if (lane() == 0) copy_values(behind, behind_context, work.kv_h, work.b);
+      value.advance();
     }
   }
 

@@ -12,6 +12,14 @@ VICINAL_DEVICE void products_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(Groups) : "memory");
 }
 
+// Products name their accumulators as operands that they read, and the compiler keeps for them what nobody
+// needs, unless it is told.
+template <int N>
+VICINAL_DEVICE void leave_undefined(float (&x)[N]) {
+#pragma unroll
+  for (int i = 0; i < N; ++i) asm volatile("" : "=f"(x[i]));
+}
+
 // The threads of a warpgroup give registers back, or wait until they get so many.
 template <int Registers>
 VICINAL_DEVICE void shrink_registers() {

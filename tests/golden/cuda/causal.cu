@@ -17,6 +17,7 @@ struct Variant {
   static constexpr bool key_l2norm = false;
   static constexpr bool has_context = false;
   static constexpr bool has_mask = true;
+  static constexpr bool has_score = false;
   static constexpr bool has_sink = false;
   static constexpr bool has_output = false;
   static constexpr bool align_end = false;
@@ -52,7 +53,7 @@ static_assert(vicinal::AttentionVariant<Variant>, "the variant does not meet the
 
 }  // namespace emitted
 
-extern "C" __global__ void __launch_bounds__(256) vicinal_forward_8edfacbceaeb(const __grid_constant__ emitted::Variant::Arguments a) {
+extern "C" __global__ void __launch_bounds__(256) vicinal_forward_4f56c1346ed3(const __grid_constant__ emitted::Variant::Arguments a) {
   static_assert(vicinal::portable::kThreads == 256, "the host launches 256 threads");
   vicinal::portable::forward<emitted::Variant, vicinal::bf16, 128, 128, 64, 64>(a);
 }

@@ -20,6 +20,7 @@ struct Variant {
   static constexpr bool key_l2norm = false;
   static constexpr bool has_context = true;
   static constexpr bool has_mask = true;
+  static constexpr bool has_score = true;
   static constexpr bool has_sink = true;
   static constexpr bool has_output = true;
   static constexpr bool align_end = false;
@@ -64,7 +65,7 @@ static_assert(vicinal::AttentionVariant<Variant>, "the variant does not meet the
 
 }  // namespace emitted
 
-extern "C" __global__ void __launch_bounds__(256) vicinal_forward_f5f5d7b39eb4(const __grid_constant__ emitted::Variant::Arguments a) {
+extern "C" __global__ void __launch_bounds__(256) vicinal_forward_8c28bf68ea09(const __grid_constant__ emitted::Variant::Arguments a) {
   static_assert(vicinal::portable::kThreads == 256, "the host launches 256 threads");
   vicinal::portable::forward<emitted::Variant, vicinal::bf16, 128, 128, 64, 64>(a);
 }
