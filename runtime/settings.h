@@ -40,6 +40,8 @@ struct Settings {
   Setting<OptionalPath> template_dir;  // headers from disk instead of the built-in ones
   Setting<OptionalPath> nvrtc_path;    // a library or the folder it is in
   Setting<OptionalPath> libcuda_path;  // likewise
+  Setting<OptionalPath> cpu_llvm_path;  // likewise, of the code generator for the CPU
+  Setting<std::uint64_t> threads;       // of the CPU backends; 0: one per processor
   Setting<OptionalPath> state_dir;
   Setting<OptionalPath> config_dir;
   Setting<std::chrono::seconds> compile_timeout{std::chrono::seconds{30}};

@@ -172,10 +172,6 @@ std::string_view name_of(KernelKind kind) {
   return row(kind).name;
 }
 
-DType default_input_dtype(ir::Type type) {
-  return type == ir::Type::real ? DType::f32 : type == ir::Type::integer ? DType::i32 : DType::boolean;
-}
-
 std::optional<std::string> hopper_obstacle(const Specialized& variant, const KernelOptions& options) {
   const ir::Module& m = variant.declarations();
   if (options.dtype != DType::bf16 && options.dtype != DType::f16)

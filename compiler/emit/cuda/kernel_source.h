@@ -49,9 +49,6 @@ std::optional<std::string> hopper_obstacle(const Specialized& variant, const Ker
 std::vector<KernelOptions> hopper_candidates(const Specialized& variant, const KernelOptions& options,
                                              bool variations = false);
 
-// What an input's elements are when the caller does not say.
-DType default_input_dtype(ir::Type type);
-
 // Changes whenever the emitter would print another text for the same variant.
 inline constexpr std::string_view kEmitterVersion = "vicinal-cuda-5";
 

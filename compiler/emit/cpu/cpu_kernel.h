@@ -1,0 +1,58 @@
+// A kernel for the CPU before there is any code: a variant's expressions, taken apart by where they are
+// computed. This is all that a code generator knows of a variant.
+#pragma once
+
+#include <vicinal/dtype.h>
+
+#include <string>
+#include <vector>
+
+#include "compiler/emit/specialized.h"
+
+namespace vicinal::emit {
+
+struct CpuKernelOptions {
+  DType dtype = DType::f32;  // of Q, K, V and the output: f32, f16 or bf16
+  int head_dim = 64, value_dim = 64;
+  int tile_q = 0, tile_k = 0;       // 0: chosen
+  std::vector<DType> input_dtypes;  // by input
+};
+
+// Of one kind of key.
+struct CpuKeys {
+  passes::ScoreForm form;
+  analysis::IndexBounds bounds;
+  bool has_mask = false;
+  // By node: which of the kernel's uniforms it is, or kNotUniform.
+  std::vector<std::uint32_t> uniform;
+};
+inline constexpr std::uint32_t kNotUniform = 0xffffffff;
+
+// A value that is the same for all pairs of a batch and head, hence computed by the caller: 32 bits, as the
+// node's type says.
+struct CpuUniform {
+  bool context;  // of which keys' module the node is
+  ir::NodeId node;
+};
+
+struct CpuKernel {
+  CpuKernelOptions options;
+  ir::Normalize normalize = ir::Normalize::softmax;
+  bool query_l2norm = false, key_l2norm = false;
+  CpuKeys grid;
+  std::optional<CpuKeys> context;
+  std::vector<CpuUniform> uniforms;
+
+  // Tables of params, axes and inputs are the same in both.
+  const ir::Module& declarations() const { return grid.form.module; }
+  // Whether keys are left out along the axis by the neighborhood, beyond what tiles leave out.
+  bool windowed(std::size_t axis) const;
+  bool windowed() const;
+};
+
+CpuKernel cpu_kernel(const Specialized& variant, const CpuKernelOptions& options);
+
+// Two kernels with the same text are the same.
+std::string print(const CpuKernel& kernel);
+
+}  // namespace vicinal::emit

@@ -1,0 +1,374 @@
+#include "runtime/cpu/llvm/kernel.h"
+
+#include "runtime/cpu/llvm/elementary.h"
+#include "runtime/cpu/llvm/elements.h"
+#include "runtime/cpu/llvm/products.h"
+#include "runtime/cpu/llvm/softmax.h"
+
+namespace vicinal::cpu {
+
+using ir::NodeId;
+using ir::Root;
+
+KernelLayout::KernelLayout(const emit::CpuKernel& kernel, const Blocking& blocking)
+    : block(blocking),
+      places{kernel.declarations().axes.size()},
+      head_dim(kernel.options.head_dim),
+      value_dim(kernel.options.value_dim),
+      channels(round_up(value_dim, kLanes)) {
+  const auto take = [&](std::int64_t floats) {
+    const std::int64_t at = size;
+    size += round_up(floats, kLanes);
+    return at;
+  };
+  const std::int64_t q = block.tile_q, k = round_up(block.tile_k, 4) + block.qk_keys;
+  queries = take(head_dim * q);
+  scores = take(k * q + kLanes);
+  output = take((q + block.pv_queries) * channels);
+  maximum = take(q);
+  sum = take(q);
+  rescale = take(q + block.pv_queries);
+  tile_maximum = take(q);
+  inverse = take(q);
+  lse = take(q);
+  keys = take(block.tile_k * head_dim);
+  values = take(block.tile_k * channels);
+}
+
+namespace {
+
+class KernelEmitter {
+ public:
+  KernelEmitter(Emitter& e, const KernelLayout& layout, const emit::CpuKernel& kernel)
+      : e_(e), layout_(layout), kernel_(kernel), softmax_(kernel.normalize == ir::Normalize::softmax) {}
+
+  void run() {
+    begin();
+    visit();
+    end();
+  }
+
+ private:
+  Value* query_member(std::size_t byte, llvm::Type* type) { return member(e_, query_tile_, byte, type); }
+  Value* workspace(std::int64_t offset) {
+    return e_.at(e_.f32, query_member(offsetof(QueryTile, workspace), e_.ptr), offset);
+  }
+  Value* workspace(std::int64_t offset, Value* element) { return e_.at(e_.f32, workspace(offset), element); }
+  Value* rounded(Value* count, std::int64_t step) {
+    return e_.b.CreateMul(e_.b.CreateSDiv(e_.b.CreateAdd(count, e_.index(step - 1)), e_.index(step)),
+                          e_.index(step));
+  }
+  // body(first) for sixteen queries at a time, up to the count in steps of `step`.
+  void each_group(std::int64_t step, const std::function<void(Value*)>& body) {
+    Value* const count = rounded(query_member(offsetof(QueryTile, count), e_.i64), step);
+    e_.loop(e_.index(0), count, kLanes, {}, [&](Value* query, const Values&) {
+      body(query);
+      return Values{};
+    });
+  }
+  const passes::ScoreForm& form() const { return kernel_.grid.form; }
+
+  void begin() {
+    const std::int64_t tile_q = layout_.block.tile_q;
+    llvm::Function* const pack = emit_pack_queries(e_, layout_, kernel_.options.dtype);
+    query_tile_ = e_.function(kBeginSymbol, e_.b.getVoidTy(), {e_.ptr}, true)->getArg(0);
+    const NodeId sink = softmax_ ? form().module.root(Root::sink) : NodeId{};
+    const NodeId shift = sink.valid() ? form().shift : NodeId{};
+    const NodeId roots[] = {form().factor, sink, shift};
+    Expressions expressions(e_, kernel_, kernel_.grid, query_tile_, roots);
+
+    Value* scale = e_.number(e_.f32, 1);
+    if (is_plain_product(kernel_)) {
+      scale = e_.number(e_.f32, kLog2E);
+      if (form().factor.valid()) scale = e_.b.CreateFMul(scale, expressions.emit(form().factor, nullptr));
+    }
+    Value* const one = e_.number(e_.f32, 1);
+    const Expressions::Mark mark = expressions.mark();
+    each_group(kLanes * layout_.block.qk_vectors, [&](Value* query) {
+      Value* const rows = e_.at(e_.i64, query_member(offsetof(QueryTile, q_row), e_.ptr), query);
+      Value* const to = workspace(layout_.queries, query);
+      e_.b.CreateCall(pack, {query_member(offsetof(QueryTile, q), e_.ptr),
+                             query_member(offsetof(QueryTile, q_dim), e_.i64), rows, to,
+                             kernel_.query_l2norm ? one : scale});
+      if (kernel_.query_l2norm) normalize(to, scale);
+      llvm::Type* const type = e_.vector(e_.f32);
+      Value* maximum = e_.infinity(type, true);
+      Value* sum = e_.number(type, 0);
+      if (sink.valid()) {
+        const Expressions::Symbols symbols = query_vectors(e_, layout_, query_tile_, query);
+        Value* x = expressions.emit(sink, symbols);
+        if (shift.valid())
+          x = e_.b.CreateFSub(e_.as_vector(x), e_.as_vector(expressions.emit(shift, symbols)));
+        maximum = e_.b.CreateFMul(e_.as_vector(x), e_.number(type, kLog2E));
+        sum =
+            e_.b.CreateSelect(e_.b.CreateFCmpOEQ(maximum, e_.infinity(type, true)), sum, e_.number(type, 1));
+        expressions.forget(mark);
+      }
+      e_.store(maximum, workspace(layout_.maximum, query));
+      e_.store(sum, workspace(layout_.sum, query));
+      e_.store(e_.number(type, 1), workspace(layout_.rescale, query));
+    });
+    Value* const zero = e_.number(e_.vector(e_.f32), 0);
+    e_.loop(e_.index(0), e_.index((tile_q + layout_.block.pv_queries) * layout_.channels), kLanes, {},
+            [&](Value* i, const Values&) {
+              e_.store(zero, workspace(layout_.output, i));
+              return Values{};
+            });
+    e_.b.CreateRetVoid();
+  }
+
+  // Sixteen packed queries, divided by their norms.
+  void normalize(Value* queries, Value* scale) {
+    llvm::Type* const type = e_.vector(e_.f32);
+    const auto address = [&](Value* channel) {
+      return e_.at(e_.f32, queries, e_.b.CreateMul(channel, e_.index(layout_.block.tile_q)));
+    };
+    const Values squares = e_.loop(e_.index(0), e_.index(layout_.head_dim), 1, {e_.number(type, 0)},
+                                   [&](Value* channel, const Values& sum) {
+                                     Value* const x = e_.load(type, address(channel));
+                                     return Values{e_.fma(x, x, sum[0])};
+                                   });
+    Value* const norm = e_.larger(e_.number(type, 1e-12), e_.unary(llvm::Intrinsic::sqrt, squares[0]));
+    Value* const by = e_.b.CreateFDiv(e_.splat(scale), norm);
+    e_.loop(e_.index(0), e_.index(layout_.head_dim), 1, {}, [&](Value* channel, const Values&) {
+      e_.store(e_.b.CreateFMul(e_.load(type, address(channel)), by), address(channel));
+      return Values{};
+    });
+  }
+
+  void visit() {
+    const emit::CpuKernelOptions& o = kernel_.options;
+    llvm::Function* const pack_keys =
+        emit_pack_rows(e_, "pack_keys", o.dtype, layout_.head_dim, layout_.head_dim, kernel_.key_l2norm);
+    llvm::Function* const pack_values =
+        emit_pack_rows(e_, "pack_values", o.dtype, layout_.value_dim, layout_.channels, false);
+    llvm::Function* const score_block = emit_score_block(e_, layout_);
+    llvm::Function* const value_block = emit_value_block(e_, layout_);
+    llvm::Function* const exact_values = emit_exact_values(e_, layout_);
+    llvm::Function* const weights = softmax_ ? emit_weights(e_, layout_, false) : nullptr;
+    llvm::Function* const exact_weights = softmax_ ? emit_weights(e_, layout_, true) : nullptr;
+    std::vector<std::pair<KeyTileKind, llvm::Function*>> scores;
+    const auto add = [&](KeyTileKind kind) {
+      scores.emplace_back(kind, emit_scores(e_, layout_, kernel_, kind));
+    };
+    add(kFullTile);
+    if (kernel_.grid.has_mask || kernel_.windowed()) add(kPartialTile);
+    if (kernel_.context) {
+      add(kFullContext);
+      if (kernel_.context->has_mask) add(kPartialContext);
+    }
+
+    llvm::Function* const f = e_.function(kVisitSymbol, e_.b.getVoidTy(), {e_.ptr, e_.ptr}, true);
+    query_tile_ = f->getArg(0);
+    Value* const key_tile = f->getArg(1);
+    const auto key_member = [&](std::size_t byte, llvm::Type* type) {
+      return member(e_, key_tile, byte, type);
+    };
+    Value* const keys = key_member(offsetof(KeyTile, count), e_.i64);
+    Value* const direct = key_member(offsetof(KeyTile, direct), e_.i64);
+    Value* const queries = query_member(offsetof(QueryTile, count), e_.i64);
+
+    // Where rows are read: from the tensor, or packed first.
+    const auto rows = [&](int bit, std::size_t data, std::size_t dim, std::size_t row, std::size_t step,
+                          llvm::Function* pack, std::int64_t to, std::int64_t width) {
+      Value* const in_place = e_.b.CreateICmpNE(e_.b.CreateAnd(direct, e_.index(bit)), e_.index(0));
+      Value* const tensor = key_member(data, e_.ptr);
+      Value* const packed = workspace(to);
+      e_.when(e_.b.CreateNot(in_place), [&] {
+        e_.b.CreateCall(pack, {tensor, key_member(dim, e_.i64), key_member(row, e_.ptr), packed, keys});
+      });
+      return std::pair(e_.b.CreateSelect(in_place, tensor, packed),
+                       e_.b.CreateSelect(in_place, key_member(step, e_.i64), e_.index(width)));
+    };
+    const auto [k, k_step] = rows(1, offsetof(KeyTile, k), offsetof(KeyTile, k_dim), offsetof(KeyTile, k_row),
+                                  offsetof(KeyTile, k_step), pack_keys, layout_.keys, layout_.head_dim);
+    const auto [v, v_step] = rows(2, offsetof(KeyTile, v), offsetof(KeyTile, v_dim), offsetof(KeyTile, v_row),
+                                  offsetof(KeyTile, v_step), pack_values, layout_.values, layout_.channels);
+
+    // Products, a block of queries after another; keys stream through.
+    const std::int64_t tile_q = layout_.block.tile_q, at_once = kLanes * layout_.block.qk_vectors;
+    e_.loop(e_.index(0), rounded(queries, at_once), at_once, {}, [&](Value* query, const Values&) {
+      Value* const to = workspace(layout_.scores, query);
+      Value* const from = workspace(layout_.queries, query);
+      e_.loop(e_.index(0), keys, layout_.block.qk_keys, {}, [&](Value* n, const Values&) {
+        e_.b.CreateCall(score_block, {e_.at(e_.f32, k, e_.b.CreateMul(n, k_step)), k_step,
+                                      e_.b.CreateSub(e_.b.CreateSub(keys, e_.index(1)), n), from,
+                                      e_.at(e_.f32, to, e_.b.CreateMul(n, e_.index(tile_q)))});
+        return Values{};
+      });
+      return Values{};
+    });
+
+    Value* const kind = key_member(offsetof(KeyTile, kind), e_.i64);
+    Value* const exact = e_.b.CreateICmpNE(query_member(offsetof(QueryTile, exact), e_.i64), e_.index(0));
+    each_group(kLanes, [&](Value* query) {
+      llvm::BasicBlock* const after = llvm::BasicBlock::Create(e_.b.getContext(), "scored", f);
+      llvm::BasicBlock* const other = llvm::BasicBlock::Create(e_.b.getContext(), "other", f);
+      llvm::SwitchInst* const choice = e_.b.CreateSwitch(kind, other);
+      for (const auto& [number, function] : scores) {
+        llvm::BasicBlock* const block = llvm::BasicBlock::Create(e_.b.getContext(), "score", f);
+        choice->addCase(e_.b.getInt64(static_cast<std::uint64_t>(number)), block);
+        e_.b.SetInsertPoint(block);
+        e_.b.CreateCall(function, {query_tile_, key_tile, query});
+        e_.b.CreateBr(after);
+      }
+      e_.b.SetInsertPoint(other);
+      e_.b.CreateUnreachable();
+      e_.b.SetInsertPoint(after);
+      if (softmax_)
+        e_.when(
+            exact,
+            [&] {
+              e_.b.CreateCall(exact_weights, {query_tile_, query, keys});
+            },
+            [&] {
+              e_.b.CreateCall(weights, {query_tile_, query, keys});
+            });
+    });
+
+    e_.when(
+        exact,
+        [&] {
+          e_.b.CreateCall(exact_values, {workspace(layout_.scores), v, v_step, workspace(layout_.output),
+                                         workspace(layout_.rescale), keys, queries});
+        },
+        [&] { add_values(value_block, key_tile, v, v_step, keys, queries); });
+    e_.b.CreateRetVoid();
+  }
+
+  // Blocks of queries; each fetches as many lines of the next tile as there are keys, first of its keys and
+  // then of its values, so that the whole touches the next tile once.
+  void add_values(llvm::Function* value_block, Value* key_tile, Value* v, Value* v_step, Value* keys,
+                  Value* queries) {
+    Value* const next_k = member(e_, key_tile, offsetof(KeyTile, next_k), e_.ptr);
+    Value* const next_v = member(e_, key_tile, offsetof(KeyTile, next_v), e_.ptr);
+    Value* const line = e_.b.CreateMul(keys, e_.index(64));
+    Value* const k_bytes = e_.b.CreateMul(keys, e_.index(4 * layout_.head_dim));
+    e_.loop(e_.index(0), queries, layout_.block.pv_queries, {}, [&](Value* query, const Values&) {
+      Value* const number = e_.b.CreateSDiv(query, e_.index(layout_.block.pv_queries));
+      Value* const offset = e_.b.CreateMul(number, line);
+      Value* const of_keys = e_.b.CreateICmpSLT(offset, k_bytes);
+      Value* const next = e_.b.CreateSelect(of_keys, e_.at(e_.i8, next_k, offset),
+                                            e_.at(e_.i8, next_v, e_.b.CreateSub(offset, k_bytes)));
+      e_.b.CreateCall(value_block,
+                      {workspace(layout_.scores, query), v, v_step,
+                       workspace(layout_.output, e_.b.CreateMul(query, e_.index(layout_.channels))),
+                       workspace(layout_.rescale, query), keys, next});
+      return Values{};
+    });
+  }
+
+  void end() {
+    llvm::Function* const f = e_.function(kEndSymbol, e_.i32, {e_.ptr}, true);
+    query_tile_ = f->getArg(0);
+    if (softmax_) finish_sums();
+    const NodeId output = form().module.root(Root::output);
+    const NodeId roots[] = {output};
+    Expressions expressions(e_, kernel_, kernel_.grid, query_tile_, roots);
+    const DType dtype = kernel_.options.dtype;
+    llvm::Type* const memory = memory_type(e_, dtype);
+    llvm::Type* const type = e_.vector(e_.f32);
+    Value* const out = query_member(offsetof(QueryTile, out), e_.ptr);
+    Value* const out_dim = query_member(offsetof(QueryTile, out_dim), e_.i64);
+    Value* const contiguous = e_.b.CreateICmpEQ(out_dim, e_.index(1));
+    Value* const count = query_member(offsetof(QueryTile, count), e_.i64);
+    Value* const zero = e_.number(type, 0);
+    // x * 0 is 0 for finite x alone.
+    const Values checked = e_.loop(e_.index(0), count, 1, {zero}, [&](Value* query, const Values& so_far) {
+      Value* check = so_far[0];
+      Value* const inverse =
+          softmax_ ? e_.load(e_.f32, workspace(layout_.inverse, query)) : e_.number(e_.f32, 1);
+      Value* const lse = softmax_ ? e_.load(e_.f32, workspace(layout_.lse, query)) : e_.number(e_.f32, 0);
+      Value* const row =
+          e_.load(e_.i64, e_.at(e_.i64, query_member(offsetof(QueryTile, out_row), e_.ptr), query));
+      Value* const from = workspace(layout_.output, e_.b.CreateMul(query, e_.index(layout_.channels)));
+      const Expressions::Symbols of_query = query_scalars(e_, layout_, query_tile_, query);
+      for (std::int64_t i = 0; i < layout_.value_dim; i += kLanes) {
+        Value* x = e_.load(type, e_.at(e_.f32, from, i));
+        check = e_.fma(x, zero, check);
+        x = e_.b.CreateFMul(x, e_.splat(inverse));
+        if (output.valid()) {
+          const Expressions::Mark mark = expressions.mark();
+          x = e_.as_vector(expressions.emit(output, [&](const ir::Symbol& s) -> Value* {
+            if (s.kind == ir::SymbolKind::out) return x;
+            if (s.kind == ir::SymbolKind::lse) return lse;
+            return of_query(s);
+          }));
+          expressions.forget(mark);
+        }
+        store_channels(to_memory(e_, dtype, x), memory, out, row, out_dim, contiguous, i);
+      }
+      if (softmax_) store_lse(query, lse);
+      return Values{check};
+    });
+    Value* const finite = e_.b.CreateFCmpOEQ(checked[0], zero);
+    e_.b.CreateRet(e_.b.CreateSExt(e_.b.CreateNot(e_.b.CreateAndReduce(finite)), e_.i32));
+  }
+
+  void store_channels(Value* x, llvm::Type* memory, Value* out, Value* row, Value* out_dim, Value* contiguous,
+                      std::int64_t first) {
+    const int width = static_cast<int>(std::min<std::int64_t>(kLanes, layout_.value_dim - first));
+    e_.when(
+        contiguous,
+        [&] {
+          Value* part = x;
+          if (width < kLanes) {
+            std::vector<int> lanes;
+            for (int i = 0; i < width; ++i) lanes.push_back(i);
+            part = e_.b.CreateShuffleVector(x, lanes);
+          }
+          e_.store(part, e_.at(memory, e_.at(memory, out, row), first));
+        },
+        [&] {
+          for (int i = 0; i < width; ++i) {
+            Value* const offset = e_.b.CreateAdd(row, e_.b.CreateMul(out_dim, e_.index(first + i)));
+            e_.store(e_.b.CreateExtractElement(x, static_cast<std::uint64_t>(i)), e_.at(memory, out, offset));
+          }
+        });
+  }
+
+  void store_lse(Value* query, Value* lse) {
+    Value* const to = query_member(offsetof(QueryTile, lse), e_.ptr);
+    e_.when(e_.b.CreateICmpNE(to, llvm::ConstantPointerNull::get(e_.b.getPtrTy())), [&] {
+      Value* const rows = query_member(offsetof(QueryTile, lse_row), e_.ptr);
+      e_.store(lse, e_.at(e_.f32, to, e_.load(e_.i64, e_.at(e_.i64, rows, query))));
+    });
+  }
+
+  // Of every query 1 / sum, 0 where nothing was kept, and the LSE with what the exponents left out.
+  void finish_sums() {
+    const NodeId roots[] = {form().shift};
+    Expressions expressions(e_, kernel_, kernel_.grid, query_tile_, roots);
+    const Expressions::Mark mark = expressions.mark();
+    llvm::Type* const type = e_.vector(e_.f32);
+    each_group(kLanes, [&](Value* query) {
+      Value* const sum = e_.load(type, workspace(layout_.sum, query));
+      Value* const zero = e_.number(type, 0);
+      Value* const inverse =
+          e_.b.CreateSelect(e_.b.CreateFCmpOEQ(sum, zero), zero, e_.b.CreateFDiv(e_.number(type, 1), sum));
+      e_.store(inverse, workspace(layout_.inverse, query));
+      Value* const maximum = e_.load(type, workspace(layout_.maximum, query));
+      Value* lse = e_.b.CreateFMul(e_.b.CreateFAdd(maximum, log2(e_, sum)), e_.number(type, kLn2));
+      if (form().shift.valid()) {
+        const Expressions::Symbols symbols = query_vectors(e_, layout_, query_tile_, query);
+        lse = e_.b.CreateFAdd(lse, e_.as_vector(expressions.emit(form().shift, symbols)));
+        expressions.forget(mark);
+      }
+      e_.store(lse, workspace(layout_.lse, query));
+    });
+  }
+
+  Emitter& e_;
+  const KernelLayout& layout_;
+  const emit::CpuKernel& kernel_;
+  const bool softmax_;
+  Value* query_tile_ = nullptr;  // of the function at hand
+};
+
+}  // namespace
+
+void emit_kernel(Emitter& e, const KernelLayout& layout, const emit::CpuKernel& kernel) {
+  KernelEmitter(e, layout, kernel).run();
+}
+
+}  // namespace vicinal::cpu

@@ -1,0 +1,31 @@
+// From scaled dot products to weights: score and mask expressions, and the running softmax, on sixteen
+// queries at a time.
+#pragma once
+
+#include "runtime/cpu/llvm/expressions.h"
+#include "runtime/cpu/llvm/kernel_layout.h"
+
+namespace vicinal::cpu {
+
+// A symbol of a query, as a vector of the sixteen from `query` on.
+Expressions::Symbols query_vectors(Emitter& e, const KernelLayout& layout, Value* query_tile, Value* query);
+// The same of a single query, as scalars.
+Expressions::Symbols query_scalars(Emitter& e, const KernelLayout& layout, Value* query_tile, Value* query);
+
+// How a kernel's factor and slope come to the exponents of its softmax, which are to base 2.
+inline constexpr double kLog2E = 1.4426950408889634, kLn2 = 0.6931471805599453;
+// Whether nothing is computed for an element of this kind of key: then the factor is in the packed queries.
+bool is_plain_product(const emit::CpuKernel& kernel);
+
+// void (QueryTile*, KeyTile*, i64 query): turns the dot products of sixteen queries into what their softmax
+// takes, -inf where a key is not kept, and finds the largest; without a softmax, into weights, -0 where a key
+// is not kept.
+llvm::Function* emit_scores(Emitter& e, const KernelLayout& layout, const emit::CpuKernel& kernel,
+                            KeyTileKind kind);
+
+// void (QueryTile*, i64 query, i64 keys): weights of a softmax in place of its exponents; the sum and maximum
+// so far, and what the output so far is to be multiplied with. `exact`: a weight of -0 says that the key is
+// not kept.
+llvm::Function* emit_weights(Emitter& e, const KernelLayout& layout, bool exact);
+
+}  // namespace vicinal::cpu
