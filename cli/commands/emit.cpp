@@ -68,11 +68,13 @@ class Emission {
       VICINAL_TRY(emit::KernelSource cuda, source());
       return std::move(cuda.text);
     }
+    if (const auto text = code_text(kind)) return generated(*text);
     if (kind == "key") return key();
     if (kind == "ptx" || kind == "cubin") return binary(kind == "ptx");
     return unexpected(
         ErrorKind::usage, fmt::format("`{}` cannot be emitted", kind),
-        "the kinds are tokens, ast, ir, ir-after=PASS, ir-optimized, passes, cuda, ptx, cubin and key");
+        "the kinds are tokens, ast, ir, ir-after=PASS, ir-optimized, passes, cuda, ptx, cubin, key, llvm, "
+        "llvm-optimized and asm");
   }
 
   Result<void> compile() {
@@ -104,7 +106,7 @@ class Emission {
     return {};
   }
 
-  Result<emit::KernelSource> source() const {
+  emit::KernelOptions kernel_options() const {
     emit::KernelOptions kernel;
     kernel.kind = options_.kernel == "reference" ? emit::KernelKind::reference : emit::KernelKind::portable;
     for (const auto& row : kDTypes)
@@ -113,6 +115,11 @@ class Emission {
     kernel.value_dim = options_.value_dim == 0 ? options_.head_dim : options_.value_dim;
     kernel.tile_q = options_.tile_q;
     kernel.tile_k = options_.tile_k;
+    return kernel;
+  }
+
+  Result<emit::KernelSource> source() const {
+    const emit::KernelOptions kernel = kernel_options();
     if (options_.kernel == "hopper") {
       if (const auto obstacle = emit::hopper_obstacle(variant_->specialized, kernel))
         return unexpected(ErrorKind::usage, *obstacle, "emit the portable kernel");
@@ -128,6 +135,30 @@ class Emission {
       return unexpected(ErrorKind::usage, "the variant has no mask, and a planner is made of one",
                         "its tiles follow from its extents and neighborhoods alone");
     return emit::emit_planner(variant_->specialized, kernel).rows;
+  }
+
+  static std::optional<cpu::CodeText> code_text(const std::string& kind) {
+    if (kind == "llvm") return cpu::CodeText::llvm;
+    if (kind == "llvm-optimized") return cpu::CodeText::optimized_llvm;
+    if (kind == "asm") return cpu::CodeText::assembly;
+    return std::nullopt;
+  }
+
+  // For the processor of this machine.
+  Result<std::string> generated(cpu::CodeText what) const {
+    VICINAL_TRY(runtime::Engine* const engine, runtime::Engine::process());
+    VICINAL_TRY(const cpu::CodeGeneratorApi* const generator, engine->code_generator());
+    const emit::KernelOptions gpu = kernel_options();
+    emit::CpuKernelOptions options;
+    options.dtype = gpu.dtype;
+    options.head_dim = gpu.head_dim;
+    options.value_dim = gpu.value_dim;
+    for (const ir::Input& input : variant_->checked.module.inputs)
+      options.input_dtypes.push_back(emit::default_input_dtype(input.type));
+    std::string text, error;
+    if (!generator->text(emit::cpu_kernel(variant_->specialized, options), what, text, error))
+      return unexpected(ErrorKind::internal, "LLVM does not take the kernel: " + error);
+    return text;
   }
 
   Result<std::string> key() const {
@@ -169,7 +200,9 @@ class Emission {
 
 void add_emit(CLI::App& app, Globals& globals) {
   auto* command = app.add_subcommand(
-      "emit", "Write any stage: tokens, ast, ir, ir-after=PASS, ir-optimized, passes, cuda, ptx, cubin, key");
+      "emit",
+      "Write any stage: tokens, ast, ir, ir-after=PASS, ir-optimized, passes, cuda, ptx, cubin, key, llvm, "
+      "llvm-optimized, asm");
   auto options = std::make_shared<Options>();
   command->add_option("kinds", options->kinds, "One kind, or several with commas between")->required();
   add_spec_options(*command, options->spec);

@@ -41,11 +41,9 @@ std::vector<std::string> candidates(const fs::path& path) {
 
 Result<const CodeGeneratorApi*> load(const fs::path& path) {
   VICINAL_TRY(const host::DynamicLibrary library,
-              host::open_library(
-                  {"the code generator for the CPU", candidates(path), std::string(kHelp)}));
+              host::open_library({"the code generator for the CPU", candidates(path), std::string(kHelp)}));
   using Function = const CodeGeneratorApi* (*)();
-  const auto function =
-      reinterpret_cast<Function>(host::find_symbol(library.handle, kCodeGeneratorSymbol));
+  const auto function = reinterpret_cast<Function>(host::find_symbol(library.handle, kCodeGeneratorSymbol));
   if (function == nullptr)
     return unexpected(ErrorKind::environment, fmt::format("{} is no code generator", library.path.string()),
                       std::string(kHelp));

@@ -62,18 +62,20 @@ const void* slice_of(const runtime::Strided& t, std::int64_t b, std::int64_t h) 
 }
 
 struct FreeAligned {
-  void operator()(float* p) const { ::operator delete(p, std::align_val_t{64}); }
+  void operator()(float* p) const { ::operator delete (p, std::align_val_t{64}); }
 };
 
 }  // namespace
 
 // What one thread needs for one task at a time.
 struct CompiledKernel::Worker {
-  explicit Worker(const CompiledKernel& owner)
-      : kernel(owner.kernel_),
+  explicit Worker(const CompiledKernel& kernel_owner)
+      : owner(kernel_owner),
+        kernel(owner.kernel_),
         code(owner.code_),
         layout{owner.kernel_.declarations().axes.size()},
-        workspace(static_cast<float*>(::operator new(code.shape.workspace * sizeof(float), std::align_val_t{64}))),
+        workspace(
+            static_cast<float*>(::operator new (code.shape.workspace * sizeof(float), std::align_val_t{64}))),
         query_rows(3 * queries()),
         query_places(layout.query_arrays() * queries()),
         uniforms(kernel.uniforms.size()) {
@@ -117,11 +119,9 @@ struct CompiledKernel::Worker {
       if (s.count == 0) return;
     if (b != batch || h != head) slice(b, h);
     fill_queries(grid);
-    tile.exact = 0;
-    if (compute(number) != 0) {
-      tile.exact = 1;
-      compute(number);
-    }
+    if (compute(code, number) == 0) return;
+    // Where there is no such code the result stands: what is not finite then may come from any key.
+    if (const Code* const exact = owner.exact_code()) compute(*exact, number);
   }
 
  private:
@@ -241,8 +241,8 @@ struct CompiledKernel::Worker {
     t.k_step = k.axis[0] * dilation;
     t.v_step = v.axis[0] * dilation;
     const auto n = static_cast<std::size_t>(t.count);
-    const auto place = [&](const runtime::Strided& x, const void*& data, std::int64_t step, std::int64_t* rows,
-                           bool in_place, int bit) {
+    const auto place = [&](const runtime::Strided& x, const void*& data, std::int64_t step,
+                           std::int64_t* rows, bool in_place, int bit) {
       const std::int64_t first = local * x.axis[0];
       if (in_place && x.dtype == DType::f32 && x.dim == 1) {
         data = static_cast<const float*>(data) + first;
@@ -255,9 +255,9 @@ struct CompiledKernel::Worker {
     place(v, t.v, t.v_step, slot.rows.data() + keys(), kernel.options.value_dim % 16 == 0, 2);
   }
 
-  std::int32_t compute(std::int64_t number) {
+  std::int32_t compute(const Code& with, std::int64_t number) {
     const plan::TileGrid& grid = plan->grid();
-    code.begin(&tile);
+    with.begin(&tile);
     KeySlot* waiting = nullptr;
     std::size_t turn = 0;
     const auto visit = [&](const KeySlot* next) {
@@ -266,11 +266,13 @@ struct CompiledKernel::Worker {
       const auto together = [](std::int64_t direct, std::int64_t step, std::int64_t width) {
         return direct == 3 && step == width;
       };
-      const bool k_next = next != nullptr && together(next->tile.direct, next->tile.k_step, kernel.options.head_dim);
-      const bool v_next = next != nullptr && together(next->tile.direct, next->tile.v_step, kernel.options.value_dim);
+      const bool k_next =
+          next != nullptr && together(next->tile.direct, next->tile.k_step, kernel.options.head_dim);
+      const bool v_next =
+          next != nullptr && together(next->tile.direct, next->tile.v_step, kernel.options.value_dim);
       t.next_k = k_next ? next->tile.k : workspace.get();
       t.next_v = v_next ? next->tile.v : workspace.get();
-      code.visit(&tile, &t);
+      with.visit(&tile, &t);
     };
     plan->each_tile(plan->slices().of(batch, head), number, row, [&](std::int64_t n, bool full) {
       KeySlot& slot = slots[turn ^= 1];
@@ -280,9 +282,10 @@ struct CompiledKernel::Worker {
       waiting = &slot;
     });
     if (waiting != nullptr) visit(nullptr);
-    return code.end(&tile);
+    return with.end(&tile);
   }
 
+  const CompiledKernel& owner;
   const emit::CpuKernel& kernel;
   const Code& code;
   const PlaceLayout layout;
@@ -307,7 +310,18 @@ CompiledKernel::CompiledKernel(const CodeGeneratorApi& generator, emit::CpuKerne
     : generator_(generator), kernel_(std::move(kernel)), digest_(std::move(digest)) {}
 
 CompiledKernel::~CompiledKernel() {
-  if (code_.owner != nullptr) generator_.release(code_.owner);
+  for (const Code* code : {&std::as_const(code_), &std::as_const(exact_)})
+    if (code->owner != nullptr) generator_.release(code->owner);
+}
+
+const Code* CompiledKernel::exact_code() const {
+  std::call_once(exact_once_, [&] {
+    emit::CpuKernel exact = kernel_;
+    exact.options.exact = true;
+    std::string ignored;
+    if (!generator_.compile(exact, exact_, ignored)) exact_ = {};
+  });
+  return exact_.owner == nullptr ? nullptr : &exact_;
 }
 
 Result<std::shared_ptr<const CompiledKernel>> CompiledKernel::make(const CodeGeneratorApi& generator,
@@ -369,7 +383,8 @@ void CompiledKernel::give_back(std::unique_ptr<Worker> worker) const {
 void CompiledKernel::run(const Problem& problem, const plan::TilePlan& plan, unsigned threads) const {
   const std::int64_t rows = plan.grid().rows(), slices = problem.batch * problem.heads;
   std::vector<std::unique_ptr<Worker>> workers;
-  const auto most = static_cast<unsigned>(std::min<std::int64_t>(threads, std::max<std::int64_t>(1, rows * slices)));
+  const auto most =
+      static_cast<unsigned>(std::min<std::int64_t>(threads, std::max<std::int64_t>(1, rows * slices)));
   for (unsigned i = 0; i < most; ++i) {
     workers.push_back(take_worker());
     workers.back()->start(problem, plan);

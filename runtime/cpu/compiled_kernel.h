@@ -30,6 +30,8 @@ class CompiledKernel {
 
  private:
   struct Worker;
+  // Compiled when it is first needed, since few problems do; null where LLVM refuses.
+  const Code* exact_code() const;
   std::unique_ptr<Worker> take_worker() const;
   void give_back(std::unique_ptr<Worker> worker) const;
 
@@ -37,6 +39,8 @@ class CompiledKernel {
   emit::CpuKernel kernel_;
   std::string digest_;
   Code code_;
+  mutable std::once_flag exact_once_;
+  mutable Code exact_;
   mutable std::mutex lock_;
   mutable std::vector<std::unique_ptr<Worker>> idle_;  // kept from run to run with their memory
 };

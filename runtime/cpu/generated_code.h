@@ -42,8 +42,6 @@ struct QueryTile {
   // with a window the first key it sees and how many it sees, as positions of the dilation group.
   const std::int32_t* places;
   float* workspace;  // CodeShape::workspace floats, aligned to 64 bytes
-  // Not 0: values of keys that are not kept are left out of every sum, where otherwise they count 0 times.
-  std::int64_t exact;
 };
 
 // A tile of keys that such a task visits.
@@ -93,12 +91,12 @@ struct CodeShape {
 struct Code {
   void (*begin)(const QueryTile*) = nullptr;
   void (*visit)(const QueryTile*, const KeyTile*) = nullptr;
-  // Whether a result is not finite: then the task is done again with `exact`.
+  // Not 0 where a result is not finite: then CpuKernelOptions::exact has to do the task.
   std::int32_t (*end)(const QueryTile*) = nullptr;
   CodeShape shape;
   double build_ms = 0, compile_ms = 0;
-  std::size_t bytes = 0;    // of the object
-  void* owner = nullptr;    // to be given to release()
+  std::size_t bytes = 0;  // of the object
+  void* owner = nullptr;  // to be given to release()
 };
 
 enum class CodeText { llvm, optimized_llvm, assembly };

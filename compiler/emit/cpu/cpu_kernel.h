@@ -14,7 +14,10 @@ namespace vicinal::emit {
 struct CpuKernelOptions {
   DType dtype = DType::f32;  // of Q, K, V and the output: f32, f16 or bf16
   int head_dim = 64, value_dim = 64;
-  int tile_q = 0, tile_k = 0;       // 0: chosen
+  int tile_q = 0, tile_k = 0;  // 0: chosen
+  // Slower code in which values of keys that are not kept are left out of every sum, where otherwise they
+  // count 0 times: the difference shows where they are not finite.
+  bool exact = false;
   std::vector<DType> input_dtypes;  // by input
 };
 

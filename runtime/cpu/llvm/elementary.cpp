@@ -5,6 +5,10 @@
 namespace vicinal::cpu {
 namespace {
 
+constexpr double kLog2E = 1.4426950408889634, kLn2 = 0.6931471805599453;
+// ln 2 in two parts, of which the first has so few bits that its products with whole numbers are exact.
+constexpr double kLn2High = 0x1.62e4p-1, kLn2Low = kLn2 - kLn2High;
+
 // A number whose addition to |x| < 2^22 leaves the rounded x in the lowest bits.
 constexpr double kRounder = 0x1.8p23;
 
@@ -14,10 +18,6 @@ constexpr double kExp2Short[] = {0.0013264727, 0.009671513, 0.055507336, 0.24022
 constexpr double kExp2[] = {0.00015353358, 0.0013398875, 0.009618437, 0.055503324, 0.24022648, 0.6931472, 1};
 constexpr double kLog[] = {0.14936079, 0.19988763, 0.33333388};
 constexpr double kTanh[] = {0.01645875, -0.05268414, 0.13320942, -0.3333296};
-
-constexpr double kLog2E = 1.4426950408889634, kLn2 = 0.6931471805599453;
-// ln 2 in two parts, of which the first has so few bits that its products with whole numbers are exact.
-constexpr double kLn2High = 0x1.62e4p-1, kLn2Low = kLn2 - kLn2High;
 
 Value* polynomial(Emitter& e, Value* x, std::span<const double> terms) {
   Value* sum = e.number(x->getType(), terms[0]);
@@ -103,12 +103,14 @@ Value* logarithm_limits(Emitter& e, Value* x, Value* result) {
 
 }  // namespace
 
-Value* exp2_of_weight(Emitter& e, Value* x) {
+Value* exp_of_weight(Emitter& e, Value* x) {
   llvm::Type* const type = x->getType();
-  x = e.larger(e.number(type, -127), x);
+  // Not in units of log 2 before the subtraction below: there a difference of 0 stays 0.
+  x = e.larger(e.number(type, -127 * kLn2), x);
+  Value* const to_base_2 = e.number(type, kLog2E);
   Value* const rounder = e.number(type, kRounder + 127);
-  Value* const sum = e.b.CreateFAdd(x, rounder);
-  Value* const rest = e.b.CreateFSub(x, e.b.CreateFSub(sum, rounder));
+  Value* const sum = e.fma(x, to_base_2, rounder);
+  Value* const rest = e.fma(x, to_base_2, e.b.CreateFSub(rounder, sum));
   // A product, not a sum of bits: NaN stays NaN.
   return e.b.CreateFMul(polynomial(e, rest, kExp2Short), power_of_rounded(e, sum));
 }
@@ -155,7 +157,7 @@ Value* tanh(Emitter& e, Value* x) {
   Value* const small = e.fma(e.b.CreateFMul(polynomial(e, square, kTanh), square), x, x);
   // 1 - 2 / (e^2x + 1), which loses no digits where x is not small. Beyond 10 it is 1.
   Value* const within = clamp(e, x, -10, 10);
-  Value* const power = exp2_of_weight(e, e.b.CreateFMul(within, e.number(type, 2 * kLog2E)));
+  Value* const power = exp_of_weight(e, e.b.CreateFAdd(within, within));
   Value* const one = e.number(type, 1);
   Value* const share = e.b.CreateFDiv(e.number(type, 2), e.b.CreateFAdd(power, one));
   Value* const magnitude = e.unary(llvm::Intrinsic::fabs, x);
@@ -164,8 +166,11 @@ Value* tanh(Emitter& e, Value* x) {
 }
 
 Value* sigmoid(Emitter& e, Value* x) {
+  // t / (1 + t) or 1 / (1 + t) where t = e^-|x|, which does not overflow.
+  Value* const t = exp(e, e.b.CreateFNeg(e.unary(llvm::Intrinsic::fabs, x)));
   Value* const one = e.number(x->getType(), 1);
-  return e.b.CreateFDiv(one, e.b.CreateFAdd(one, exp(e, e.b.CreateFNeg(x))));
+  Value* const below = e.b.CreateFCmpOLT(x, e.number(x->getType(), 0));
+  return e.b.CreateFDiv(e.b.CreateSelect(below, t, one), e.b.CreateFAdd(one, t));
 }
 
 Value* library_function(Emitter& e, const char* name, Value* x, Value* y) {

@@ -6,9 +6,9 @@
 
 namespace vicinal::cpu {
 
-// 2^x for the weights of a softmax: x <= 0, or up to 127. Within 2 ulp down to x = -126; from -126.5 down it
+// e^x for the weights of a softmax: x <= 0, or up to 80. Within 2 ulp down to x = -87.3; from -87.7 down it
 // is exactly 0, so that no weight is subnormal. NaN stays NaN.
-Value* exp2_of_weight(Emitter& e, Value* x);
+Value* exp_of_weight(Emitter& e, Value* x);
 
 Value* exp2(Emitter& e, Value* x);     // within 2 ulp; overflow is inf, subnormal results are right
 Value* exp(Emitter& e, Value* x);      // within 2 ulp

@@ -30,21 +30,27 @@ Expressions::Expressions(Emitter& e, const emit::CpuKernel& kernel, const emit::
   for (std::size_t n = wanted_.size(); n-- > 0;)
     if (wanted_[n] && keys_.uniform[n] == emit::kNotUniform)
       for (const NodeId operand : module_.nodes()[n].operands) wanted_[operand.value] = true;
+  for (std::size_t n = 0; n < wanted_.size(); ++n) {
+    if (!wanted_[n] || keys_.uniform[n] != emit::kNotUniform) continue;
+    const ir::Node& node = module_.nodes()[n];
+    if (const auto* load = std::get_if<ir::Load>(&node.what)) load_members(load->input);
+    if (const auto* dot = std::get_if<ir::Dot>(&node.what))
+      load_members(dot->first), load_members(dot->second);
+  }
+}
+
+// What is known of an input is loaded before any loop, where every later use finds it.
+void Expressions::load_members(std::uint32_t input) {
+  member(input, offsetof(CodeInput, data), e_.ptr);
+  for (std::size_t d = 0; d < module_.inputs[input].dims.size(); ++d)
+    for (const std::size_t array : {offsetof(CodeInput, stride), offsetof(CodeInput, extent)})
+      member(input, array + 8 * d, e_.i64);
 }
 
 void Expressions::hoist(const Symbols& symbols) {
   constexpr int kPair = ir::kKey | ir::kScore | ir::kOutput;
   for (std::uint32_t n = 0; n < wanted_.size(); ++n) {
     if (!wanted_[n]) continue;
-    const ir::Node& node = module_.nodes()[n];
-    const auto know = [&](std::uint32_t input) {
-      member(input, offsetof(CodeInput, data), e_.ptr);
-      for (std::size_t d = 0; d < module_.inputs[input].dims.size(); ++d)
-        for (const std::size_t array : {offsetof(CodeInput, stride), offsetof(CodeInput, extent)})
-          member(input, array + 8 * d, e_.i64);
-    };
-    if (const auto* load = std::get_if<ir::Load>(&node.what)) know(load->input);
-    if (const auto* dot = std::get_if<ir::Dot>(&node.what)) know(dot->first), know(dot->second);
     if ((varies_[n] & kPair) == 0) values_[n] = this->node(n, symbols);
   }
 }

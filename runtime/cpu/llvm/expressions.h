@@ -15,7 +15,8 @@ class Expressions {
   // What a symbol is where an expression stands: scalar or vector.
   using Symbols = std::function<Value*(const ir::Symbol&)>;
 
-  // `query_tile`: the QueryTile that uniforms and inputs are read from. All arguments must outlive it.
+  // `query_tile`: the QueryTile that uniforms and inputs are read from. Stands before all loops that emit()
+  // is called in. All arguments must outlive it.
   Expressions(Emitter& e, const emit::CpuKernel& kernel, const emit::CpuKeys& keys, Value* query_tile,
               std::span<const ir::NodeId> roots);
 
@@ -36,6 +37,7 @@ class Expressions {
   Value* element(std::uint32_t input, ir::Type type, Value* offset);
   Value* offset(std::uint32_t n, std::uint32_t input, std::size_t first, std::size_t last);
   Value* dot(std::uint32_t n, const ir::Dot& d);
+  void load_members(std::uint32_t input);
   // A member of an input, emitted once.
   Value* member(std::uint32_t input, std::size_t byte, llvm::Type* type);
 

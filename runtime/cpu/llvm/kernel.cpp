@@ -78,19 +78,17 @@ class KernelEmitter {
     Expressions expressions(e_, kernel_, kernel_.grid, query_tile_, roots);
 
     Value* scale = e_.number(e_.f32, 1);
-    if (is_plain_product(kernel_)) {
-      scale = e_.number(e_.f32, kLog2E);
-      if (form().factor.valid()) scale = e_.b.CreateFMul(scale, expressions.emit(form().factor, nullptr));
-    }
+    if (is_plain_product(kernel_) && form().factor.valid()) scale = expressions.emit(form().factor, nullptr);
     Value* const one = e_.number(e_.f32, 1);
+    const std::int64_t at_once = kLanes * layout_.block.qk_vectors;
+    e_.b.CreateCall(
+        pack, {query_member(offsetof(QueryTile, q), e_.ptr), query_member(offsetof(QueryTile, q_dim), e_.i64),
+               query_member(offsetof(QueryTile, q_row), e_.ptr), workspace(layout_.queries),
+               kernel_.query_l2norm ? one : scale,
+               rounded(query_member(offsetof(QueryTile, count), e_.i64), at_once)});
     const Expressions::Mark mark = expressions.mark();
-    each_group(kLanes * layout_.block.qk_vectors, [&](Value* query) {
-      Value* const rows = e_.at(e_.i64, query_member(offsetof(QueryTile, q_row), e_.ptr), query);
-      Value* const to = workspace(layout_.queries, query);
-      e_.b.CreateCall(pack, {query_member(offsetof(QueryTile, q), e_.ptr),
-                             query_member(offsetof(QueryTile, q_dim), e_.i64), rows, to,
-                             kernel_.query_l2norm ? one : scale});
-      if (kernel_.query_l2norm) normalize(to, scale);
+    each_group(at_once, [&](Value* query) {
+      if (kernel_.query_l2norm) normalize(workspace(layout_.queries, query), scale);
       llvm::Type* const type = e_.vector(e_.f32);
       Value* maximum = e_.infinity(type, true);
       Value* sum = e_.number(type, 0);
@@ -99,7 +97,7 @@ class KernelEmitter {
         Value* x = expressions.emit(sink, symbols);
         if (shift.valid())
           x = e_.b.CreateFSub(e_.as_vector(x), e_.as_vector(expressions.emit(shift, symbols)));
-        maximum = e_.b.CreateFMul(e_.as_vector(x), e_.number(type, kLog2E));
+        maximum = e_.as_vector(x);
         sum =
             e_.b.CreateSelect(e_.b.CreateFCmpOEQ(maximum, e_.infinity(type, true)), sum, e_.number(type, 1));
         expressions.forget(mark);
@@ -140,13 +138,15 @@ class KernelEmitter {
     const emit::CpuKernelOptions& o = kernel_.options;
     llvm::Function* const pack_keys =
         emit_pack_rows(e_, "pack_keys", o.dtype, layout_.head_dim, layout_.head_dim, kernel_.key_l2norm);
+    const bool alike =
+        !kernel_.key_l2norm && layout_.head_dim == layout_.value_dim && layout_.channels == layout_.value_dim;
     llvm::Function* const pack_values =
-        emit_pack_rows(e_, "pack_values", o.dtype, layout_.value_dim, layout_.channels, false);
+        alike ? pack_keys
+              : emit_pack_rows(e_, "pack_values", o.dtype, layout_.value_dim, layout_.channels, false);
     llvm::Function* const score_block = emit_score_block(e_, layout_);
-    llvm::Function* const value_block = emit_value_block(e_, layout_);
-    llvm::Function* const exact_values = emit_exact_values(e_, layout_);
-    llvm::Function* const weights = softmax_ ? emit_weights(e_, layout_, false) : nullptr;
-    llvm::Function* const exact_weights = softmax_ ? emit_weights(e_, layout_, true) : nullptr;
+    llvm::Function* const add_values =
+        o.exact ? emit_exact_values(e_, layout_) : emit_value_block(e_, layout_);
+    llvm::Function* const weights = softmax_ ? emit_weights(e_, layout_, o.exact) : nullptr;
     std::vector<std::pair<KeyTileKind, llvm::Function*>> scores;
     const auto add = [&](KeyTileKind kind) {
       scores.emplace_back(kind, emit_scores(e_, layout_, kernel_, kind));
@@ -200,7 +200,6 @@ class KernelEmitter {
     });
 
     Value* const kind = key_member(offsetof(KeyTile, kind), e_.i64);
-    Value* const exact = e_.b.CreateICmpNE(query_member(offsetof(QueryTile, exact), e_.i64), e_.index(0));
     each_group(kLanes, [&](Value* query) {
       llvm::BasicBlock* const after = llvm::BasicBlock::Create(e_.b.getContext(), "scored", f);
       llvm::BasicBlock* const other = llvm::BasicBlock::Create(e_.b.getContext(), "other", f);
@@ -215,31 +214,21 @@ class KernelEmitter {
       e_.b.SetInsertPoint(other);
       e_.b.CreateUnreachable();
       e_.b.SetInsertPoint(after);
-      if (softmax_)
-        e_.when(
-            exact,
-            [&] {
-              e_.b.CreateCall(exact_weights, {query_tile_, query, keys});
-            },
-            [&] {
-              e_.b.CreateCall(weights, {query_tile_, query, keys});
-            });
+      if (softmax_) e_.b.CreateCall(weights, {query_tile_, query, keys});
     });
 
-    e_.when(
-        exact,
-        [&] {
-          e_.b.CreateCall(exact_values, {workspace(layout_.scores), v, v_step, workspace(layout_.output),
-                                         workspace(layout_.rescale), keys, queries});
-        },
-        [&] { add_values(value_block, key_tile, v, v_step, keys, queries); });
+    if (o.exact)
+      e_.b.CreateCall(add_values, {workspace(layout_.scores), v, v_step, workspace(layout_.output),
+                                   workspace(layout_.rescale), keys, queries});
+    else
+      value_blocks(add_values, key_tile, v, v_step, keys, queries);
     e_.b.CreateRetVoid();
   }
 
   // Blocks of queries; each fetches as many lines of the next tile as there are keys, first of its keys and
   // then of its values, so that the whole touches the next tile once.
-  void add_values(llvm::Function* value_block, Value* key_tile, Value* v, Value* v_step, Value* keys,
-                  Value* queries) {
+  void value_blocks(llvm::Function* value_block, Value* key_tile, Value* v, Value* v_step, Value* keys,
+                    Value* queries) {
     Value* const next_k = member(e_, key_tile, offsetof(KeyTile, next_k), e_.ptr);
     Value* const next_v = member(e_, key_tile, offsetof(KeyTile, next_v), e_.ptr);
     Value* const line = e_.b.CreateMul(keys, e_.index(64));
@@ -275,7 +264,6 @@ class KernelEmitter {
     Value* const zero = e_.number(type, 0);
     // x * 0 is 0 for finite x alone.
     const Values checked = e_.loop(e_.index(0), count, 1, {zero}, [&](Value* query, const Values& so_far) {
-      Value* check = so_far[0];
       Value* const inverse =
           softmax_ ? e_.load(e_.f32, workspace(layout_.inverse, query)) : e_.number(e_.f32, 1);
       Value* const lse = softmax_ ? e_.load(e_.f32, workspace(layout_.lse, query)) : e_.number(e_.f32, 0);
@@ -283,8 +271,8 @@ class KernelEmitter {
           e_.load(e_.i64, e_.at(e_.i64, query_member(offsetof(QueryTile, out_row), e_.ptr), query));
       Value* const from = workspace(layout_.output, e_.b.CreateMul(query, e_.index(layout_.channels)));
       const Expressions::Symbols of_query = query_scalars(e_, layout_, query_tile_, query);
-      for (std::int64_t i = 0; i < layout_.value_dim; i += kLanes) {
-        Value* x = e_.load(type, e_.at(e_.f32, from, i));
+      const auto channels = [&](Value* first, int width, Value* check) {
+        Value* x = e_.load(type, e_.at(e_.f32, from, first));
         check = e_.fma(x, zero, check);
         x = e_.b.CreateFMul(x, e_.splat(inverse));
         if (output.valid()) {
@@ -296,8 +284,16 @@ class KernelEmitter {
           }));
           expressions.forget(mark);
         }
-        store_channels(to_memory(e_, dtype, x), memory, out, row, out_dim, contiguous, i);
-      }
+        store_channels(to_memory(e_, dtype, x), memory, out, row, out_dim, contiguous, first, width);
+        return check;
+      };
+      const std::int64_t whole = layout_.value_dim / kLanes * kLanes;
+      Value* check = e_.loop_if_any(e_.index(0), e_.index(whole), kLanes, {so_far[0]},
+                                    [&](Value* first, const Values& carried) {
+                                      return Values{channels(first, kLanes, carried[0])};
+                                    })[0];
+      if (whole < layout_.value_dim)
+        check = channels(e_.index(whole), static_cast<int>(layout_.value_dim - whole), check);
       if (softmax_) store_lse(query, lse);
       return Values{check};
     });
@@ -306,8 +302,7 @@ class KernelEmitter {
   }
 
   void store_channels(Value* x, llvm::Type* memory, Value* out, Value* row, Value* out_dim, Value* contiguous,
-                      std::int64_t first) {
-    const int width = static_cast<int>(std::min<std::int64_t>(kLanes, layout_.value_dim - first));
+                      Value* first, int width) {
     e_.when(
         contiguous,
         [&] {
@@ -320,10 +315,11 @@ class KernelEmitter {
           e_.store(part, e_.at(memory, e_.at(memory, out, row), first));
         },
         [&] {
-          for (int i = 0; i < width; ++i) {
-            Value* const offset = e_.b.CreateAdd(row, e_.b.CreateMul(out_dim, e_.index(first + i)));
-            e_.store(e_.b.CreateExtractElement(x, static_cast<std::uint64_t>(i)), e_.at(memory, out, offset));
-          }
+          e_.loop(e_.index(0), e_.index(width), 1, {}, [&](Value* i, const Values&) {
+            Value* const channel = e_.b.CreateMul(out_dim, e_.b.CreateAdd(first, i));
+            e_.store(e_.b.CreateExtractElement(x, i), e_.at(memory, out, e_.b.CreateAdd(row, channel)));
+            return Values{};
+          });
         });
   }
 
@@ -337,7 +333,8 @@ class KernelEmitter {
 
   // Of every query 1 / sum, 0 where nothing was kept, and the LSE with what the exponents left out.
   void finish_sums() {
-    const NodeId roots[] = {form().shift};
+    const NodeId sink = form().module.root(Root::sink);
+    const NodeId roots[] = {form().shift, sink};
     Expressions expressions(e_, kernel_, kernel_.grid, query_tile_, roots);
     const Expressions::Mark mark = expressions.mark();
     llvm::Type* const type = e_.vector(e_.f32);
@@ -348,10 +345,18 @@ class KernelEmitter {
           e_.b.CreateSelect(e_.b.CreateFCmpOEQ(sum, zero), zero, e_.b.CreateFDiv(e_.number(type, 1), sum));
       e_.store(inverse, workspace(layout_.inverse, query));
       Value* const maximum = e_.load(type, workspace(layout_.maximum, query));
-      Value* lse = e_.b.CreateFMul(e_.b.CreateFAdd(maximum, log2(e_, sum)), e_.number(type, kLn2));
+      Value* lse = e_.b.CreateFAdd(maximum, log(e_, sum));
       if (form().shift.valid()) {
         const Expressions::Symbols symbols = query_vectors(e_, layout_, query_tile_, query);
-        lse = e_.b.CreateFAdd(lse, e_.as_vector(expressions.emit(form().shift, symbols)));
+        Value* const shift = e_.as_vector(expressions.emit(form().shift, symbols));
+        lse = e_.b.CreateFAdd(lse, shift);
+        if (sink.valid()) {
+          // Where the sink is all there is, the shift that was taken from it would leave its rounding.
+          Value* const whole = e_.as_vector(expressions.emit(sink, symbols));
+          Value* const alone = e_.b.CreateAnd(e_.b.CreateFCmpOEQ(maximum, e_.b.CreateFSub(whole, shift)),
+                                              e_.b.CreateFCmpOEQ(sum, e_.number(type, 1)));
+          lse = e_.b.CreateSelect(alone, whole, lse);
+        }
         expressions.forget(mark);
       }
       e_.store(lse, workspace(layout_.lse, query));

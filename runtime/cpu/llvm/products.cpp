@@ -5,26 +5,6 @@
 namespace vicinal::cpu {
 namespace {
 
-// Sixteen rows of sixteen lanes, transposed in four rounds of shuffles that each swap halves of pairs.
-void transpose(Emitter& e, Values& rows) {
-  for (int half = kLanes / 2; half > 0; half /= 2) {
-    std::vector<int> low, high;
-    for (int lane = 0; lane < kLanes; ++lane) {
-      const bool upper = (lane & half) != 0;
-      low.push_back(upper ? kLanes + lane - half : lane);
-      high.push_back(upper ? kLanes + lane : lane + half);
-    }
-    for (int i = 0; i < kLanes; ++i) {
-      if ((i & half) != 0) continue;
-      Value*& x = rows[static_cast<std::size_t>(i)];
-      Value*& y = rows[static_cast<std::size_t>(i + half)];
-      Value* const first = e.b.CreateShuffleVector(x, y, low);
-      y = e.b.CreateShuffleVector(x, y, high);
-      x = first;
-    }
-  }
-}
-
 // One element of a row, anywhere.
 Value* scattered(Emitter& e, DType dtype, Value* base, Value* row, Value* dim_stride, Value* i) {
   Value* const offset = e.b.CreateAdd(row, e.b.CreateMul(i, dim_stride));
@@ -35,56 +15,21 @@ Value* scattered(Emitter& e, DType dtype, Value* base, Value* row, Value* dim_st
 }  // namespace
 
 llvm::Function* emit_pack_queries(Emitter& e, const KernelLayout& layout, DType dtype) {
-  llvm::Function* const f = e.function("pack_queries", e.b.getVoidTy(), {e.ptr, e.i64, e.ptr, e.ptr, e.f32});
+  llvm::Function* const f =
+      e.function("pack_queries", e.b.getVoidTy(), {e.ptr, e.i64, e.ptr, e.ptr, e.f32, e.i64});
   Value *const q = f->getArg(0), *const dim_stride = f->getArg(1), *const rows = f->getArg(2),
-               *const out = f->getArg(3);
-  Value* const scale = e.splat(f->getArg(4));
-  const std::int64_t tile_q = layout.block.tile_q;
-  llvm::Type* const memory = memory_type(e, dtype);
-  const auto store = [&](Value* channel, Value* column) {
-    e.store(e.b.CreateFMul(column, scale), e.at(e.f32, out, e.b.CreateMul(channel, e.index(tile_q))));
-  };
-  Values offsets;
-  for (int i = 0; i < kLanes; ++i) offsets.push_back(e.load(e.i64, e.at(e.i64, rows, i)));
-  e.when(
-      e.b.CreateICmpEQ(dim_stride, e.index(1)),
-      [&] {
-        Values addresses;
-        for (Value* offset : offsets) addresses.push_back(e.at(memory, q, offset));
-        const auto block = [&](Value* channel, int width) {
-          Values columns;
-          for (Value* address : addresses) {
-            Value* x = load_floats(e, dtype, e.at(memory, address, channel), width);
-            if (width < kLanes) {
-              std::vector<int> lanes;
-              for (int i = 0; i < kLanes; ++i) lanes.push_back(i % width);
-              x = e.b.CreateShuffleVector(x, lanes);
-            }
-            columns.push_back(x);
-          }
-          transpose(e, columns);
-          for (int i = 0; i < width; ++i)
-            store(e.b.CreateAdd(channel, e.index(i)), columns[static_cast<std::size_t>(i)]);
-        };
-        const std::int64_t whole = layout.head_dim / kLanes * kLanes;
-        if (whole > 0)
-          e.loop(e.index(0), e.index(whole), kLanes, {}, [&](Value* channel, const Values&) {
-            block(channel, kLanes);
-            return Values{};
-          });
-        if (whole < layout.head_dim) block(e.index(whole), static_cast<int>(layout.head_dim - whole));
-      },
-      [&] {
-        e.loop(e.index(0), e.index(layout.head_dim), 1, {}, [&](Value* channel, const Values&) {
-          Value* column = llvm::PoisonValue::get(e.vector(e.f32));
-          for (int i = 0; i < kLanes; ++i)
-            column = e.b.CreateInsertElement(
-                column, scattered(e, dtype, q, offsets[static_cast<std::size_t>(i)], dim_stride, channel),
-                static_cast<std::uint64_t>(i));
-          store(channel, column);
-          return Values{};
-        });
-      });
+               *const out = f->getArg(3), *const scale = f->getArg(4), *const count = f->getArg(5);
+  // Shuffles would do this in fewer instructions, and take longer to compile than they save.
+  e.loop(e.index(0), count, 1, {}, [&](Value* query, const Values&) {
+    Value* const row = e.load(e.i64, e.at(e.i64, rows, query));
+    Value* const to = e.at(e.f32, out, query);
+    e.loop(e.index(0), e.index(layout.head_dim), 1, {}, [&](Value* channel, const Values&) {
+      Value* const x = e.b.CreateFMul(scattered(e, dtype, q, row, dim_stride, channel), scale);
+      e.store(x, e.at(e.f32, to, e.b.CreateMul(channel, e.index(layout.block.tile_q))));
+      return Values{};
+    });
+    return Values{};
+  });
   e.b.CreateRetVoid();
   return f;
 }

@@ -6,7 +6,7 @@
 
 namespace vicinal::cpu {
 
-// void (const T* q, i64 dim_stride, const i64* rows, float* out, float scale): sixteen queries, transposed.
+// void (const T* q, i64 dim_stride, const i64* rows, float* out, float scale, i64 queries): transposed.
 llvm::Function* emit_pack_queries(Emitter& e, const KernelLayout& layout, DType dtype);
 
 // void (const T* x, i64 dim_stride, const i64* rows, float* out, i64 rows): rows of `dim` channels as f32,

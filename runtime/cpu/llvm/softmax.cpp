@@ -139,14 +139,10 @@ class ScoreEmitter {
 
   // What is the same for all keys.
   void prepare() {
-    const auto to_base_2 = [&](NodeId id) {
-      Value* const x = expressions_->emit(id, queries_);
-      return e_.as_vector(e_.b.CreateFMul(x, e_.number(e_.f32, kLog2E)));
-    };
-    if (softmax_ && !is_plain_product(kernel_))
-      factor_ = factor().valid() ? to_base_2(factor()) : e_.number(e_.vector(e_.f32), kLog2E);
+    const auto vector = [&](NodeId id) { return e_.as_vector(expressions_->emit(id, queries_)); };
+    if (factor().valid()) factor_ = vector(factor());
     if (slope().valid()) {
-      slope_ = to_base_2(slope());
+      slope_ = vector(slope());
       position_ = queries_({SymbolKind::q, 0});
     }
     if (!partial_ || context_) return;
@@ -274,7 +270,7 @@ llvm::Function* emit_weights(Emitter& e, const KernelLayout& layout, bool exact)
   Value* const minus_infinity = e.infinity(type, true);
   // Any number does where nothing is kept yet.
   Value* const base = e.b.CreateSelect(e.b.CreateFCmpOEQ(now, minus_infinity), e.number(type, 0), now);
-  Value* const rescale = exp2_of_weight(e, e.b.CreateFSub(before, base));
+  Value* const rescale = exp_of_weight(e, e.b.CreateFSub(before, base));
   e.store(now, array(layout.maximum));
   e.store(rescale, array(layout.rescale));
 
@@ -294,7 +290,7 @@ llvm::Function* emit_weights(Emitter& e, const KernelLayout& layout, bool exact)
     for (std::int64_t i = 0; i < kUnroll; ++i) {
       Value* const address = e.at(e.f32, row, i * tile_q);
       Value* const x = e.load(type, address);
-      Value* weight = exp2_of_weight(e, e.b.CreateFSub(x, base));
+      Value* weight = exp_of_weight(e, e.b.CreateFSub(x, base));
       if (exact)
         weight = e.b.CreateSelect(e.b.CreateFCmpOEQ(x, minus_infinity), e.number(type, -0.0), weight);
       e.store(weight, address);

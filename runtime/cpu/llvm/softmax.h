@@ -12,8 +12,6 @@ Expressions::Symbols query_vectors(Emitter& e, const KernelLayout& layout, Value
 // The same of a single query, as scalars.
 Expressions::Symbols query_scalars(Emitter& e, const KernelLayout& layout, Value* query_tile, Value* query);
 
-// How a kernel's factor and slope come to the exponents of its softmax, which are to base 2.
-inline constexpr double kLog2E = 1.4426950408889634, kLn2 = 0.6931471805599453;
 // Whether nothing is computed for an element of this kind of key: then the factor is in the packed queries.
 bool is_plain_product(const emit::CpuKernel& kernel);
 

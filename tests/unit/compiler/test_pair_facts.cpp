@@ -1,5 +1,7 @@
 // Distances against the neighborhoods themselves, and what follows for masks.
 #include <doctest/doctest.h>
+
+#include <vicinal/dtype.h>
 #include <fmt/format.h>
 
 #include <limits>

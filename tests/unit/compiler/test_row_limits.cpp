@@ -1,5 +1,7 @@
 // Limits of a row against the mask itself, pair by pair.
 #include <doctest/doctest.h>
+
+#include <vicinal/dtype.h>
 #include <fmt/format.h>
 
 #include <random>
