@@ -221,16 +221,39 @@ struct CompiledKernel::Worker {
       stretch(slot, k, v, local, dilation);
       return;
     }
-    const std::size_t stride = keys();
-    each_token(box, grid, [&](std::int64_t at, const std::int32_t* token) {
-      const auto n = static_cast<std::size_t>(at);
-      slot.rows[n] = offset_of(k, p.k_axis, token);
-      slot.rows[stride + n] = offset_of(v, p.k_axis, token);
-      slot.places[PlaceLayout::kPosition * stride + n] = position_of(p.k_axis, token);
-      for (std::size_t i = 0; i < layout.axes; ++i) {
-        slot.places[layout.key_coordinate(i) * stride + n] = token[i];
-        slot.places[layout.key_in_group(i) * stride + n] = token[i] / grid.axis(i).dilation;
+    fill_box(slot, grid, k, v);
+  }
+
+  // Along the last axis neighbouring keys are one step apart in everything.
+  void fill_box(KeySlot& slot, const plan::TileGrid& grid, const runtime::Strided& k,
+                const runtime::Strided& v) {
+    const Problem& p = *problem;
+    const std::size_t stride = keys(), last = box.size() - 1;
+    const auto step = static_cast<std::int32_t>(grid.axis(last).dilation);
+    const auto run = static_cast<std::size_t>(box[last].count);
+    const std::int64_t k_step = k.axis[last] * step, v_step = v.axis[last] * step;
+    const auto ascend = [&](std::size_t array, std::size_t n, std::int32_t from, std::int32_t by) {
+      std::int32_t* const to = slot.places.data() + array * stride + n;
+      for (std::size_t i = 0; i < run; ++i) to[i] = from + static_cast<std::int32_t>(i) * by;
+    };
+    std::vector<Stretch>& heads = line_heads;
+    heads.assign(box.begin(), box.end());
+    heads[last].count = 1;
+    each_token(heads, grid, [&](std::int64_t number, const std::int32_t* token) {
+      const std::size_t n = static_cast<std::size_t>(number) * run;
+      const std::int64_t k_first = offset_of(k, p.k_axis, token), v_first = offset_of(v, p.k_axis, token);
+      for (std::size_t i = 0; i < run; ++i) {
+        slot.rows[n + i] = k_first + static_cast<std::int64_t>(i) * k_step;
+        slot.rows[stride + n + i] = v_first + static_cast<std::int64_t>(i) * v_step;
       }
+      if (kernel.reads_key_places) {
+        ascend(PlaceLayout::kPosition, n, position_of(p.k_axis, token), step);
+        for (std::size_t i = 0; i <= last; ++i)
+          ascend(layout.key_coordinate(i), n, token[i], i == last ? step : 0);
+      }
+      for (std::size_t i = 0; i <= last; ++i)
+        if (kernel.windowed(i))
+          ascend(layout.key_in_group(i), n, token[i] / grid.axis(i).dilation, i == last ? 1 : 0);
     });
   }
 
@@ -302,7 +325,7 @@ struct CompiledKernel::Worker {
   const plan::TilePlan* plan = nullptr;
   std::int64_t batch = -1, head = -1, kv_head = 0;
   plan::Row row;
-  std::vector<Stretch> box;
+  std::vector<Stretch> box, line_heads;
   QueryTile tile{};
 };
 

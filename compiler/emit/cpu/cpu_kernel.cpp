@@ -14,7 +14,8 @@ class UniformFinder {
  public:
   explicit UniformFinder(CpuKernel& kernel) : kernel_(kernel) {}
 
-  void find(CpuKeys& keys, bool context) {
+  // `more`: nodes besides the module's roots.
+  void find(CpuKeys& keys, bool context, const std::vector<NodeId>& more) {
     const ir::Module& m = keys.form.module;
     const std::vector<std::uint8_t> varies = ir::variance(m);
     keys.uniform.assign(m.size(), kNotUniform);
@@ -22,6 +23,7 @@ class UniformFinder {
     for (const NodeId root : {m.root(Root::score), m.root(Root::mask), m.root(Root::sink),
                               m.root(Root::output), keys.form.factor, keys.form.slope, keys.form.shift})
       if (root.valid()) wanted[root.value] = true;
+    for (const NodeId node : more) wanted[node.value] = true;
     for (std::uint32_t n = static_cast<std::uint32_t>(m.size()); n-- > 0;) {
       if (!wanted[n]) continue;
       const ir::Node& node = m.nodes()[n];
@@ -63,6 +65,11 @@ bool CpuKernel::windowed() const {
   return false;
 }
 
+bool CpuKernel::has_limits() const {
+  if (declarations().axes.size() == 1) return windowed();
+  return !limits.begins.empty() || !limits.ends.empty() || !limits.conditions.empty();
+}
+
 CpuKernel cpu_kernel(const Specialized& variant, const CpuKernelOptions& options) {
   CpuKernel kernel;
   kernel.options = options;
@@ -73,9 +80,21 @@ CpuKernel cpu_kernel(const Specialized& variant, const CpuKernelOptions& options
   ScoreForms forms = score_forms(variant, options.head_dim);
   kernel.grid = make_keys(std::move(forms.grid), false);
   if (forms.context) kernel.context = make_keys(*std::move(forms.context), true);
+  const ir::Module& m = kernel.declarations();
+  kernel.reads_key_places = kernel.grid.form.slope.valid();
+  for (const ir::Node& node : m.nodes()) {
+    const auto* s = std::get_if<ir::Symbol>(&node.what);
+    if (s != nullptr && (s->kind == ir::SymbolKind::k || s->kind == ir::SymbolKind::k_axis))
+      kernel.reads_key_places = true;
+  }
   UniformFinder finder(kernel);
-  finder.find(kernel.grid, false);
-  if (kernel.context) finder.find(*kernel.context, true);
+  if (m.axes.empty()) kernel.limits = analysis::row_limits(m);
+  std::vector<NodeId> of_limits = kernel.limits.conditions;
+  for (const auto* sums : {&kernel.limits.begins, &kernel.limits.ends})
+    for (const analysis::RowSum& sum : *sums)
+      for (const analysis::RowSum::Term& term : sum.terms) of_limits.push_back(term.value);
+  finder.find(kernel.grid, false, of_limits);
+  if (kernel.context) finder.find(*kernel.context, true, {});
   return kernel;
 }
 

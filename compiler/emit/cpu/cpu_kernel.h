@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "compiler/analysis/row_limits.h"
 #include "compiler/emit/specialized.h"
 
 namespace vicinal::emit {
@@ -45,12 +46,18 @@ struct CpuKernel {
   CpuKeys grid;
   std::optional<CpuKeys> context;
   std::vector<CpuUniform> uniforms;
+  bool reads_key_places = false;  // positions or coordinates of keys
+  // Of the grid's keys where these are a sequence: the mask says the same, and is asked all the same.
+  analysis::RowLimits limits;
 
   // Tables of params, axes and inputs are the same in both.
   const ir::Module& declarations() const { return grid.form.module; }
   // Whether keys are left out along the axis by the neighborhood, beyond what tiles leave out.
   bool windowed(std::size_t axis) const;
   bool windowed() const;
+  // Whether the keys that a query sees follow each other and their ends are known: from `limits`, or from the
+  // window of the only axis.
+  bool has_limits() const;
 };
 
 CpuKernel cpu_kernel(const Specialized& variant, const CpuKernelOptions& options);

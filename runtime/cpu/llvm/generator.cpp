@@ -148,9 +148,8 @@ llvm::Expected<Emitted> emit_module(Generator& generator, const emit::CpuKernel&
   llvm::Expected<Emitted> emitted = start(generator);
   if (!emitted) return emitted.takeError();
   Emitter e(*emitted->module, generator.target());
-  const emit::CpuKernelOptions& o = kernel.options;
-  const KernelLayout layout(kernel,
-                            blocking(generator.target(), o.head_dim, o.value_dim, o.tile_q, o.tile_k));
+  const bool narrow = kernel.declarations().axes.size() > 1 && kernel.windowed();
+  const KernelLayout layout(kernel, blocking(generator.target(), kernel.options, narrow));
   emit_kernel(e, layout, kernel);
   shape = {layout.block.tile_q, layout.block.tile_k, static_cast<std::size_t>(layout.size)};
   if (llvm::Error error = verify(*emitted->module)) return error;

@@ -42,10 +42,11 @@ constexpr int round_up(int x, int step) {
 
 }  // namespace
 
-Blocking blocking(const HostTarget& target, int head_dim, int value_dim, int tile_q, int tile_k) {
+Blocking blocking(const HostTarget& target, const emit::CpuKernelOptions& o, bool narrow) {
   Blocking b{};
-  b.tile_q = tile_q != 0 ? round_up(tile_q, kLanes) : std::max(head_dim, value_dim) <= 64 ? 96 : 48;
-  b.tile_k = tile_k != 0 ? tile_k : 64;
+  b.tile_q = narrow ? 16 : std::max(o.head_dim, o.value_dim) <= 64 ? 96 : 48;
+  if (o.tile_q != 0) b.tile_q = round_up(o.tile_q, kLanes);
+  b.tile_k = o.tile_k != 0 ? o.tile_k : 64;
   // Accumulators of a block and its other operands fill the registers, with a few to spare.
   const int per_vector = std::max(1, 32 * kLanes / target.vector_bits);
   const int registers = target.many_registers ? 32 : 16;
@@ -54,13 +55,16 @@ Blocking blocking(const HostTarget& target, int head_dim, int value_dim, int til
   b.qk_vectors = 1;
   if (registers / per_vector >= 32) b.qk_vectors = vectors % 3 == 0 ? 3 : vectors % 2 == 0 ? 2 : 1;
   b.qk_keys = std::clamp(rows(b.qk_vectors), 1, b.qk_vectors == 3 ? 8 : b.qk_vectors == 2 ? 12 : 16);
-  const int channels = round_up(value_dim, kLanes) / kLanes;
+  const int channels = round_up(o.value_dim, kLanes) / kLanes;
   b.pv_vectors = registers / per_vector >= 32 ? std::min(channels, 4) : 1;
   b.pv_queries = std::clamp(rows(b.pv_vectors), 1,
                             b.pv_vectors == 4   ? 6
                             : b.pv_vectors == 3 ? 8
                             : b.pv_vectors == 2 ? 12
                                                 : 16);
+  while (b.tile_q % b.pv_queries != 0) --b.pv_queries;
+  b.unit = kLanes * b.qk_vectors;
+  while (b.unit % b.pv_queries != 0 || b.tile_q % b.unit != 0) b.unit += kLanes * b.qk_vectors;
   return b;
 }
 

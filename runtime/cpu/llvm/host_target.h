@@ -5,6 +5,8 @@
 
 #include <string>
 
+#include "compiler/emit/cpu/cpu_kernel.h"
+
 namespace vicinal::cpu {
 
 struct HostTarget {
@@ -29,8 +31,9 @@ struct Blocking {
   int tile_q, tile_k;
   int qk_keys, qk_vectors;     // of one block of scores: keys, and vectors of queries
   int pv_queries, pv_vectors;  // of one block of the output: queries, and vectors of channels
+  int unit;                    // queries that all stages take before the next: blocks of both kinds divide it
 };
-// `tile_q`, `tile_k`: as asked for, or 0.
-Blocking blocking(const HostTarget& target, int head_dim, int value_dim, int tile_q, int tile_k);
+// `narrow`: queries see little of what their neighbours see, as in a window of several axes.
+Blocking blocking(const HostTarget& target, const emit::CpuKernelOptions& options, bool narrow);
 
 }  // namespace vicinal::cpu

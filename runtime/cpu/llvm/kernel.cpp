@@ -1,5 +1,7 @@
 #include "runtime/cpu/llvm/kernel.h"
 
+#include <limits>
+
 #include "runtime/cpu/llvm/elementary.h"
 #include "runtime/cpu/llvm/elements.h"
 #include "runtime/cpu/llvm/products.h"
@@ -29,6 +31,7 @@ KernelLayout::KernelLayout(const emit::CpuKernel& kernel, const Blocking& blocki
   sum = take(q);
   rescale = take(q + block.pv_queries);
   tile_maximum = take(q);
+  limits = take(2 * q / block.unit);
   inverse = take(q);
   lse = take(q);
   keys = take(block.tile_k * head_dim);
@@ -79,8 +82,9 @@ class KernelEmitter {
 
     Value* scale = e_.number(e_.f32, 1);
     if (is_plain_product(kernel_) && form().factor.valid()) scale = expressions.emit(form().factor, nullptr);
+    if (kernel_.has_limits()) find_limits();
     Value* const one = e_.number(e_.f32, 1);
-    const std::int64_t at_once = kLanes * layout_.block.qk_vectors;
+    const std::int64_t at_once = layout_.block.unit;
     e_.b.CreateCall(
         pack, {query_member(offsetof(QueryTile, q), e_.ptr), query_member(offsetof(QueryTile, q_dim), e_.i64),
                query_member(offsetof(QueryTile, q_row), e_.ptr), workspace(layout_.queries),
@@ -113,6 +117,61 @@ class KernelEmitter {
               return Values{};
             });
     e_.b.CreateRetVoid();
+  }
+
+  // Of every unit the keys that its queries see, as the mask's limits or the window have it.
+  void find_limits() {
+    std::vector<NodeId> roots = kernel_.limits.conditions;
+    for (const auto* sums : {&kernel_.limits.begins, &kernel_.limits.ends})
+      for (const analysis::RowSum& sum : *sums)
+        for (const analysis::RowSum::Term& term : sum.terms) roots.push_back(term.value);
+    Expressions expressions(e_, kernel_, kernel_.grid, query_tile_, roots);
+    const Expressions::Mark mark = expressions.mark();
+    Value* const count = query_member(offsetof(QueryTile, count), e_.i64);
+    constexpr std::int32_t kLeast = std::numeric_limits<std::int32_t>::min(),
+                           kMost = std::numeric_limits<std::int32_t>::max();
+    e_.loop(e_.index(0), count, layout_.block.unit, {}, [&](Value* unit, const Values&) {
+      const Values ends = e_.loop(
+          e_.index(0), e_.index(layout_.block.unit), kLanes,
+          {e_.whole(e_.i32, kMost), e_.whole(e_.i32, kLeast)}, [&](Value* group, const Values& so_far) {
+            const auto [begin, end] = limits_of(expressions, e_.b.CreateAdd(unit, group));
+            expressions.forget(mark);
+            return Values{least(so_far[0], e_.b.CreateIntMinReduce(begin, true)),
+                          most(so_far[1], e_.b.CreateIntMaxReduce(end, true))};
+          });
+      e_.store(ends[0], limit_of(unit, 0));
+      e_.store(ends[1], limit_of(unit, 1));
+      return Values{};
+    });
+  }
+
+  // Of sixteen queries.
+  std::pair<Value*, Value*> limits_of(Expressions& expressions, Value* query) {
+    if (!kernel_.declarations().axes.empty()) {
+      Value* const begin = query_place(e_, layout_, query_tile_, layout_.places.window_begin(0), query);
+      Value* const size = query_place(e_, layout_, query_tile_, layout_.places.window_size(0), query);
+      return {begin, e_.b.CreateAdd(begin, size)};
+    }
+    const Expressions::Symbols symbols = query_vectors(e_, layout_, query_tile_, query);
+    llvm::Type* const wide = e_.vector(e_.i64);
+    Value* begin = e_.whole(wide, 0);
+    Value* end = e_.whole(wide, std::numeric_limits<std::int32_t>::max());
+    const auto value = [&](const analysis::RowSum& sum) {
+      Value* total = e_.whole(wide, sum.constant);
+      for (const analysis::RowSum::Term& term : sum.terms) {
+        Value* const x = e_.b.CreateSExt(e_.as_vector(expressions.emit(term.value, symbols)), wide);
+        total = term.minus ? e_.b.CreateSub(total, x) : e_.b.CreateAdd(total, x);
+      }
+      return total;
+    };
+    for (const analysis::RowSum& sum : kernel_.limits.begins) begin = most(begin, value(sum));
+    for (const analysis::RowSum& sum : kernel_.limits.ends) end = least(end, value(sum));
+    begin = least(begin, e_.whole(wide, std::numeric_limits<std::int32_t>::max()));
+    end = most(end, e_.whole(wide, 0));
+    for (const NodeId condition : kernel_.limits.conditions)
+      end = e_.b.CreateSelect(e_.as_vector(expressions.emit(condition, symbols)), end, e_.whole(wide, 0));
+    const auto narrow = [&](Value* x) { return e_.b.CreateTrunc(x, e_.vector(e_.i32)); };
+    return {narrow(begin), narrow(end)};
   }
 
   // Sixteen packed queries, divided by their norms.
@@ -185,55 +244,102 @@ class KernelEmitter {
     const auto [v, v_step] = rows(2, offsetof(KeyTile, v), offsetof(KeyTile, v_dim), offsetof(KeyTile, v_row),
                                   offsetof(KeyTile, v_step), pack_values, layout_.values, layout_.channels);
 
-    // Products, a block of queries after another; keys stream through.
-    const std::int64_t tile_q = layout_.block.tile_q, at_once = kLanes * layout_.block.qk_vectors;
-    e_.loop(e_.index(0), rounded(queries, at_once), at_once, {}, [&](Value* query, const Values&) {
+    Value* const kind = key_member(offsetof(KeyTile, kind), e_.i64);
+    e_.loop(e_.index(0), queries, layout_.block.unit, {}, [&](Value* unit, const Values&) {
+      const auto [first, count] = keys_of_unit(key_tile, unit, kind, keys);
+      e_.when(e_.b.CreateICmpSGT(count, e_.index(0)), [&, first = first, count = count] {
+        Value* const from = e_.at(e_.f32, k, e_.b.CreateMul(first, k_step));
+        score_blocks(score_block, unit, from, k_step, count);
+        Value* const end = least(e_.b.CreateAdd(unit, e_.index(layout_.block.unit)), queries);
+        e_.loop(unit, end, kLanes, {}, [&](Value* query, const Values&) {
+          choose(kind, scores, {query_tile_, key_tile, query, first, count});
+          if (softmax_) e_.b.CreateCall(weights, {query_tile_, query, count});
+          return Values{};
+        });
+        Value* const values = e_.at(e_.f32, v, e_.b.CreateMul(first, v_step));
+        if (o.exact)
+          e_.b.CreateCall(add_values,
+                          {workspace(layout_.scores, unit), values, v_step,
+                           workspace(layout_.output, e_.b.CreateMul(unit, e_.index(layout_.channels))),
+                           workspace(layout_.rescale, unit), count, e_.b.CreateSub(end, unit)});
+        else
+          value_blocks(add_values, key_tile, values, v_step, count, unit, end);
+      });
+      return Values{};
+    });
+    e_.b.CreateRetVoid();
+  }
+
+  Value* least(Value* x, Value* y) { return e_.b.CreateBinaryIntrinsic(llvm::Intrinsic::smin, x, y); }
+  Value* most(Value* x, Value* y) { return e_.b.CreateBinaryIntrinsic(llvm::Intrinsic::smax, x, y); }
+
+  // Calls one of the functions, by the number that `kind` is.
+  void choose(Value* kind, const std::vector<std::pair<KeyTileKind, llvm::Function*>>& functions,
+              const Values& arguments) {
+    llvm::Function* const f = e_.b.GetInsertBlock()->getParent();
+    llvm::BasicBlock* const after = llvm::BasicBlock::Create(e_.b.getContext(), "chosen", f);
+    llvm::BasicBlock* const other = llvm::BasicBlock::Create(e_.b.getContext(), "other", f);
+    llvm::SwitchInst* const choice = e_.b.CreateSwitch(kind, other);
+    for (const auto& [number, function] : functions) {
+      llvm::BasicBlock* const block = llvm::BasicBlock::Create(e_.b.getContext(), "choice", f);
+      choice->addCase(e_.b.getInt64(static_cast<std::uint64_t>(number)), block);
+      e_.b.SetInsertPoint(block);
+      e_.b.CreateCall(function, arguments);
+      e_.b.CreateBr(after);
+    }
+    e_.b.SetInsertPoint(other);
+    e_.b.CreateUnreachable();
+    e_.b.SetInsertPoint(after);
+  }
+
+  // Those of the tile that some query of the unit sees: the first, and how many.
+  std::pair<Value*, Value*> keys_of_unit(Value* key_tile, Value* unit, Value* kind, Value* keys) {
+    Value* const none = e_.index(0);
+    if (!kernel_.has_limits()) return {none, keys};
+    const bool window = !kernel_.declarations().axes.empty();
+    Value* const base =
+        member(e_, key_tile, window ? offsetof(KeyTile, first_in_group) : offsetof(KeyTile, first), e_.i64);
+    Value* const partial = e_.b.CreateICmpEQ(kind, e_.index(kPartialTile));
+    const auto limit = [&](std::int64_t which, Value* otherwise) {
+      Value* const inside =
+          e_.b.CreateSub(e_.b.CreateSExt(e_.load(e_.i32, limit_of(unit, which)), e_.i64), base);
+      return e_.b.CreateSelect(partial, least(most(inside, none), keys), otherwise);
+    };
+    Value* const first = limit(0, none);
+    return {first, e_.b.CreateSub(limit(1, keys), first)};
+  }
+  Value* limit_of(Value* unit, std::int64_t which) {
+    Value* const number = e_.b.CreateSDiv(unit, e_.index(layout_.block.unit));
+    return e_.at(e_.i32, workspace(layout_.limits),
+                 e_.b.CreateAdd(e_.b.CreateMul(number, e_.index(2)), e_.index(which)));
+  }
+
+  // Products of a unit, a block of queries after another; keys stream through.
+  void score_blocks(llvm::Function* score_block, Value* unit, Value* k, Value* k_step, Value* keys) {
+    const std::int64_t at_once = kLanes * layout_.block.qk_vectors;
+    e_.loop(e_.index(0), e_.index(layout_.block.unit), at_once, {}, [&](Value* block, const Values&) {
+      Value* const query = e_.b.CreateAdd(unit, block);
       Value* const to = workspace(layout_.scores, query);
       Value* const from = workspace(layout_.queries, query);
       e_.loop(e_.index(0), keys, layout_.block.qk_keys, {}, [&](Value* n, const Values&) {
         e_.b.CreateCall(score_block, {e_.at(e_.f32, k, e_.b.CreateMul(n, k_step)), k_step,
                                       e_.b.CreateSub(e_.b.CreateSub(keys, e_.index(1)), n), from,
-                                      e_.at(e_.f32, to, e_.b.CreateMul(n, e_.index(tile_q)))});
+                                      e_.at(e_.f32, to, e_.b.CreateMul(n, e_.index(layout_.block.tile_q)))});
         return Values{};
       });
       return Values{};
     });
-
-    Value* const kind = key_member(offsetof(KeyTile, kind), e_.i64);
-    each_group(kLanes, [&](Value* query) {
-      llvm::BasicBlock* const after = llvm::BasicBlock::Create(e_.b.getContext(), "scored", f);
-      llvm::BasicBlock* const other = llvm::BasicBlock::Create(e_.b.getContext(), "other", f);
-      llvm::SwitchInst* const choice = e_.b.CreateSwitch(kind, other);
-      for (const auto& [number, function] : scores) {
-        llvm::BasicBlock* const block = llvm::BasicBlock::Create(e_.b.getContext(), "score", f);
-        choice->addCase(e_.b.getInt64(static_cast<std::uint64_t>(number)), block);
-        e_.b.SetInsertPoint(block);
-        e_.b.CreateCall(function, {query_tile_, key_tile, query});
-        e_.b.CreateBr(after);
-      }
-      e_.b.SetInsertPoint(other);
-      e_.b.CreateUnreachable();
-      e_.b.SetInsertPoint(after);
-      if (softmax_) e_.b.CreateCall(weights, {query_tile_, query, keys});
-    });
-
-    if (o.exact)
-      e_.b.CreateCall(add_values, {workspace(layout_.scores), v, v_step, workspace(layout_.output),
-                                   workspace(layout_.rescale), keys, queries});
-    else
-      value_blocks(add_values, key_tile, v, v_step, keys, queries);
-    e_.b.CreateRetVoid();
   }
 
   // Blocks of queries; each fetches as many lines of the next tile as there are keys, first of its keys and
   // then of its values, so that the whole touches the next tile once.
   void value_blocks(llvm::Function* value_block, Value* key_tile, Value* v, Value* v_step, Value* keys,
-                    Value* queries) {
+                    Value* first, Value* end) {
     Value* const next_k = member(e_, key_tile, offsetof(KeyTile, next_k), e_.ptr);
     Value* const next_v = member(e_, key_tile, offsetof(KeyTile, next_v), e_.ptr);
     Value* const line = e_.b.CreateMul(keys, e_.index(64));
     Value* const k_bytes = e_.b.CreateMul(keys, e_.index(4 * layout_.head_dim));
-    e_.loop(e_.index(0), queries, layout_.block.pv_queries, {}, [&](Value* query, const Values&) {
+    e_.loop(first, end, layout_.block.pv_queries, {}, [&](Value* query, const Values&) {
       Value* const number = e_.b.CreateSDiv(query, e_.index(layout_.block.pv_queries));
       Value* const offset = e_.b.CreateMul(number, line);
       Value* const of_keys = e_.b.CreateICmpSLT(offset, k_bytes);

@@ -48,9 +48,14 @@ llvm::Function* emit_pack_rows(Emitter& e, const char* name, DType dtype, std::i
         e.b.CreateICmpEQ(dim_stride, e.index(1)),
         [&] {
           Value* const from = e.at(memory, x, row);
-          if (whole > 0)
+          const auto copy = [&](Value* i) {
+            e.store(load_floats(e, dtype, e.at(memory, from, i), kLanes), e.at(e.f32, to, i));
+          };
+          if (whole <= 8 * kLanes)
+            for (std::int64_t i = 0; i < whole; i += kLanes) copy(e.index(i));
+          else
             e.loop(e.index(0), e.index(whole), kLanes, {}, [&](Value* i, const Values&) {
-              e.store(load_floats(e, dtype, e.at(memory, from, i), kLanes), e.at(e.f32, to, i));
+              copy(i);
               return Values{};
             });
           if (whole < dim)

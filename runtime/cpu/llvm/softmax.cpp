@@ -32,8 +32,8 @@ std::optional<std::size_t> query_array(const PlaceLayout& places, const ir::Symb
   }
 }
 
-Value* query_place(Emitter& e, const KernelLayout& layout, Value* query_tile, std::size_t array,
-                   Value* query) {
+Value* query_address(Emitter& e, const KernelLayout& layout, Value* query_tile, std::size_t array,
+                     Value* query) {
   Value* const places = member(e, query_tile, offsetof(QueryTile, places), e.ptr);
   return e.at(e.i32, e.at(e.i32, places, static_cast<std::int64_t>(array) * layout.block.tile_q), query);
 }
@@ -88,10 +88,11 @@ class ScoreEmitter {
         softmax_(kernel.normalize == ir::Normalize::softmax) {
     static constexpr const char* names[] = {"scores_full", "scores_partial", "context_full",
                                             "context_partial"};
-    f_ = e.function(names[kind], e.b.getVoidTy(), {e.ptr, e.ptr, e.i64});
+    f_ = e.function(names[kind], e.b.getVoidTy(), {e.ptr, e.ptr, e.i64, e.i64, e.i64});
     query_tile_ = f_->getArg(0);
     key_tile_ = f_->getArg(1);
     query_ = f_->getArg(2);
+    skipped_ = f_->getArg(3);
     const ir::Module& m = keys_.form.module;
     core_ = keys_.form.core_is_score ? NodeId{} : m.root(Root::score);
     if (partial_ && keys_.has_mask) mask_ = m.root(Root::mask);
@@ -100,7 +101,7 @@ class ScoreEmitter {
   llvm::Function* run() {
     places_.emplace(e_, layout_, key_tile_, context_);
     scores_ = workspace(e_, query_tile_, layout_.scores, query_);
-    Value* const count = member(e_, key_tile_, offsetof(KeyTile, count), e_.i64);
+    Value* const count = f_->getArg(4);
     const NodeId roots[] = {core_, mask_, factor(), slope()};
     expressions_.emplace(e_, kernel_, keys_, query_tile_, roots);
     queries_ = query_vectors(e_, layout_, query_tile_, query_);
@@ -149,7 +150,7 @@ class ScoreEmitter {
     for (std::size_t axis = 0; axis < kernel_.declarations().axes.size(); ++axis) {
       if (!kernel_.windowed(axis)) continue;
       const auto load = [&](std::size_t array) {
-        return e_.load(e_.vector(e_.i32), query_place(e_, layout_, query_tile_, array, query_));
+        return query_place(e_, layout_, query_tile_, array, query_);
       };
       windows_.push_back(
           {axis, load(layout_.places.window_begin(axis)), load(layout_.places.window_size(axis))});
@@ -169,8 +170,9 @@ class ScoreEmitter {
   }
 
   // The score of a key, stored; returns it.
-  Value* key(Value* n) {
-    Value* const address = e_.at(e_.f32, scores_, e_.b.CreateMul(n, e_.index(layout_.block.tile_q)));
+  Value* key(Value* row) {
+    Value* const n = e_.b.CreateAdd(row, skipped_);
+    Value* const address = e_.at(e_.f32, scores_, e_.b.CreateMul(row, e_.index(layout_.block.tile_q)));
     Value* const product = e_.load(e_.vector(e_.f32), address);
     const Expressions::Symbols at = symbols(n, product);
     Value* x = core_.valid() ? e_.as_vector(expressions_->emit(core_, at)) : product;
@@ -224,7 +226,8 @@ class ScoreEmitter {
   const emit::CpuKeys& keys_;
   const bool context_, partial_, softmax_;
   llvm::Function* f_ = nullptr;
-  Value *query_tile_ = nullptr, *key_tile_ = nullptr, *query_ = nullptr, *scores_ = nullptr;
+  Value *query_tile_ = nullptr, *key_tile_ = nullptr, *query_ = nullptr, *scores_ = nullptr,
+        *skipped_ = nullptr;
   NodeId core_, mask_;
   std::optional<KeyPlaces> places_;
   std::optional<Expressions> expressions_;
@@ -235,17 +238,22 @@ class ScoreEmitter {
 
 }  // namespace
 
+Value* query_place(Emitter& e, const KernelLayout& layout, Value* query_tile, std::size_t array,
+                   Value* query) {
+  return e.load(e.vector(e.i32), query_address(e, layout, query_tile, array, query));
+}
+
 Expressions::Symbols query_vectors(Emitter& e, const KernelLayout& layout, Value* query_tile, Value* query) {
   return [&e, &layout, query_tile, query](const ir::Symbol& s) -> Value* {
     const auto array = query_array(layout.places, s);
-    return array ? e.load(e.vector(e.i32), query_place(e, layout, query_tile, *array, query)) : nullptr;
+    return array ? query_place(e, layout, query_tile, *array, query) : nullptr;
   };
 }
 
 Expressions::Symbols query_scalars(Emitter& e, const KernelLayout& layout, Value* query_tile, Value* query) {
   return [&e, &layout, query_tile, query](const ir::Symbol& s) -> Value* {
     const auto array = query_array(layout.places, s);
-    return array ? e.load(e.i32, query_place(e, layout, query_tile, *array, query)) : nullptr;
+    return array ? e.load(e.i32, query_address(e, layout, query_tile, *array, query)) : nullptr;
   };
 }
 

@@ -7,6 +7,10 @@
 
 namespace vicinal::cpu {
 
+// An array of QueryTile::places, as a vector of the sixteen queries from `query` on.
+Value* query_place(Emitter& e, const KernelLayout& layout, Value* query_tile, std::size_t array,
+                   Value* query);
+
 // A symbol of a query, as a vector of the sixteen from `query` on.
 Expressions::Symbols query_vectors(Emitter& e, const KernelLayout& layout, Value* query_tile, Value* query);
 // The same of a single query, as scalars.
@@ -15,9 +19,9 @@ Expressions::Symbols query_scalars(Emitter& e, const KernelLayout& layout, Value
 // Whether nothing is computed for an element of this kind of key: then the factor is in the packed queries.
 bool is_plain_product(const emit::CpuKernel& kernel);
 
-// void (QueryTile*, KeyTile*, i64 query): turns the dot products of sixteen queries into what their softmax
-// takes, -inf where a key is not kept, and finds the largest; without a softmax, into weights, -0 where a key
-// is not kept.
+// void (QueryTile*, KeyTile*, i64 query, i64 first, i64 keys): turns the dot products of sixteen queries with
+// keys of the tile, from `first` on, into what their softmax takes, -inf where a key is not kept, and finds
+// the largest; without a softmax, into weights, -0 where a key is not kept.
 llvm::Function* emit_scores(Emitter& e, const KernelLayout& layout, const emit::CpuKernel& kernel,
                             KeyTileKind kind);
 
