@@ -37,8 +37,9 @@ Result<const runtime::Program*> Kernel::Impl::program_for(const runtime::Problem
 plan::TileShape Kernel::Impl::tile_shape(const runtime::Program* on, const runtime::Problem& problem) const {
   if (on != nullptr) return on->shape(problem);
   const emit::KernelOptions tiles;
-  const auto [queries, keys] = compiled ? std::pair(compiled->code().shape.tile_q, compiled->code().shape.tile_k)
-                                        : std::pair(tiles.tile_q, tiles.tile_k);
+  const auto [queries, keys] = compiled
+                                   ? std::pair(compiled->code().shape.tile_q, compiled->code().shape.tile_k)
+                                   : std::pair(tiles.tile_q, tiles.tile_k);
   return host_plans.shape(variant.checked.module, problem, queries, keys);
 }
 
@@ -81,7 +82,7 @@ Result<void> Kernel::Impl::run(const runtime::Program* runs, const runtime::Prob
       return {};
     }
     VICINAL_TRY_VOID(compiled->check(problem));
-    compiled->run(problem, *plan.tiles, engine->threads());
+    compiled->run(variant.checked.module, problem, *plan.tiles, engine->threads());
     return {};
   }
   // A plan for tensors of another kind has other tiles.

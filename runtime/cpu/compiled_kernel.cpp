@@ -78,7 +78,7 @@ struct CompiledKernel::Worker {
             static_cast<float*>(::operator new (code.shape.workspace * sizeof(float), std::align_val_t{64}))),
         query_rows(3 * queries()),
         query_places(layout.query_arrays() * queries()),
-        uniforms(kernel.uniforms.size()) {
+        uniforms(kernel.uniforms.size() + 1) {
     // Lanes that hold no query compute with what is there.
     std::memset(workspace.get(), 0, code.shape.workspace * sizeof(float));
     for (KeySlot& slot : slots) {
@@ -91,7 +91,7 @@ struct CompiledKernel::Worker {
   std::size_t keys() const { return static_cast<std::size_t>(code.shape.tile_k); }
 
   // For a run.
-  void start(const Problem& p, const plan::TilePlan& tiles) {
+  void start(const ir::Module& checked, const Problem& p, const plan::TilePlan& tiles) {
     problem = &p;
     plan = &tiles;
     batch = head = -1;
@@ -107,6 +107,7 @@ struct CompiledKernel::Worker {
       inputs.push_back(input);
     }
     expressions.clear();
+    if (kernel.has_sink) sink.emplace(checked, p, checked.root(ir::Root::sink), Arithmetic::wide);
     for (const emit::CpuUniform& u : kernel.uniforms)
       expressions.emplace_back((u.context ? kernel.context->form : kernel.grid.form).module, p, u.node,
                                Arithmetic::exact);
@@ -139,6 +140,7 @@ struct CompiledKernel::Worker {
     place.b = b;
     place.h = h;
     place.kv_h = kv_head;
+    if (kernel.has_sink) fill_sink(place);
     for (std::size_t i = 0; i < expressions.size(); ++i) {
       const emit::CpuUniform& u = kernel.uniforms[i];
       const ir::Type type = (u.context ? kernel.context->form : kernel.grid.form).module[u.node].type;
@@ -148,6 +150,11 @@ struct CompiledKernel::Worker {
                     : type == ir::Type::integer ? static_cast<std::uint32_t>(value.i)
                                                 : std::uint32_t{value.b};
     }
+  }
+
+  void fill_sink(const Place& place) {
+    sink->start_row(place, scratch);
+    uniforms.back() = std::bit_cast<std::uint32_t>(static_cast<float>(sink->at(place, scratch).f));
   }
 
   void fill_queries(const plan::TileGrid& grid) {
@@ -320,6 +327,7 @@ struct CompiledKernel::Worker {
   KeySlot slots[2];
   std::vector<CodeInput> inputs;
   std::vector<Expression> expressions;  // of the uniforms
+  std::optional<Expression> sink;
   Expression::Scratch scratch;
   const Problem* problem = nullptr;
   const plan::TilePlan* plan = nullptr;
@@ -403,14 +411,15 @@ void CompiledKernel::give_back(std::unique_ptr<Worker> worker) const {
   idle_.push_back(std::move(worker));
 }
 
-void CompiledKernel::run(const Problem& problem, const plan::TilePlan& plan, unsigned threads) const {
+void CompiledKernel::run(const ir::Module& checked, const Problem& problem, const plan::TilePlan& plan,
+                         unsigned threads) const {
   const std::int64_t rows = plan.grid().rows(), slices = problem.batch * problem.heads;
   std::vector<std::unique_ptr<Worker>> workers;
   const auto most =
       static_cast<unsigned>(std::min<std::int64_t>(threads, std::max<std::int64_t>(1, rows * slices)));
   for (unsigned i = 0; i < most; ++i) {
     workers.push_back(take_worker());
-    workers.back()->start(problem, plan);
+    workers.back()->start(checked, problem, plan);
   }
   // Rows from the last on: under a causal mask these have the most to do.
   host::parallel_for(rows * slices, most, [&](std::int64_t n, unsigned thread) {

@@ -25,8 +25,10 @@ class CompiledKernel {
   // Errors (spec): inputs of other element types than it was compiled for.
   Result<void> check(const runtime::Problem& problem) const;
   // Computes every row on so many threads, in an order within each that does not depend on them. The plan's
-  // rows are tiles of queries, of the shape that the code was cut for at most.
-  void run(const runtime::Problem& problem, const plan::TilePlan& plan, unsigned threads) const;
+  // rows are tiles of queries, of the shape that the code was cut for at most. `checked`: the module before
+  // any pass.
+  void run(const ir::Module& checked, const runtime::Problem& problem, const plan::TilePlan& plan,
+           unsigned threads) const;
 
  private:
   struct Worker;

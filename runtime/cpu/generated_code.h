@@ -36,7 +36,7 @@ struct QueryTile {
   float* lse;  // null: not wanted
   const std::int64_t* lse_row;
   std::int64_t count;
-  const std::uint32_t* uniforms;  // CpuKernel::uniforms
+  const std::uint32_t* uniforms;  // CpuKernel::uniforms, and the sink
   const CodeInput* inputs;
   // Integers of every query, `tile_q` apart: its position, its index, its coordinates, and along every axis
   // with a window the first key it sees and how many it sees, as positions of the dilation group.

@@ -19,7 +19,7 @@ Result<const DriverApi*> load(const std::filesystem::path& path) {
   DriverApi& api = loaded[library.handle];
   api.path = library.path;
   const char* missing = nullptr;
-#define VICINAL_RESOLVE(name, text, ...)         \
+#define VICINAL_RESOLVE(name, text, ...)               \
   api.name.resolve(host::find_symbol, library.handle); \
   if (api.name.address == nullptr) missing = api.name.symbol;
   VICINAL_DRIVER_FUNCTIONS(VICINAL_RESOLVE)

@@ -62,7 +62,7 @@ Result<const NvrtcApi*> load(const fs::path& path) {
   NvrtcApi& api = loaded[library.handle];
   api.path = library.path;
   const char* missing = nullptr;
-#define VICINAL_RESOLVE(name, text, ...)         \
+#define VICINAL_RESOLVE(name, text, ...)               \
   api.name.resolve(host::find_symbol, library.handle); \
   if (api.name.address == nullptr) missing = api.name.symbol;
   VICINAL_NVRTC_FUNCTIONS(VICINAL_RESOLVE)

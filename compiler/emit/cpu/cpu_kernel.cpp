@@ -20,8 +20,8 @@ class UniformFinder {
     const std::vector<std::uint8_t> varies = ir::variance(m);
     keys.uniform.assign(m.size(), kNotUniform);
     std::vector<bool> wanted(m.size());
-    for (const NodeId root : {m.root(Root::score), m.root(Root::mask), m.root(Root::sink),
-                              m.root(Root::output), keys.form.factor, keys.form.slope, keys.form.shift})
+    for (const NodeId root : {m.root(Root::score), m.root(Root::mask), m.root(Root::output), keys.form.factor,
+                              keys.form.slope, keys.form.shift})
       if (root.valid()) wanted[root.value] = true;
     for (const NodeId node : more) wanted[node.value] = true;
     for (std::uint32_t n = static_cast<std::uint32_t>(m.size()); n-- > 0;) {
@@ -87,6 +87,7 @@ CpuKernel cpu_kernel(const Specialized& variant, const CpuKernelOptions& options
     if (s != nullptr && (s->kind == ir::SymbolKind::k || s->kind == ir::SymbolKind::k_axis))
       kernel.reads_key_places = true;
   }
+  kernel.has_sink = kernel.normalize == ir::Normalize::softmax && m.root(Root::sink).valid();
   UniformFinder finder(kernel);
   if (m.axes.empty()) kernel.limits = analysis::row_limits(m);
   std::vector<NodeId> of_limits = kernel.limits.conditions;

@@ -46,6 +46,9 @@ struct CpuKernel {
   CpuKeys grid;
   std::optional<CpuKeys> context;
   std::vector<CpuUniform> uniforms;
+  // Whether there is a sink. Its value follows the uniforms: computed like the oracle's, in double from the
+  // spec as it was written, since alone in a row it is the whole result.
+  bool has_sink = false;
   bool reads_key_places = false;  // positions or coordinates of keys
   // Of the grid's keys where these are a sequence: the mask says the same, and is asked all the same.
   analysis::RowLimits limits;

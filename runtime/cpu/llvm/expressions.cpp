@@ -99,9 +99,9 @@ Value* Expressions::apply(const ir::Node& node, ir::Op op) {
   return operation(e_, op, std::span(operands, node.operands.size()));
 }
 
-Value* Expressions::uniform(std::uint32_t slot, ir::Type type) {
+Value* Expressions::uniform(std::size_t slot, ir::Type type) {
   Value* const all = cpu::member(e_, query_tile_, offsetof(QueryTile, uniforms), e_.ptr);
-  Value* const address = e_.at(e_.i32, all, std::int64_t{slot});
+  Value* const address = e_.at(e_.i32, all, static_cast<std::int64_t>(slot));
   if (type == ir::Type::real) return e_.load(e_.f32, address);
   Value* const bits = e_.load(e_.i32, address);
   return type == ir::Type::integer ? bits : e_.b.CreateICmpNE(bits, e_.whole(e_.i32, 0));

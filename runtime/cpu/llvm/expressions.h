@@ -25,6 +25,8 @@ class Expressions {
   // A root, or what a root is made of. Remembered until the next forget().
   Value* emit(ir::NodeId node, const Symbols& symbols);
 
+  Value* uniform(std::size_t slot, ir::Type type);
+
   // What has been emitted so far; going back to it forgets the rest, as at the end of a loop's body.
   using Mark = Values;
   const Mark& mark() const { return values_; }
@@ -33,7 +35,6 @@ class Expressions {
  private:
   Value* node(std::uint32_t n, const Symbols& symbols);
   Value* apply(const ir::Node& node, ir::Op op);
-  Value* uniform(std::uint32_t slot, ir::Type type);
   Value* element(std::uint32_t input, ir::Type type, Value* offset);
   Value* offset(std::uint32_t n, std::uint32_t input, std::size_t first, std::size_t last);
   Value* dot(std::uint32_t n, const ir::Dot& d);

@@ -34,6 +34,7 @@ KernelLayout::KernelLayout(const emit::CpuKernel& kernel, const Blocking& blocki
   limits = take(2 * q / block.unit);
   inverse = take(q);
   lse = take(q);
+  norms = take(block.tile_k);
   keys = take(block.tile_k * head_dim);
   values = take(block.tile_k * channels);
 }
@@ -75,9 +76,8 @@ class KernelEmitter {
     const std::int64_t tile_q = layout_.block.tile_q;
     llvm::Function* const pack = emit_pack_queries(e_, layout_, kernel_.options.dtype);
     query_tile_ = e_.function(kBeginSymbol, e_.b.getVoidTy(), {e_.ptr}, true)->getArg(0);
-    const NodeId sink = softmax_ ? form().module.root(Root::sink) : NodeId{};
-    const NodeId shift = sink.valid() ? form().shift : NodeId{};
-    const NodeId roots[] = {form().factor, sink, shift};
+    const NodeId shift = kernel_.has_sink ? form().shift : NodeId{};
+    const NodeId roots[] = {form().factor, shift};
     Expressions expressions(e_, kernel_, kernel_.grid, query_tile_, roots);
 
     Value* scale = e_.number(e_.f32, 1);
@@ -96,9 +96,9 @@ class KernelEmitter {
       llvm::Type* const type = e_.vector(e_.f32);
       Value* maximum = e_.infinity(type, true);
       Value* sum = e_.number(type, 0);
-      if (sink.valid()) {
+      if (kernel_.has_sink) {
         const Expressions::Symbols symbols = query_vectors(e_, layout_, query_tile_, query);
-        Value* x = expressions.emit(sink, symbols);
+        Value* x = sink(expressions);
         if (shift.valid())
           x = e_.b.CreateFSub(e_.as_vector(x), e_.as_vector(expressions.emit(shift, symbols)));
         maximum = e_.as_vector(x);
@@ -117,6 +117,10 @@ class KernelEmitter {
               return Values{};
             });
     e_.b.CreateRetVoid();
+  }
+
+  Value* sink(Expressions& expressions) {
+    return expressions.uniform(kernel_.uniforms.size(), ir::Type::real);
   }
 
   // Of every unit the keys that its queries see, as the mask's limits or the window have it.
@@ -196,12 +200,11 @@ class KernelEmitter {
   void visit() {
     const emit::CpuKernelOptions& o = kernel_.options;
     llvm::Function* const pack_keys =
-        emit_pack_rows(e_, "pack_keys", o.dtype, layout_.head_dim, layout_.head_dim, kernel_.key_l2norm);
-    const bool alike =
-        !kernel_.key_l2norm && layout_.head_dim == layout_.value_dim && layout_.channels == layout_.value_dim;
+        emit_pack_rows(e_, "pack_keys", o.dtype, layout_.head_dim, layout_.head_dim);
+    const bool alike = layout_.head_dim == layout_.value_dim && layout_.channels == layout_.value_dim;
+    llvm::Function* const inverse_norms = kernel_.key_l2norm ? emit_inverse_norms(e_, layout_) : nullptr;
     llvm::Function* const pack_values =
-        alike ? pack_keys
-              : emit_pack_rows(e_, "pack_values", o.dtype, layout_.value_dim, layout_.channels, false);
+        alike ? pack_keys : emit_pack_rows(e_, "pack_values", o.dtype, layout_.value_dim, layout_.channels);
     llvm::Function* const score_block = emit_score_block(e_, layout_);
     llvm::Function* const add_values =
         o.exact ? emit_exact_values(e_, layout_) : emit_value_block(e_, layout_);
@@ -243,6 +246,8 @@ class KernelEmitter {
                                   offsetof(KeyTile, k_step), pack_keys, layout_.keys, layout_.head_dim);
     const auto [v, v_step] = rows(2, offsetof(KeyTile, v), offsetof(KeyTile, v_dim), offsetof(KeyTile, v_row),
                                   offsetof(KeyTile, v_step), pack_values, layout_.values, layout_.channels);
+
+    if (kernel_.key_l2norm) e_.b.CreateCall(inverse_norms, {k, workspace(layout_.norms), keys});
 
     Value* const kind = key_member(offsetof(KeyTile, kind), e_.i64);
     e_.loop(e_.index(0), queries, layout_.block.unit, {}, [&](Value* unit, const Values&) {
@@ -439,8 +444,7 @@ class KernelEmitter {
 
   // Of every query 1 / sum, 0 where nothing was kept, and the LSE with what the exponents left out.
   void finish_sums() {
-    const NodeId sink = form().module.root(Root::sink);
-    const NodeId roots[] = {form().shift, sink};
+    const NodeId roots[] = {form().shift};
     Expressions expressions(e_, kernel_, kernel_.grid, query_tile_, roots);
     const Expressions::Mark mark = expressions.mark();
     llvm::Type* const type = e_.vector(e_.f32);
@@ -456,9 +460,9 @@ class KernelEmitter {
         const Expressions::Symbols symbols = query_vectors(e_, layout_, query_tile_, query);
         Value* const shift = e_.as_vector(expressions.emit(form().shift, symbols));
         lse = e_.b.CreateFAdd(lse, shift);
-        if (sink.valid()) {
+        if (kernel_.has_sink) {
           // Where the sink is all there is, the shift that was taken from it would leave its rounding.
-          Value* const whole = e_.as_vector(expressions.emit(sink, symbols));
+          Value* const whole = e_.as_vector(sink(expressions));
           Value* const alone = e_.b.CreateAnd(e_.b.CreateFCmpOEQ(maximum, e_.b.CreateFSub(whole, shift)),
                                               e_.b.CreateFCmpOEQ(sum, e_.number(type, 1)));
           lse = e_.b.CreateSelect(alone, whole, lse);

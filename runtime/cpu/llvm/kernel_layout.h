@@ -29,6 +29,7 @@ struct KernelLayout {
   std::int64_t tile_maximum;  // [tile_q]
   std::int64_t limits;        // two ints for each unit: the first key that a query of it sees, the end
   std::int64_t inverse, lse;  // [tile_q] of the sum; of the result
+  std::int64_t norms;         // [tile_k] of packed keys, inverse
   std::int64_t keys, values;  // [tile_k][head_dim] and [tile_k][channels], where they are packed
   std::int64_t size = 0;
 };

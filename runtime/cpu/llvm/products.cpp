@@ -35,7 +35,7 @@ llvm::Function* emit_pack_queries(Emitter& e, const KernelLayout& layout, DType 
 }
 
 llvm::Function* emit_pack_rows(Emitter& e, const char* name, DType dtype, std::int64_t dim,
-                               std::int64_t width, bool normalize) {
+                               std::int64_t width) {
   llvm::Function* const f = e.function(name, e.b.getVoidTy(), {e.ptr, e.i64, e.ptr, e.ptr, e.i64});
   Value *const x = f->getArg(0), *const dim_stride = f->getArg(1), *const rows = f->getArg(2),
                *const out = f->getArg(3), *const count = f->getArg(4);
@@ -70,20 +70,25 @@ llvm::Function* emit_pack_rows(Emitter& e, const char* name, DType dtype, std::i
         });
     if (dim < width)
       e.store(e.number(e.vector(e.f32, static_cast<int>(width - dim)), 0), e.at(e.f32, to, dim));
-    if (normalize) {
-      // In index order, as the definition has it.
-      const Values squares =
-          e.loop(e.index(0), e.index(dim), 1, {e.number(e.f32, 0)}, [&](Value* i, const Values& sum) {
-            Value* const element = e.load(e.f32, e.at(e.f32, to, i));
-            return Values{e.fma(element, element, sum[0])};
-          });
-      Value* const norm = e.larger(e.number(e.f32, 1e-12), e.unary(llvm::Intrinsic::sqrt, squares[0]));
-      e.loop(e.index(0), e.index(dim), 1, {}, [&](Value* i, const Values&) {
-        Value* const address = e.at(e.f32, to, i);
-        e.store(e.b.CreateFDiv(e.load(e.f32, address), norm), address);
-        return Values{};
-      });
-    }
+    return Values{};
+  });
+  e.b.CreateRetVoid();
+  return f;
+}
+
+llvm::Function* emit_inverse_norms(Emitter& e, const KernelLayout& layout) {
+  llvm::Function* const f = e.function("inverse_norms", e.b.getVoidTy(), {e.ptr, e.ptr, e.i64});
+  Value *const x = f->getArg(0), *const out = f->getArg(1), *const count = f->getArg(2);
+  e.loop(e.index(0), count, 1, {}, [&](Value* n, const Values&) {
+    Value* const row = e.at(e.f32, x, e.b.CreateMul(n, e.index(layout.head_dim)));
+    // In index order, as the definition has it.
+    const Values squares = e.loop(e.index(0), e.index(layout.head_dim), 1, {e.number(e.f32, 0)},
+                                  [&](Value* i, const Values& sum) {
+                                    Value* const element = e.load(e.f32, e.at(e.f32, row, i));
+                                    return Values{e.fma(element, element, sum[0])};
+                                  });
+    Value* const norm = e.larger(e.number(e.f32, 1e-12), e.unary(llvm::Intrinsic::sqrt, squares[0]));
+    e.store(e.b.CreateFDiv(e.number(e.f32, 1), norm), e.at(e.f32, out, n));
     return Values{};
   });
   e.b.CreateRetVoid();

@@ -10,9 +10,12 @@ namespace vicinal::cpu {
 llvm::Function* emit_pack_queries(Emitter& e, const KernelLayout& layout, DType dtype);
 
 // void (const T* x, i64 dim_stride, const i64* rows, float* out, i64 rows): rows of `dim` channels as f32,
-// with zeros up to `width`. `normalize`: divided by their norms.
+// with zeros up to `width`.
 llvm::Function* emit_pack_rows(Emitter& e, const char* name, DType dtype, std::int64_t dim,
-                               std::int64_t width, bool normalize);
+                               std::int64_t width);
+
+// void (const float* x, float* out, i64 rows): of every row of packed keys 1 / its norm.
+llvm::Function* emit_inverse_norms(Emitter& e, const KernelLayout& layout);
 
 // void (const float* k, i64 step, i64 last, const float* queries, float* scores): a block of scores. Rows of
 // k after `last` are not read; their scores are anything.

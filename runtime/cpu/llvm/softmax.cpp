@@ -10,7 +10,7 @@ using ir::Root;
 using ir::SymbolKind;
 
 // Loop bodies are repeated, so that the steps of neighbouring keys overlap; long ones need no help.
-constexpr std::int64_t kUnroll = 4;
+constexpr std::int64_t kUnroll = 2;
 constexpr std::size_t kLongExpression = 40;  // nodes
 
 const emit::CpuKeys& keys_of(const emit::CpuKernel& kernel, KeyTileKind kind) {
@@ -173,7 +173,12 @@ class ScoreEmitter {
   Value* key(Value* row) {
     Value* const n = e_.b.CreateAdd(row, skipped_);
     Value* const address = e_.at(e_.f32, scores_, e_.b.CreateMul(row, e_.index(layout_.block.tile_q)));
-    Value* const product = e_.load(e_.vector(e_.f32), address);
+    Value* const stored = e_.load(e_.vector(e_.f32), address);
+    Value* product = stored;
+    if (kernel_.key_l2norm) {
+      Value* const norms = workspace(e_, query_tile_, layout_.norms, n);
+      product = e_.b.CreateFMul(stored, e_.splat(e_.load(e_.f32, norms)));
+    }
     const Expressions::Symbols at = symbols(n, product);
     Value* x = core_.valid() ? e_.as_vector(expressions_->emit(core_, at)) : product;
     if (slope_ != nullptr) {
@@ -190,7 +195,7 @@ class ScoreEmitter {
     } else {
       x = weight(x, keep);
     }
-    if (x != product) e_.store(x, address);
+    if (x != stored) e_.store(x, address);
     return x;
   }
 
@@ -306,8 +311,8 @@ llvm::Function* emit_weights(Emitter& e, const KernelLayout& layout, bool exact)
     }
     return next;
   });
-  e.store(e.b.CreateFAdd(e.b.CreateFAdd(sums[0], sums[1]), e.b.CreateFAdd(sums[2], sums[3])),
-          array(layout.sum));
+  for (std::size_t i = 1; i < sums.size(); ++i) sums[0] = e.b.CreateFAdd(sums[0], sums[i]);
+  e.store(sums[0], array(layout.sum));
   e.b.CreateRetVoid();
   return f;
 }
