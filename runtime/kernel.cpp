@@ -220,6 +220,11 @@ Result<void> compile_for_cpu(Engine& engine, Kernel::Impl& impl) {
   options.input_dtypes = common.input_dtypes;
   options.tile_q = impl.options.tile_q;
   options.tile_k = impl.options.tile_k;
+  constexpr int kMostTile = 1024;
+  if (options.tile_q < 0 || options.tile_k < 0 || options.tile_q > kMostTile || options.tile_k > kMostTile)
+    return unexpected(ErrorKind::spec,
+                      fmt::format("a tile of {},{} is not supported", options.tile_q, options.tile_k),
+                      fmt::format("on the CPU either extent is 1 to {}", kMostTile));
   Stopwatch watch;
   bool known = false;
   VICINAL_TRY(impl.compiled, cpu::CompiledKernel::make(

@@ -110,7 +110,7 @@ struct CompiledKernel::Worker {
     if (kernel.has_sink) sink.emplace(checked, p, checked.root(ir::Root::sink), Arithmetic::wide);
     for (const emit::CpuUniform& u : kernel.uniforms)
       expressions.emplace_back((u.context ? kernel.context->form : kernel.grid.form).module, p, u.node,
-                               Arithmetic::exact);
+                               u.exact ? Arithmetic::exact : Arithmetic::wide);
   }
 
   void task(std::int64_t b, std::int64_t h, std::int64_t number) {

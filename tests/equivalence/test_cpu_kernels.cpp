@@ -246,6 +246,16 @@ TEST_CASE("without a code generator the CPU is the interpreter, and says why") {
   CHECK(other.error().message.find("no code generator") != std::string::npos);
 }
 
+TEST_CASE("tiles that no cache holds are refused on the CPU") {
+  if (skipped()) return;
+  CompileOptions options;
+  options.backend = Backend::cpu;
+  options.tile_q = 5000;
+  const Result<Kernel> kernel = compile(Spec::from_string("attention t {}").value(), options);
+  REQUIRE(!kernel);
+  CHECK(kernel.error().kind == ErrorKind::spec);
+}
+
 TEST_CASE("inputs of another type than compiled for are refused on the CPU") {
   if (skipped()) return;
   const Spec spec =

@@ -14,29 +14,36 @@ class UniformFinder {
  public:
   explicit UniformFinder(CpuKernel& kernel) : kernel_(kernel) {}
 
-  // `more`: nodes besides the module's roots.
-  void find(CpuKeys& keys, bool context, const std::vector<NodeId>& more) {
+  // `of_mask`: nodes besides the module's roots, which say what the mask says.
+  void find(CpuKeys& keys, bool context, std::vector<NodeId> of_mask) {
+    const ir::Module& m = keys.form.module;
+    keys.uniform.assign(m.size(), kNotUniform);
+    of_mask.push_back(m.root(Root::mask));
+    add(keys, context, of_mask, true);
+    add(keys, context,
+        {m.root(Root::score), m.root(Root::output), keys.form.factor, keys.form.slope, keys.form.shift},
+        false);
+  }
+
+ private:
+  void add(CpuKeys& keys, bool context, const std::vector<NodeId>& roots, bool exact) {
     const ir::Module& m = keys.form.module;
     const std::vector<std::uint8_t> varies = ir::variance(m);
-    keys.uniform.assign(m.size(), kNotUniform);
     std::vector<bool> wanted(m.size());
-    for (const NodeId root : {m.root(Root::score), m.root(Root::mask), m.root(Root::output), keys.form.factor,
-                              keys.form.slope, keys.form.shift})
+    for (const NodeId root : roots)
       if (root.valid()) wanted[root.value] = true;
-    for (const NodeId node : more) wanted[node.value] = true;
     for (std::uint32_t n = static_cast<std::uint32_t>(m.size()); n-- > 0;) {
       if (!wanted[n]) continue;
       const ir::Node& node = m.nodes()[n];
       if ((varies[n] & ~(ir::kBatch | ir::kHead)) != 0) {
         for (const NodeId operand : node.operands) wanted[operand.value] = true;
-      } else if (!std::holds_alternative<ir::Constant>(node.what)) {
+      } else if (!std::holds_alternative<ir::Constant>(node.what) && keys.uniform[n] == kNotUniform) {
         keys.uniform[n] = static_cast<std::uint32_t>(kernel_.uniforms.size());
-        kernel_.uniforms.push_back({context, NodeId{n}});
+        kernel_.uniforms.push_back({context, NodeId{n}, exact});
       }
     }
   }
 
- private:
   CpuKernel& kernel_;
 };
 

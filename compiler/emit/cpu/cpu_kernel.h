@@ -37,6 +37,7 @@ inline constexpr std::uint32_t kNotUniform = 0xffffffff;
 struct CpuUniform {
   bool context;  // of which keys' module the node is
   ir::NodeId node;
+  bool exact;  // a mask reads it: every operation rounds to fp32. Others round once, at the end
 };
 
 struct CpuKernel {

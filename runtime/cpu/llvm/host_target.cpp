@@ -16,7 +16,7 @@ llvm::Expected<HostTarget> host_target() {
       llvm::orc::JITTargetMachineBuilder::detectHost();
   if (!builder) return builder.takeError();
   HostTarget target{std::move(*builder)};
-  target.builder.setCodeGenOptLevel(llvm::CodeGenOptLevel::Default);
+  target.builder.setCodeGenOptLevel(llvm::CodeGenOptLevel::Less);
   const llvm::StringMap<bool> features = llvm::sys::getHostCPUFeatures();
   const auto has = [&](const char* name) {
     const auto found = features.find(name);

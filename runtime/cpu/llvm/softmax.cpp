@@ -9,9 +9,8 @@ using ir::NodeId;
 using ir::Root;
 using ir::SymbolKind;
 
-// Loop bodies are repeated, so that the steps of neighbouring keys overlap; long ones need no help.
+// Short loop bodies are repeated, so that the steps of neighbouring keys overlap; long ones need no help.
 constexpr std::int64_t kUnroll = 2;
-constexpr std::size_t kLongExpression = 40;  // nodes
 
 const emit::CpuKeys& keys_of(const emit::CpuKernel& kernel, KeyTileKind kind) {
   return kind >= kFullContext ? *kernel.context : kernel.grid;
@@ -113,7 +112,7 @@ class ScoreEmitter {
       expressions_->forget(mark);
       return softmax_ ? e_.larger(x, largest) : largest;
     };
-    const bool repeats = keys_.form.module.size() < kLongExpression;
+    const bool repeats = !core_.valid() && !mask_.valid() && windows_.empty();
     const std::int64_t unroll = repeats ? kUnroll : 1;
     Values largest(static_cast<std::size_t>(unroll), e_.infinity(e_.vector(e_.f32), true));
     Value* whole = count;
