@@ -6,6 +6,7 @@
 
 #include "compiler/support/hash.h"
 #include "compiler/support/text.h"
+#include "runtime/host/parallel.h"
 #include "templates/embed/bundle.h"
 
 namespace vicinal::runtime {
@@ -54,6 +55,15 @@ void Engine::set_warning_sink(std::function<void(std::string_view)> sink) {
 Engine::Engine(Settings settings)
     : settings_(std::move(settings)),
       cache_(cache_options(settings_, [](std::string_view warning) { the_process().warn(warning); })) {}
+
+Result<const cpu::CodeGeneratorApi*> Engine::code_generator() const {
+  return cpu::code_generator(settings_.cpu_llvm_path.value.value_or(std::filesystem::path()));
+}
+
+unsigned Engine::threads() const {
+  return settings_.threads.value == 0 ? host::default_threads()
+                                      : static_cast<unsigned>(settings_.threads.value);
+}
 
 Result<cuda::NvrtcCompiler> Engine::nvrtc() const {
   return cuda::NvrtcCompiler::open(settings_.nvrtc_path.value.value_or(std::filesystem::path()));

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "runtime/cache/kernel_cache.h"
+#include "runtime/cpu/code_generator.h"
 #include "runtime/cuda/nvrtc_compiler.h"
 #include "runtime/settings.h"
 
@@ -23,6 +24,9 @@ class Engine {
   const Settings& settings() const { return settings_; }
   cache::KernelCache& cache() { return cache_; }
   Result<cuda::NvrtcCompiler> nvrtc() const;
+  Result<const cpu::CodeGeneratorApi*> code_generator() const;
+  // That work on the host is spread over.
+  unsigned threads() const;
   // The headers that emitted code includes: embedded, or from VICINAL_TEMPLATE_DIR, and their digest.
   Result<std::vector<cuda::HeaderText>> headers() const;
   Result<std::string> headers_digest() const;

@@ -227,6 +227,47 @@ Result<void> compile_for_cuda(Engine& engine, const cuda::Context& context, Kern
   return {};
 }
 
+// Without a code generator, and for doubles, the interpreter computes on the planned tiles, and `path_reason`
+// says why.
+Result<void> compile_for_cpu(Engine& engine, Kernel::Impl& impl) {
+  CompileInfo& info = impl.info;
+  info.path = "interpreter";
+  info.origin = "none";
+  if (impl.options.dtype == DType::f64) {
+    info.path_reason = "generated code does not compute in f64";
+    return {};
+  }
+  const Result<const cpu::CodeGeneratorApi*> generator = engine.code_generator();
+  if (!generator) {
+    info.path_reason = generator.error().message;
+    return {};
+  }
+  emit::CpuKernelOptions options;
+  const emit::KernelOptions common = kernel_options(impl.options, impl.variant.checked.module);
+  options.dtype = common.dtype;
+  options.head_dim = common.head_dim;
+  options.value_dim = common.value_dim;
+  options.input_dtypes = common.input_dtypes;
+  options.tile_q = impl.options.tile_q;
+  options.tile_k = impl.options.tile_k;
+  constexpr int kMostTile = 1024;
+  if (options.tile_q < 0 || options.tile_k < 0 || options.tile_q > kMostTile || options.tile_k > kMostTile)
+    return unexpected(ErrorKind::spec,
+                      fmt::format("a tile of {},{} is not supported", options.tile_q, options.tile_k),
+                      fmt::format("on the CPU either extent is 1 to {}", kMostTile));
+  Stopwatch watch;
+  bool known = false;
+  VICINAL_TRY(impl.compiled, cpu::CompiledKernel::make(
+                                 **generator, emit::cpu_kernel(impl.variant.specialized, options), known));
+  info.compile_ms = watch.lap();
+  info.path = "cpu/jit";
+  info.path_reason = (*generator)->host;
+  info.origin = known ? "memory" : "compiled";
+  info.key = impl.compiled->digest();
+  info.arch = "host";
+  return {};
+}
+
 }  // namespace
 
 std::string_view version() {
@@ -281,8 +322,9 @@ Result<Kernel> compile(const Spec& spec, const CompileOptions& wanted) {
   impl->info.backend = backend;
   if (backend == Backend::cuda) {
     VICINAL_TRY_VOID(compile_for_cuda(*engine, *context, *impl));
+  } else if (backend == Backend::cpu) {
+    VICINAL_TRY_VOID(compile_for_cpu(*engine, *impl));
   } else {
-    // Until the CPU has a compiler of its own, the interpreter computes for it too.
     impl->info.path = "interpreter";
     impl->info.origin = "none";
   }

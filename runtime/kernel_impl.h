@@ -7,6 +7,7 @@
 #include <future>
 
 #include "compiler/driver/compile.h"
+#include "runtime/cpu/compiled_kernel.h"
 #include "runtime/cuda_kernel.h"
 #include "runtime/device_planner.h"
 #include "runtime/kernel_plan.h"
@@ -33,7 +34,8 @@ struct Kernel::Impl {
   std::shared_ptr<const runtime::Program> program;
   std::shared_future<Result<std::shared_ptr<const runtime::Program>>> fallback;
   std::optional<runtime::DevicePlanner> planner;  // where the mask reads inputs
-  // On the host.
+  // On the host; without generated code the interpreter computes.
+  std::shared_ptr<const cpu::CompiledKernel> compiled;
   mutable runtime::PlanCache host_plans;
 
   bool on_device() const { return program != nullptr; }

@@ -35,9 +35,12 @@ Result<const runtime::Program*> Kernel::Impl::program_for(const runtime::Problem
 }
 
 plan::TileShape Kernel::Impl::tile_shape(const runtime::Program* on, const runtime::Problem& problem) const {
+  if (on != nullptr) return on->shape(problem);
   const emit::KernelOptions tiles;
-  return on != nullptr ? on->shape(problem)
-                       : host_plans.shape(variant.checked.module, problem, tiles.tile_q, tiles.tile_k);
+  const auto [queries, keys] = compiled
+                                   ? std::pair(compiled->code().shape.tile_q, compiled->code().shape.tile_k)
+                                   : std::pair(tiles.tile_q, tiles.tile_k);
+  return host_plans.shape(variant.checked.module, problem, queries, keys);
 }
 
 runtime::PlanCache& Kernel::Impl::plans(const runtime::Program* on) const {
@@ -52,8 +55,9 @@ Result<Support> Kernel::supports(const RunArguments& arguments) const {
   support.path = impl_->info.path;
   VICINAL_TRY(const runtime::Program* const program, impl_->program_for(problem));
   if (program == nullptr) {
+    if (impl_->compiled) VICINAL_TRY_VOID(impl_->compiled->check(problem));
     support.reason = impl_->info.backend == Backend::interpreter ? "the interpreter was asked for"
-                                                                 : "the CPU backend is the interpreter";
+                                                                 : impl_->info.path_reason;
     return support;
   }
   VICINAL_TRY_VOID(program->check(problem));
@@ -72,7 +76,13 @@ Result<void> Kernel::Impl::run(const runtime::Program* runs, const runtime::Prob
                                const Plan::Impl& plan, Stream stream) const {
   if (problem.rows() == 0) return {};
   if (runs == nullptr) {
-    cpu::Interpreter(variant.checked.module, problem).run(host::default_threads(), &*plan.tiles);
+    VICINAL_TRY(const runtime::Engine* const engine, runtime::Engine::process());
+    if (!compiled) {
+      cpu::Interpreter(variant.checked.module, problem).run(engine->threads(), &*plan.tiles);
+      return {};
+    }
+    VICINAL_TRY_VOID(compiled->check(problem));
+    compiled->run(variant.checked.module, problem, *plan.tiles, engine->threads());
     return {};
   }
   // A plan for tensors of another kind has other tiles.

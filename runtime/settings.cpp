@@ -82,6 +82,10 @@ bool parse_days(std::string_view text, std::uint64_t& days) {
   return parse(text, days) && days <= 100 * 366;  // so that it fits any clock
 }
 
+bool parse_threads(std::string_view text, std::uint64_t& threads) {
+  return parse(text, threads) && threads <= 1024;
+}
+
 bool parse_seconds(std::string_view text, std::chrono::seconds& seconds) {
   std::uint64_t count = 0;
   if (!parse(text, count) || count == 0 || count > 24 * 60 * 60) return false;
@@ -165,6 +169,8 @@ constexpr Row kRows[] = {
     row<&Settings::template_dir, parse_any_path>("template_dir", "a folder"),
     row<&Settings::nvrtc_path, parse_any_path>("nvrtc", "a library or a folder"),
     row<&Settings::libcuda_path, parse_any_path>("libcuda", "a library or a folder"),
+    row<&Settings::cpu_llvm_path, parse_any_path>("cpu_llvm", "a library or a folder"),
+    row<&Settings::threads, parse_threads>("threads", "a number from 0 to 1024; 0 for one per processor"),
     row<&Settings::state_dir, parse_absolute>("state_dir", "an absolute path"),
     row<&Settings::config_dir, parse_absolute>("config_dir", "an absolute path"),
     row<&Settings::compile_timeout, parse_seconds>("compile_timeout", "seconds, from 1 to 86400"),

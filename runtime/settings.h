@@ -37,9 +37,11 @@ struct Settings {
   Setting<std::uint64_t> cache_max_age_days{90};                   // 0: no limit
   Setting<bool> cache_shared_group;
   Setting<std::vector<std::filesystem::path>> cache_readonly_dirs;
-  Setting<OptionalPath> template_dir;  // headers from disk instead of the built-in ones
-  Setting<OptionalPath> nvrtc_path;    // a library or the folder it is in
-  Setting<OptionalPath> libcuda_path;  // likewise
+  Setting<OptionalPath> template_dir;   // headers from disk instead of the built-in ones
+  Setting<OptionalPath> nvrtc_path;     // a library or the folder it is in
+  Setting<OptionalPath> libcuda_path;   // likewise
+  Setting<OptionalPath> cpu_llvm_path;  // likewise, of the code generator for the CPU
+  Setting<std::uint64_t> threads;       // of the CPU backends; 0: one per processor
   Setting<OptionalPath> state_dir;
   Setting<OptionalPath> config_dir;
   Setting<std::chrono::seconds> compile_timeout{std::chrono::seconds{30}};

@@ -108,6 +108,8 @@ class Bench {
       front.push_back(ms);
     }
     row("front_end", spread(front));
+    if (kernel.info().path == "cpu/jit") VICINAL_TRY_VOID(code_times(kernel));
+    if (options_.backend == "cpu") return {};
     VICINAL_TRY(const emit::KernelOptions kernel_options, compiled_options(kernel));
     emit::KernelSource source;
     for (int i = 0; i < options_.compile_repeat; ++i) {
@@ -158,6 +160,25 @@ class Bench {
     return {};
   }
 
+  // Code for the CPU, generated anew each time: as LLVM's IR, and all of it to a function that can be called.
+  Result<void> code_times(const Kernel& kernel) {
+    VICINAL_TRY(runtime::Engine* const engine, runtime::Engine::process());
+    VICINAL_TRY(const cpu::CodeGeneratorApi* const generator, engine->code_generator());
+    std::vector<double> build, compile;
+    for (int i = 0; i < options_.compile_repeat; ++i) {
+      cpu::Code code;
+      std::string error;
+      if (!generator->compile(kernel.impl().compiled->kernel(), code, error))
+        return unexpected(ErrorKind::internal, "LLVM does not compile the kernel: " + error);
+      build.push_back(code.build_ms);
+      compile.push_back(code.compile_ms);
+      generator->release(code.owner);
+    }
+    row("llvm_build", spread(build));
+    row("llvm_compile", spread(compile));
+    return {};
+  }
+
   Result<void> run_times(const Kernel& kernel, HostProblem& problem, const runtime::Problem& bound,
                          HostTensor& out) {
     const double pairs = kept_pairs(kernel, bound);
@@ -169,10 +190,14 @@ class Bench {
       const RunArguments arguments = problem.arguments(&out, nullptr);
       VICINAL_TRY(const Plan plan, timed_plan(kernel, arguments));
       const bool planned = kernel.info().backend == Backend::cpu;
-      VICINAL_TRY(const double ms, milliseconds([&] {
-                    return planned ? kernel.run(arguments, plan) : kernel.run(arguments);
-                  }));
-      times.push_back(ms);
+      // The interpreter runs once; generated code some times more, after a first to warm up.
+      const bool compiled = kernel.info().path == "cpu/jit";
+      for (int i = 0; i < (compiled ? options_.repeat + 1 : 1); ++i) {
+        VICINAL_TRY(const double ms, milliseconds([&] {
+                      return planned ? kernel.run(arguments, plan) : kernel.run(arguments);
+                    }));
+        if (i > 0 || !compiled) times.push_back(ms);
+      }
     }
     const Spread s = spread(times);
     row("forward", s);

@@ -69,11 +69,13 @@ class Emission {
       VICINAL_TRY(emit::KernelSource cuda, source());
       return std::move(cuda.text);
     }
+    if (const auto text = code_text(kind)) return generated(*text);
     if (kind == "key") return key();
     if (kind == "ptx" || kind == "cubin") return binary(kind == "ptx");
     return unexpected(
         ErrorKind::usage, fmt::format("`{}` cannot be emitted", kind),
-        "the kinds are tokens, ast, ir, ir-after=PASS, ir-optimized, passes, cuda, ptx, cubin and key");
+        "the kinds are tokens, ast, ir, ir-after=PASS, ir-optimized, passes, cuda, ptx, cubin, key, llvm, "
+        "llvm-optimized and asm");
   }
 
   Result<void> compile() {
@@ -105,7 +107,7 @@ class Emission {
     return {};
   }
 
-  Result<emit::KernelSource> source() const {
+  emit::KernelOptions kernel_options() const {
     emit::KernelOptions kernel;
     for (const auto& row : kDTypes)
       if (row.name == options_.dtype) kernel.dtype = row.dtype;
@@ -115,6 +117,11 @@ class Emission {
     kernel.tile_k = options_.tile_k;
     for (const Precision precision : {Precision::ieee, Precision::tf32})
       if (name_of(precision) == options_.precision) kernel.precision = precision;
+    return kernel;
+  }
+
+  Result<emit::KernelSource> source() const {
+    const emit::KernelOptions kernel = kernel_options();
     if (const auto kind = emit::kernel_named(options_.kernel)) {
       const int any_capability = *kind == emit::KernelKind::hopper ? 90 : 80;
       const emit::Choice choice = emit::choose(*kind, variant_->specialized, kernel, any_capability, true);
@@ -130,6 +137,30 @@ class Emission {
       return unexpected(ErrorKind::usage, "the variant has no mask, and a planner is made of one",
                         "its tiles follow from its extents and neighborhoods alone");
     return emit::emit_planner(variant_->specialized, kernel).rows;
+  }
+
+  static std::optional<cpu::CodeText> code_text(const std::string& kind) {
+    if (kind == "llvm") return cpu::CodeText::llvm;
+    if (kind == "llvm-optimized") return cpu::CodeText::optimized_llvm;
+    if (kind == "asm") return cpu::CodeText::assembly;
+    return std::nullopt;
+  }
+
+  // For the processor of this machine.
+  Result<std::string> generated(cpu::CodeText what) const {
+    VICINAL_TRY(runtime::Engine* const engine, runtime::Engine::process());
+    VICINAL_TRY(const cpu::CodeGeneratorApi* const generator, engine->code_generator());
+    const emit::KernelOptions gpu = kernel_options();
+    emit::CpuKernelOptions options;
+    options.dtype = gpu.dtype;
+    options.head_dim = gpu.head_dim;
+    options.value_dim = gpu.value_dim;
+    for (const ir::Input& input : variant_->checked.module.inputs)
+      options.input_dtypes.push_back(emit::default_input_dtype(input.type));
+    std::string text, error;
+    if (!generator->text(emit::cpu_kernel(variant_->specialized, options), what, text, error))
+      return unexpected(ErrorKind::internal, "LLVM does not take the kernel: " + error);
+    return text;
   }
 
   Result<std::string> key() const {
@@ -171,7 +202,9 @@ class Emission {
 
 void add_emit(CLI::App& app, Globals& globals) {
   auto* command = app.add_subcommand(
-      "emit", "Write any stage: tokens, ast, ir, ir-after=PASS, ir-optimized, passes, cuda, ptx, cubin, key");
+      "emit",
+      "Write any stage: tokens, ast, ir, ir-after=PASS, ir-optimized, passes, cuda, ptx, cubin, key, llvm, "
+      "llvm-optimized, asm");
   auto options = std::make_shared<Options>();
   command->add_option("kinds", options->kinds, "One kind, or several with commas between")->required();
   add_spec_options(*command, options->spec);

@@ -63,7 +63,12 @@ std::vector<Finding> examine(runtime::Engine& engine) {
   else
     found.push_back({"cache", false, "kernels are kept in memory only",
                      "see the warning above, or set VICINAL_CACHE_DIR to a folder of your own"});
-  found.push_back({"cpu", true, "the interpreter (a compiler for the CPU is not there yet)", ""});
+  const auto generator = engine.code_generator();
+  if (!generator)
+    bad("cpu", generator.error());
+  else
+    found.push_back(
+        {"cpu", true, fmt::format("LLVM, {}, {} threads", (*generator)->host, engine.threads()), ""});
   return found;
 }
 

@@ -141,15 +141,14 @@ class Runner {
           info.path, info.arch, milliseconds, info.origin == "compiled" ? "compiled" : "from " + info.origin,
           info.compile_ms, info.registers, info.shared_bytes);
     else
-      fmt::print("ran on the {} in {:.1f} ms{}\n",
-                 info.backend == Backend::interpreter ? "interpreter" : "CPU, which is the interpreter,",
+      fmt::print("ran on {} in {:.1f} ms{}{}\n", info.path == "cpu/jit" ? "the CPU" : "the interpreter",
                  milliseconds,
-                 info.miss_reason.empty()
-                     ? ""
-                     : fmt::format("; no GPU: {}",
-                                   info.miss_reason.substr(0, info.miss_reason.find_first_of(";:\n"))));
+                 info.path == "cpu/jit" ? fmt::format("; kernel compiled in {:.1f} ms", info.compile_ms)
+                 : info.backend == Backend::cpu ? "; no compiler for the CPU: " + beginning(info.path_reason)
+                                                : "",
+                 info.miss_reason.empty() ? "" : "; no GPU: " + beginning(info.miss_reason));
     if (!comparison) return;
-    if (info.backend != Backend::cuda) fmt::print("(the same interpreter: only rounding differs)\n");
+    if (info.path == "interpreter") fmt::print("(the same interpreter: only rounding differs)\n");
     fmt::print("checked {} of {} rows against the interpreter in double precision\n", comparison->compared,
                comparison->total);
     fmt::print("        {:>12} {:>12} {:>12} {:>12}\n", "max error", "mean error", "plain max", "2 ulp");
@@ -158,6 +157,11 @@ class Runner {
                  r.allowance, r.pass ? "pass" : "FAIL");
       if (!r.pass) fmt::print("        worst at {}\n", r.worst);
     }
+  }
+
+  // Of a message, what comes before its details.
+  static std::string beginning(const std::string& message) {
+    return message.substr(0, message.find_first_of(";:\n"));
   }
 
   // JSON has no infinity; a string says it.

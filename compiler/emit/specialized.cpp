@@ -1,5 +1,7 @@
 #include "compiler/emit/specialized.h"
 
+#include <cmath>
+
 #include "compiler/passes/pipeline.h"
 #include "compiler/passes/rewrite.h"
 
@@ -52,6 +54,27 @@ bool has_mask(const Specialized& variant) {
 bool has_score(const Specialized& variant) {
   const auto scored = [](const ir::Module& module) { return module.root(ir::Root::score).valid(); };
   return scored(variant.grid.module) || (variant.context && scored(variant.context->module));
+}
+
+float default_scale(int head_dim) {
+  return static_cast<float>(1 / std::sqrt(static_cast<double>(head_dim)));
+}
+
+DType default_input_dtype(ir::Type type) {
+  return type == ir::Type::real ? DType::f32 : type == ir::Type::integer ? DType::i32 : DType::boolean;
+}
+
+ScoreForms score_forms(const Specialized& variant, int head_dim) {
+  const bool whole = variant.context && (variant.grid.module.root(ir::Root::score).valid() ||
+                                         variant.context->module.root(ir::Root::score).valid());
+  const auto form = [&](ir::Module module) {
+    // Without a softmax nothing may be taken out of a score.
+    if (whole) module.normalize = ir::Normalize::none;
+    return passes::score_form(module, default_scale(head_dim));
+  };
+  ScoreForms forms{form(variant.grid.module), std::nullopt};
+  if (variant.context) forms.context = form(variant.context->module);
+  return forms;
 }
 
 Uses uses(const Specialized& variant) {

@@ -13,14 +13,14 @@ Result<const DriverApi*> load(const std::filesystem::path& path) {
   const std::vector<std::string> candidates = path.empty()
                                                   ? std::vector<std::string>{"libcuda.so.1", "libcuda.so"}
                                                   : std::vector<std::string>{path.string()};
-  VICINAL_TRY(const DynamicLibrary library, open_library({"the CUDA driver", candidates, kHelp}));
+  VICINAL_TRY(const host::DynamicLibrary library, host::open_library({"the CUDA driver", candidates, kHelp}));
 
   static auto& loaded = *new std::map<void*, DriverApi>;  // never destroyed: its users may outlive any static
   DriverApi& api = loaded[library.handle];
   api.path = library.path;
   const char* missing = nullptr;
-#define VICINAL_RESOLVE(name, text, ...)         \
-  api.name.resolve(find_symbol, library.handle); \
+#define VICINAL_RESOLVE(name, text, ...)               \
+  api.name.resolve(host::find_symbol, library.handle); \
   if (api.name.address == nullptr) missing = api.name.symbol;
   VICINAL_DRIVER_FUNCTIONS(VICINAL_RESOLVE)
 #undef VICINAL_RESOLVE

@@ -9,7 +9,7 @@
 #include <string>
 #include <type_traits>
 
-#include "runtime/cuda/dynamic_library.h"
+#include "runtime/host/dynamic_library.h"
 
 namespace vicinal::cuda {
 
@@ -105,7 +105,7 @@ constexpr unsigned kStreamNonBlocking = 1;
 // clang-format on
 
 struct DriverApi {
-#define VICINAL_DECLARE(name, text, ...) Function<__VA_ARGS__> name{text};
+#define VICINAL_DECLARE(name, text, ...) host::Function<__VA_ARGS__> name{text};
   VICINAL_DRIVER_FUNCTIONS(VICINAL_DECLARE)
 #undef VICINAL_DECLARE
   std::filesystem::path path;
@@ -134,7 +134,7 @@ std::string shown(T value) {
 
 // Calls a function of the driver. Nothing is formatted unless it fails.
 template <class... P>
-Result<void> check(const DriverApi& api, const Function<P...>& function,
+Result<void> check(const DriverApi& api, const host::Function<P...>& function,
                    std::type_identity_t<P>... arguments) {
   const Status status = function.address(arguments...);
   if (status == 0) return {};

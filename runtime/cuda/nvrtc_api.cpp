@@ -56,19 +56,19 @@ void add_python(std::vector<std::string>& candidates) {
 }
 
 Result<const NvrtcApi*> load(const fs::path& path) {
-  VICINAL_TRY(const DynamicLibrary library,
-              open_library({"NVRTC, the CUDA run-time compiler", nvrtc_candidates(path), kHelp}));
+  VICINAL_TRY(const host::DynamicLibrary library,
+              host::open_library({"NVRTC, the CUDA run-time compiler", nvrtc_candidates(path), kHelp}));
   static auto& loaded = *new std::map<void*, NvrtcApi>;  // never destroyed: a late compile may still use it
   NvrtcApi& api = loaded[library.handle];
   api.path = library.path;
   const char* missing = nullptr;
-#define VICINAL_RESOLVE(name, text, ...)         \
-  api.name.resolve(find_symbol, library.handle); \
+#define VICINAL_RESOLVE(name, text, ...)               \
+  api.name.resolve(host::find_symbol, library.handle); \
   if (api.name.address == nullptr) missing = api.name.symbol;
   VICINAL_NVRTC_FUNCTIONS(VICINAL_RESOLVE)
 #undef VICINAL_RESOLVE
   api.error_string =
-      reinterpret_cast<const char* (*)(int)>(find_symbol(library.handle, "nvrtcGetErrorString"));
+      reinterpret_cast<const char* (*)(int)>(host::find_symbol(library.handle, "nvrtcGetErrorString"));
   if (api.error_string == nullptr) missing = "nvrtcGetErrorString";
   if (missing != nullptr) {
     return unexpected(ErrorKind::environment, fmt::format("{} has no {}", api.path.string(), missing), kHelp);
@@ -77,7 +77,7 @@ Result<const NvrtcApi*> load(const fs::path& path) {
   // NVRTC asks the loader for its builtins by name alone, which finds nothing when NVRTC itself came by path.
   // Once opened from beside it, they are found under that name. Where they are not beside it, the loader may
   // know.
-  (void)open_library({"NVRTC's builtins", {api.builtins().string()}, {}});
+  (void)host::open_library({"NVRTC's builtins", {api.builtins().string()}, {}});
   return &api;
 }
 

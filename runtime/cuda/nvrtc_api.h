@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "runtime/cuda/dynamic_library.h"
+#include "runtime/host/dynamic_library.h"
 
 namespace vicinal::cuda {
 
@@ -36,7 +36,7 @@ enum NvrtcStatus : int {
 // clang-format on
 
 struct NvrtcApi {
-#define VICINAL_DECLARE(name, text, ...) Function<__VA_ARGS__> name{text};
+#define VICINAL_DECLARE(name, text, ...) host::Function<__VA_ARGS__> name{text};
   VICINAL_NVRTC_FUNCTIONS(VICINAL_DECLARE)
 #undef VICINAL_DECLARE
   const char* (*error_string)(int) = nullptr;

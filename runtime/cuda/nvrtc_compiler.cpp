@@ -141,11 +141,11 @@ Result<std::string> NvrtcCompiler::digest() const {
   const std::lock_guard lock(mutex);
   if (const auto it = digests.find(api_); it != digests.end()) return it->second;
 
-  Result<std::string> result = library_identity(api_->path);
+  Result<std::string> result = host::library_identity(api_->path);
   // Device functions come from the builtins beside it.
   const std::filesystem::path builtins = api_->builtins();
   if (std::error_code error; result && std::filesystem::exists(builtins, error)) {
-    if (const auto second = library_identity(builtins)) result = support::sha256_hex(*result + *second);
+    if (const auto second = host::library_identity(builtins)) result = support::sha256_hex(*result + *second);
   }
   return digests.emplace(api_, std::move(result)).first->second;
 }

@@ -46,7 +46,8 @@ TEST_CASE("bench: the report as text") {
 
 TEST_CASE("bench --json") {
   const Sandbox box;
-  const Outcome o = box.run(bench(gallery_spec("causal"), {"--json", "--arch", "sm_80"}));
+  const Outcome o =
+      box.run(bench(gallery_spec("causal"), {"--json", "--arch", "sm_80", "--backend", "interpreter"}));
   CAPTURE(o.err);
   REQUIRE(o.exit == 0);
   const nlohmann::json json = o.json("vicinal.bench.v1");
@@ -98,12 +99,28 @@ TEST_CASE("bench: without NVRTC the rest is timed") {
   CHECK(text.exit == 0);
   CHECK(has(text.out, "nvrtc: "));
   CHECK(has(text.out, "\n  forward "));
-  const Outcome data = box.run(bench(gallery_spec("causal"), {"--json"}), given);
+  const Outcome data = box.run(bench(gallery_spec("causal"), {"--json", "--backend", "interpreter"}), given);
   CHECK(data.exit == 0);
   const nlohmann::json json = data.json("vicinal.bench.v1");
   CHECK(json.contains("nvrtc_missing"));
   CHECK(!json.contains("disk_hit"));
   check_spread(json, "forward", 1);
+}
+
+TEST_CASE("bench: code for the CPU") {
+  const Sandbox box;
+  const Outcome o = box.run(bench(gallery_spec("causal"), {"--json", "--backend", "cpu", "--repeat", "3"}));
+  CAPTURE(o.err);
+  REQUIRE(o.exit == 0);
+  const nlohmann::json json = o.json("vicinal.bench.v1");
+  if (json.at("path") != "cpu/jit") {
+    MESSAGE("skipped: there is no code generator for the CPU");
+    return;
+  }
+  check_spread(json, "llvm_build", 2);
+  check_spread(json, "llvm_compile", 2);
+  check_spread(json, "forward", 3);
+  CHECK(!json.contains("emit"));
 }
 
 TEST_CASE("bench: mistakes") {

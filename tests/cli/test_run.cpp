@@ -188,8 +188,8 @@ TEST_CASE("run: zero extents are legal") {
 TEST_CASE("run: a seed gives the same numbers, another seed others") {
   const Sandbox box;
   const auto output = [&](const char* seed, const char* tile) {
-    const Outcome o = box.run({"run", gallery_spec("softcap"), "--shape", "tokens=32,head_dim=8", "--seed",
-                               seed, "--tile", tile, "--out", box.path("out.npy")});
+    const Outcome o = box.run({"run", gallery_spec("softcap"), "--shape", "tokens=32,head_dim=8", "--backend",
+                               "interpreter", "--seed", seed, "--tile", tile, "--out", box.path("out.npy")});
     CHECK(o.exit == 0);
     return box.read("out.npy");
   };
@@ -201,8 +201,8 @@ TEST_CASE("run: a seed gives the same numbers, another seed others") {
 
 TEST_CASE("run --json") {
   const Sandbox box;
-  const Outcome o =
-      box.run({"run", gallery_spec("causal"), "--shape", "tokens=16,head_dim=8", "--check", "--json"});
+  const Outcome o = box.run({"run", gallery_spec("causal"), "--shape", "tokens=16,head_dim=8", "--backend",
+                             "interpreter", "--check", "--json"});
   CHECK(o.exit == 0);
   const nlohmann::json json = o.json("vicinal.run.v1");
   CHECK(json.at("spec") == "causal");
@@ -252,6 +252,42 @@ TEST_CASE("run: without a driver, cuda is an error and auto goes on") {
   const Outcome asked = box.run(join(run, {"--backend", "interpreter"}));
   CHECK(asked.exit == 0);
   CHECK(!has(asked.out, "no GPU"));
+}
+
+TEST_CASE("run: without a code generator the CPU is the interpreter") {
+  const Sandbox box;
+  Given given;
+  given.environment["VICINAL_CPU_LLVM"] = box.path("nothing.so");
+  const Outcome o =
+      box.run({"run", gallery_spec("causal"), "--shape", "tokens=16,head_dim=8", "--backend", "cpu"}, given);
+  CHECK(o.exit == 0);
+  CHECK(has(o.out, "ran on the interpreter"));
+  CHECK(has(o.out, "no compiler for the CPU: cannot open the code generator"));
+  const Outcome doctor = box.run({"doctor"}, given);
+  CHECK(doctor.exit == 0);
+  CHECK(has(doctor.out, "--   cpu"));
+  CHECK(has(doctor.out, "llvm-19-dev"));
+  const Outcome emit = box.run({"emit", "llvm", gallery_spec("causal")}, given);
+  CHECK(emit.exit == 3);
+}
+
+TEST_CASE("run and emit: generated code for the CPU") {
+  const Sandbox box;
+  if (!has(box.run({"doctor"}).out, "LLVM, ")) {
+    MESSAGE("skipped: there is no code generator for the CPU");
+    return;
+  }
+  const Outcome o = box.run({"run", gallery_spec("causal"), "--shape", "tokens=16,head_dim=8", "--backend",
+                             "cpu", "--check", "--json"});
+  CHECK(o.exit == 0);
+  const nlohmann::json json = o.json("vicinal.run.v1");
+  CHECK(json.at("path") == "cpu/jit");
+  CHECK(json.at("check").at("pass") == true);
+  CHECK(json.at("kernel").at("origin") == "compiled");
+  CHECK(has(box.run({"emit", "llvm", gallery_spec("causal")}).out, "define void @vicinal_visit("));
+  CHECK(has(box.run({"emit", "llvm-optimized", gallery_spec("causal")}).out, "@vicinal_visit("));
+  CHECK(has(box.run({"emit", "asm", gallery_spec("causal")}).out, "vicinal_visit:"));
+  CHECK(box.count_files() == 0);
 }
 
 TEST_CASE("run: an interrupted run leaves no file behind, and an old output as it was") {

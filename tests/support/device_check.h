@@ -1,14 +1,10 @@
-// Results of a device against the interpreter: off by at most twice the error of a plain program in the same
-// precision plus two units in the last place; masks exactly.
+// Kernels on a device, held against the interpreter.
 #pragma once
 
-#include <functional>
-#include <limits>
 #include <optional>
-#include <random>
 
+#include "tests/support/accuracy_check.h"
 #include "tests/support/device_problem.h"
-#include "tests/support/plain_attention.h"
 
 namespace vicinal::testing {
 
@@ -37,31 +33,8 @@ void compile_all(std::vector<Job>& jobs);
 bool takes(std::string_view kernel, const cuda::Context& context, const Spec& spec, DType dtype,
            std::int64_t dim = 64);
 
-struct Errors {
-  double largest = 0, plain = 0, excess = -std::numeric_limits<double>::infinity(), allowance = 0;
-  void add(double got, double want, double by_plain, DType dtype);
-  double allowed() const { return 2 * plain + allowance; }
-  bool pass() const { return excess <= 2 * plain; }
-};
-
-struct ErrorTable {
-  std::string text;
-  ErrorTable();
-  void add(const Job& job, const Errors& out, const Errors& lse);
-};
-
-// `others`: makes problems of the same spec, over which the plain program's error is taken too where its
-// error over this one says no. Of a few rows some suit it by luck.
-using MoreProblems = std::function<std::vector<Problem>()>;
 void check_values(const cuda::Context& context, const Job& job, Problem problem, ErrorTable* table,
                   const MoreProblems& others = {});
-
-// NaN in some keys and values: it reaches those who keep them, and nobody else.
-void poison(Problem& problem, std::mt19937& random);
-
-// Queries and keys of zeros, values one-hot: an element of the output is a key's weight. Where the
-// interpreter says that a key is not kept it must be exactly 0, and where it has a weight that fp32 can hold
-// it must not be.
 void check_mask(const cuda::Context& context, const Job& job, Problem problem, Tiles tiles);
 
 }  // namespace vicinal::testing

@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <cmath>
-
 #include "compiler/emit/cuda/expression.h"
 
 namespace vicinal::emit {
@@ -76,10 +74,6 @@ std::string Declarations::pair_function(std::string_view signature, const Body& 
   const std::string grid = body(variant_.grid, 6), context = body(*variant_.context, 6);
   if (grid == context) return out + body(variant_.grid, 4) + "  }\n";
   return out + "    if constexpr (Context) {\n" + context + "    } else {\n" + grid + "    }\n  }\n";
-}
-
-float default_scale(int head_dim) {
-  return static_cast<float>(1 / std::sqrt(static_cast<double>(head_dim)));
 }
 
 std::string_view element_type(DType dtype) {

@@ -40,9 +40,6 @@ class Declarations {
   Names names_;
 };
 
-// 1 / sqrt(head dim), for a variant that names no scale.
-float default_scale(int head_dim);
-
 // As templates/ spells it.
 std::string_view element_type(DType dtype);
 

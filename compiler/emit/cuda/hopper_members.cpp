@@ -23,21 +23,10 @@ std::string function(std::string_view type, std::string_view name, std::string_v
                      parameters, body);
 }
 
-bool splits(const Specialized& variant) {
-  // Both kinds of keys share one softmax, hence one factor and one shift: where there are two, a score stays
-  // in one piece unless it is the dot product.
-  return !variant.context || (!variant.grid.module.root(Root::score).valid() &&
-                              !variant.context->module.root(Root::score).valid());
-}
-
 }  // namespace
 
-HopperMembers::Side::Side(const ir::Module& module, bool context, bool whole, float scale, std::string name)
-    : prefix(std::move(name)) {
-  ir::Module original = module;
-  // Without a softmax nothing may be taken out of a score.
-  if (whole) original.normalize = ir::Normalize::none;
-  form = passes::score_form(original, scale);
+HopperMembers::Side::Side(passes::ScoreForm split, bool context, std::string name)
+    : prefix(std::move(name)), form(std::move(split)) {
   bounds = analysis::bound_indices(form.module, context);
   const NodeId mask = form.module.root(Root::mask);
   if (!context)
@@ -55,15 +44,11 @@ HopperMembers::Side::Side(const ir::Module& module, bool context, bool whole, fl
   mask_columns = std::move(placement.columns);
 }
 
-HopperMembers::Side HopperMembers::make_side(const Specialized& variant, const KernelOptions& options,
-                                             bool context) {
-  return Side(context ? variant.context->module : variant.grid.module, context, !splits(variant),
-              default_scale(options.head_dim), context ? "c" : "g");
-}
-
 HopperMembers::HopperMembers(const Specialized& variant, const KernelOptions& options)
-    : grid_(make_side(variant, options, false)) {
-  if (variant.context) context_.emplace(make_side(variant, options, true));
+    : HopperMembers(score_forms(variant, options.head_dim)) {}
+
+HopperMembers::HopperMembers(ScoreForms forms) : grid_(std::move(forms.grid), false, "g") {
+  if (forms.context) context_.emplace(*std::move(forms.context), true, "c");
 }
 
 std::vector<HopperMembers::Group> HopperMembers::rows() const {

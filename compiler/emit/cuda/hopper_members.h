@@ -49,7 +49,7 @@ class HopperMembers {
     analysis::RowLimits limits;  // of the grid's keys; of the context, whose keys are few, all is `rest`
     std::vector<ir::NodeId> score_rows, score_columns, mask_rows, mask_columns;
 
-    Side(const ir::Module& module, bool context, bool whole, float scale, std::string name);
+    Side(passes::ScoreForm split, bool context, std::string name);
     ir::NodeId core() const { return form.module.root(ir::Root::score); }
     bool has_core() const { return !form.core_is_score; }
     bool has_limits() const {
@@ -64,7 +64,7 @@ class HopperMembers {
     bool exact;
   };
 
-  static Side make_side(const Specialized& variant, const KernelOptions& options, bool context);
+  explicit HopperMembers(ScoreForms forms);
   std::vector<Group> rows() const;
   std::vector<Group> columns() const;
 

@@ -196,10 +196,6 @@ std::optional<KernelKind> kernel_named(std::string_view name) {
   return std::nullopt;
 }
 
-DType default_input_dtype(ir::Type type) {
-  return type == ir::Type::real ? DType::f32 : type == ir::Type::integer ? DType::i32 : DType::boolean;
-}
-
 KernelSource emit_cuda(const Specialized& variant, const KernelOptions& options) {
   return Emitter(variant, options).run();
 }

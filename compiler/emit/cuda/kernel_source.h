@@ -50,9 +50,6 @@ struct KernelSource {
 
 KernelSource emit_cuda(const Specialized& variant, const KernelOptions& options);
 
-// What an input's elements are when the caller does not say.
-DType default_input_dtype(ir::Type type);
-
 // Changes whenever the emitter would print another text for the same variant.
 inline constexpr std::string_view kEmitterVersion = "vicinal-cuda-6";
 

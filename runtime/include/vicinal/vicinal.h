@@ -146,7 +146,7 @@ using Stream = void*;
 struct Support {
   bool supported = false;
   Backend backend = Backend::automatic;
-  std::string path;                 // "cuda/hopper", "cuda/mma", "cuda/portable", "interpreter"
+  std::string path;                 // "cuda/hopper", "cuda/mma", "cuda/portable", "cpu/jit", "interpreter"
   std::string reason;               // why this path, or why not
   std::size_t workspace_bytes = 0;  // device memory that a run plans its tiles in, if it is given
 };
@@ -154,7 +154,7 @@ struct Support {
 // Where a kernel came from.
 struct CompileInfo {
   Backend backend = Backend::automatic;
-  std::string path;         // "cuda/hopper", "cuda/mma", "cuda/portable", "interpreter"
+  std::string path;         // "cuda/hopper", "cuda/mma", "cuda/portable", "cpu/jit", "interpreter"
   std::string path_reason;  // its schedule, or why it is not a faster one
   std::string origin;       // "memory", "disk", "compiled", "none" (nothing to compile)
   std::string miss_reason;  // why the cache did not have it

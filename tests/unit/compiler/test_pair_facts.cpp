@@ -1,6 +1,8 @@
 // Distances against the neighborhoods themselves, and what follows for masks.
 #include <doctest/doctest.h>
+
 #include <fmt/format.h>
+#include <vicinal/dtype.h>
 
 #include <limits>
 

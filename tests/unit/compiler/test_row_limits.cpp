@@ -1,6 +1,8 @@
 // Limits of a row against the mask itself, pair by pair.
 #include <doctest/doctest.h>
+
 #include <fmt/format.h>
+#include <vicinal/dtype.h>
 
 #include <random>
 

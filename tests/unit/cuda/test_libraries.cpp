@@ -64,9 +64,9 @@ TEST_CASE("cuda: the identity of a library is that of its bytes, not of its name
   };
   const auto one = write("vicinal_identity_1", "alpha"), two = write("vicinal_identity_2", "alpha");
   const auto three = write("vicinal_identity_3", "beta");
-  CHECK(*library_identity(one) == *library_identity(two));
-  CHECK(*library_identity(one) != *library_identity(three));
-  CHECK(!library_identity(folder / "vicinal_identity_missing"));
+  CHECK(*host::library_identity(one) == *host::library_identity(two));
+  CHECK(*host::library_identity(one) != *host::library_identity(three));
+  CHECK(!host::library_identity(folder / "vicinal_identity_missing"));
   for (const auto& path : {one, two, three}) std::filesystem::remove(path);
 }
 

@@ -81,6 +81,8 @@ TEST_CASE("settings: every variable") {
                               {"VICINAL_TEMPLATE_DIR", "templates"},
                               {"VICINAL_NVRTC", "/opt/cuda/lib64"},
                               {"VICINAL_LIBCUDA", "/lib/libcuda.so.1"},
+                              {"VICINAL_CPU_LLVM", "/opt/vicinal"},
+                              {"VICINAL_THREADS", "3"},
                               {"VICINAL_STATE_DIR", "/s"},
                               {"VICINAL_CONFIG_DIR", "/c"},
                               {"VICINAL_COMPILE_TIMEOUT", "5"},
@@ -91,6 +93,8 @@ TEST_CASE("settings: every variable") {
   CHECK(settings->cache_shared_group.value);
   CHECK(settings->cache_readonly_dirs.value == std::vector<std::filesystem::path>{"/a", "/b"});
   CHECK(settings->nvrtc_path.value == "/opt/cuda/lib64");
+  CHECK(settings->cpu_llvm_path.value == "/opt/vicinal");
+  CHECK(settings->threads.value == 3);
   std::map<std::string, std::string> shown;
   for (const auto& row : describe(*settings)) {
     if (row.name != "cache_dir") CHECK(row.origin == Origin::environment);

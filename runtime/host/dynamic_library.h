@@ -1,4 +1,4 @@
-// Shared libraries opened at run time, so that one build works with and without CUDA.
+// Shared libraries opened at run time, so that one build works with and without CUDA or LLVM.
 #pragma once
 
 #include <filesystem>
@@ -7,7 +7,7 @@
 
 #include <vicinal/result.h>
 
-namespace vicinal::cuda {
+namespace vicinal::host {
 
 // A function of such a library: its symbol, and its address once loaded. A table of these is all that the
 // rest of the code knows of the library.
@@ -41,4 +41,4 @@ void* find_symbol(void* library, const char* symbol);
 // SHA-256.
 Result<std::string> library_identity(const std::filesystem::path& path);
 
-}  // namespace vicinal::cuda
+}  // namespace vicinal::host

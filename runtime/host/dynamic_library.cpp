@@ -1,4 +1,4 @@
-#include "runtime/cuda/dynamic_library.h"
+#include "runtime/host/dynamic_library.h"
 
 #include <dlfcn.h>
 #include <elf.h>
@@ -13,7 +13,7 @@
 
 #include "compiler/support/hash.h"
 
-namespace vicinal::cuda {
+namespace vicinal::host {
 namespace {
 
 std::filesystem::path path_of(void* handle, const std::string& name) {
@@ -91,4 +91,4 @@ Result<std::string> library_identity(const std::filesystem::path& path) {
   return support::sha256_hex("file:" + bytes);
 }
 
-}  // namespace vicinal::cuda
+}  // namespace vicinal::host

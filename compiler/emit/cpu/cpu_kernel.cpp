@@ -1,0 +1,120 @@
+#include "compiler/emit/cpu/cpu_kernel.h"
+
+#include <fmt/format.h>
+
+#include "compiler/ir/text.h"
+
+namespace vicinal::emit {
+namespace {
+
+using ir::NodeId;
+using ir::Root;
+
+class UniformFinder {
+ public:
+  explicit UniformFinder(CpuKernel& kernel) : kernel_(kernel) {}
+
+  // `of_mask`: nodes besides the module's roots, which say what the mask says.
+  void find(CpuKeys& keys, bool context, std::vector<NodeId> of_mask) {
+    const ir::Module& m = keys.form.module;
+    keys.uniform.assign(m.size(), kNotUniform);
+    of_mask.push_back(m.root(Root::mask));
+    add(keys, context, of_mask, true);
+    add(keys, context,
+        {m.root(Root::score), m.root(Root::output), keys.form.factor, keys.form.slope, keys.form.shift},
+        false);
+  }
+
+ private:
+  void add(CpuKeys& keys, bool context, const std::vector<NodeId>& roots, bool exact) {
+    const ir::Module& m = keys.form.module;
+    const std::vector<std::uint8_t> varies = ir::variance(m);
+    std::vector<bool> wanted(m.size());
+    for (const NodeId root : roots)
+      if (root.valid()) wanted[root.value] = true;
+    for (std::uint32_t n = static_cast<std::uint32_t>(m.size()); n-- > 0;) {
+      if (!wanted[n]) continue;
+      const ir::Node& node = m.nodes()[n];
+      if ((varies[n] & ~(ir::kBatch | ir::kHead)) != 0) {
+        for (const NodeId operand : node.operands) wanted[operand.value] = true;
+      } else if (!std::holds_alternative<ir::Constant>(node.what) && keys.uniform[n] == kNotUniform) {
+        keys.uniform[n] = static_cast<std::uint32_t>(kernel_.uniforms.size());
+        kernel_.uniforms.push_back({context, NodeId{n}, exact});
+      }
+    }
+  }
+
+  CpuKernel& kernel_;
+};
+
+CpuKeys make_keys(passes::ScoreForm form, bool context) {
+  CpuKeys keys{std::move(form), {}, false, {}};
+  keys.bounds = analysis::bound_indices(keys.form.module, context);
+  keys.has_mask = has_mask(keys.form.module);
+  return keys;
+}
+
+std::string print(const CpuKeys& keys) {
+  const auto number = [](NodeId id) { return id.valid() ? fmt::format("%{}", id.value) : std::string("-"); };
+  return fmt::format("{}factor {} slope {} shift {}\n", ir::print(keys.form.module), number(keys.form.factor),
+                     number(keys.form.slope), number(keys.form.shift));
+}
+
+}  // namespace
+
+bool CpuKernel::windowed(std::size_t axis) const {
+  const ir::Axis& a = declarations().axes[axis];
+  return a.window.valid() || a.causal;
+}
+bool CpuKernel::windowed() const {
+  for (std::size_t i = 0; i < declarations().axes.size(); ++i)
+    if (windowed(i)) return true;
+  return false;
+}
+
+bool CpuKernel::has_limits() const {
+  if (declarations().axes.size() == 1) return windowed();
+  return !limits.begins.empty() || !limits.ends.empty() || !limits.conditions.empty();
+}
+
+CpuKernel cpu_kernel(const Specialized& variant, const CpuKernelOptions& options) {
+  CpuKernel kernel;
+  kernel.options = options;
+  const ir::Module& declared = variant.declarations();
+  kernel.normalize = declared.normalize;
+  kernel.query_l2norm = declared.query_l2norm;
+  kernel.key_l2norm = declared.key_l2norm;
+  ScoreForms forms = score_forms(variant, options.head_dim);
+  kernel.grid = make_keys(std::move(forms.grid), false);
+  if (forms.context) kernel.context = make_keys(*std::move(forms.context), true);
+  const ir::Module& m = kernel.declarations();
+  kernel.reads_key_places = kernel.grid.form.slope.valid();
+  for (const ir::Node& node : m.nodes()) {
+    const auto* s = std::get_if<ir::Symbol>(&node.what);
+    if (s != nullptr && (s->kind == ir::SymbolKind::k || s->kind == ir::SymbolKind::k_axis))
+      kernel.reads_key_places = true;
+  }
+  kernel.has_sink = kernel.normalize == ir::Normalize::softmax && m.root(Root::sink).valid();
+  UniformFinder finder(kernel);
+  if (m.axes.empty()) kernel.limits = analysis::row_limits(m);
+  std::vector<NodeId> of_limits = kernel.limits.conditions;
+  for (const auto* sums : {&kernel.limits.begins, &kernel.limits.ends})
+    for (const analysis::RowSum& sum : *sums)
+      for (const analysis::RowSum::Term& term : sum.terms) of_limits.push_back(term.value);
+  finder.find(kernel.grid, false, of_limits);
+  if (kernel.context) finder.find(*kernel.context, true, {});
+  return kernel;
+}
+
+std::string print(const CpuKernel& kernel) {
+  const CpuKernelOptions& o = kernel.options;
+  std::string text = fmt::format("{} head_dim {} value_dim {} tile {} {} exact {} {} {} {}\n",
+                                 name_of(o.dtype), o.head_dim, o.value_dim, o.tile_q, o.tile_k, o.exact,
+                                 ir::name_of(kernel.normalize), kernel.query_l2norm, kernel.key_l2norm);
+  for (const DType dtype : o.input_dtypes) text += fmt::format("{} ", name_of(dtype));
+  text += "\n" + print(kernel.grid);
+  if (kernel.context) text += print(*kernel.context);
+  return text;
+}
+
+}  // namespace vicinal::emit

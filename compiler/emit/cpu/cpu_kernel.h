@@ -1,0 +1,72 @@
+// A kernel for the CPU before there is any code: a variant's expressions, taken apart by where they are
+// computed. This is all that a code generator knows of a variant.
+#pragma once
+
+#include <vicinal/dtype.h>
+
+#include <string>
+#include <vector>
+
+#include "compiler/analysis/row_limits.h"
+#include "compiler/emit/specialized.h"
+
+namespace vicinal::emit {
+
+struct CpuKernelOptions {
+  DType dtype = DType::f32;  // of Q, K, V and the output: f32, f16 or bf16
+  int head_dim = 64, value_dim = 64;
+  int tile_q = 0, tile_k = 0;  // 0: chosen
+  // Slower code in which values of keys that are not kept are left out of every sum, where otherwise they
+  // count 0 times: the difference shows where they are not finite.
+  bool exact = false;
+  std::vector<DType> input_dtypes;  // by input
+};
+
+// Of one kind of key.
+struct CpuKeys {
+  passes::ScoreForm form;
+  analysis::IndexBounds bounds;
+  bool has_mask = false;
+  // By node: which of the kernel's uniforms it is, or kNotUniform.
+  std::vector<std::uint32_t> uniform;
+};
+inline constexpr std::uint32_t kNotUniform = 0xffffffff;
+
+// A value that is the same for all pairs of a batch and head, hence computed by the caller: 32 bits, as the
+// node's type says.
+struct CpuUniform {
+  bool context;  // of which keys' module the node is
+  ir::NodeId node;
+  bool exact;  // a mask reads it: every operation rounds to fp32. Others round once, at the end
+};
+
+struct CpuKernel {
+  CpuKernelOptions options;
+  ir::Normalize normalize = ir::Normalize::softmax;
+  bool query_l2norm = false, key_l2norm = false;
+  CpuKeys grid;
+  std::optional<CpuKeys> context;
+  std::vector<CpuUniform> uniforms;
+  // Whether there is a sink. Its value follows the uniforms: computed like the oracle's, in double from the
+  // spec as it was written, since alone in a row it is the whole result.
+  bool has_sink = false;
+  bool reads_key_places = false;  // positions or coordinates of keys
+  // Of the grid's keys where these are a sequence: the mask says the same, and is asked all the same.
+  analysis::RowLimits limits;
+
+  // Tables of params, axes and inputs are the same in both.
+  const ir::Module& declarations() const { return grid.form.module; }
+  // Whether keys are left out along the axis by the neighborhood, beyond what tiles leave out.
+  bool windowed(std::size_t axis) const;
+  bool windowed() const;
+  // Whether the keys that a query sees follow each other and their ends are known: from `limits`, or from the
+  // window of the only axis.
+  bool has_limits() const;
+};
+
+CpuKernel cpu_kernel(const Specialized& variant, const CpuKernelOptions& options);
+
+// Two kernels with the same text are the same.
+std::string print(const CpuKernel& kernel);
+
+}  // namespace vicinal::emit

@@ -1,0 +1,39 @@
+// The processor that code is generated for, and how kernels are cut for it.
+#pragma once
+
+#include <llvm/ExecutionEngine/Orc/JITTargetMachineBuilder.h>
+
+#include <string>
+
+#include "compiler/emit/cpu/cpu_kernel.h"
+
+namespace vicinal::cpu {
+
+struct HostTarget {
+  llvm::orc::JITTargetMachineBuilder builder;
+  int vector_bits = 128;        // of the widest registers that are used
+  bool many_registers = false;  // 32 of them, otherwise 16
+  bool fma = false;             // a * b + c in one rounding
+  bool half = false;            // converts f16
+
+  // "512-bit vectors, fma, f16"
+  std::string describe() const;
+};
+
+// This machine's, by its feature bits. What a processor is called says little: hypervisors and old tables
+// name it wrong.
+llvm::Expected<HostTarget> host_target();
+
+inline constexpr int kLanes = 16;  // of every vector in generated code; wider than the registers may be
+
+// Tiles in registers and in cache.
+struct Blocking {
+  int tile_q, tile_k;
+  int qk_keys, qk_vectors;     // of one block of scores: keys, and vectors of queries
+  int pv_queries, pv_vectors;  // of one block of the output: queries, and vectors of channels
+  int unit;                    // queries that all stages take before the next: blocks of both kinds divide it
+};
+// `narrow`: queries see little of what their neighbours see, as in a window of several axes.
+Blocking blocking(const HostTarget& target, const emit::CpuKernelOptions& options, bool narrow);
+
+}  // namespace vicinal::cpu

@@ -1,0 +1,37 @@
+// What the stages of a generated kernel share: sizes, and where in the workspace each array begins.
+#pragma once
+
+#include "compiler/emit/cpu/cpu_kernel.h"
+#include "runtime/cpu/generated_code.h"
+#include "runtime/cpu/llvm/host_target.h"
+
+namespace vicinal::cpu {
+
+constexpr std::int64_t round_up(std::int64_t x, std::int64_t step) {
+  return (x + step - 1) / step * step;
+}
+
+// Scores lie transposed: a row for each key, queries as lanes. So a softmax runs down columns, without sums
+// across lanes, and both products read keys and values as they lie in memory.
+struct KernelLayout {
+  KernelLayout(const emit::CpuKernel& kernel, const Blocking& blocking);
+
+  Blocking block;
+  PlaceLayout places;
+  std::int64_t head_dim, value_dim;
+  std::int64_t channels;  // of a row of the output or of packed values: value_dim in whole vectors
+  // Offsets in floats.
+  std::int64_t queries;       // [head_dim][tile_q], scaled
+  std::int64_t scores;        // [tile_k, and as many as a block has more][tile_q]
+  std::int64_t output;        // [tile_q, and as many as a block has more][channels]
+  std::int64_t maximum, sum;  // [tile_q] of the softmax so far; its exponents are to base 2
+  std::int64_t rescale;       // [tile_q ...] what the output is multiplied with before a tile is added
+  std::int64_t tile_maximum;  // [tile_q]
+  std::int64_t limits;        // two ints for each unit: the first key that a query of it sees, the end
+  std::int64_t inverse, lse;  // [tile_q] of the sum; of the result
+  std::int64_t norms;         // [tile_k] of packed keys, inverse
+  std::int64_t keys, values;  // [tile_k][head_dim] and [tile_k][channels], where they are packed
+  std::int64_t size = 0;
+};
+
+}  // namespace vicinal::cpu

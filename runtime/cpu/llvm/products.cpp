@@ -1,0 +1,215 @@
+#include "runtime/cpu/llvm/products.h"
+
+#include "runtime/cpu/llvm/elements.h"
+
+namespace vicinal::cpu {
+namespace {
+
+// One element of a row, anywhere.
+Value* scattered(Emitter& e, DType dtype, Value* base, Value* row, Value* dim_stride, Value* i) {
+  Value* const offset = e.b.CreateAdd(row, e.b.CreateMul(i, dim_stride));
+  llvm::Type* const memory = memory_type(e, dtype);
+  return from_memory(e, dtype, ir::Type::real, e.load(memory, e.at(memory, base, offset)));
+}
+
+}  // namespace
+
+llvm::Function* emit_pack_queries(Emitter& e, const KernelLayout& layout, DType dtype) {
+  llvm::Function* const f =
+      e.function("pack_queries", e.b.getVoidTy(), {e.ptr, e.i64, e.ptr, e.ptr, e.f32, e.i64});
+  Value *const q = f->getArg(0), *const dim_stride = f->getArg(1), *const rows = f->getArg(2),
+               *const out = f->getArg(3), *const scale = f->getArg(4), *const count = f->getArg(5);
+  // Shuffles would do this in fewer instructions, and take longer to compile than they save.
+  e.loop(e.index(0), count, 1, {}, [&](Value* query, const Values&) {
+    Value* const row = e.load(e.i64, e.at(e.i64, rows, query));
+    Value* const to = e.at(e.f32, out, query);
+    e.loop(e.index(0), e.index(layout.head_dim), 1, {}, [&](Value* channel, const Values&) {
+      Value* const x = e.b.CreateFMul(scattered(e, dtype, q, row, dim_stride, channel), scale);
+      e.store(x, e.at(e.f32, to, e.b.CreateMul(channel, e.index(layout.block.tile_q))));
+      return Values{};
+    });
+    return Values{};
+  });
+  e.b.CreateRetVoid();
+  return f;
+}
+
+llvm::Function* emit_pack_rows(Emitter& e, const char* name, DType dtype, std::int64_t dim,
+                               std::int64_t width) {
+  llvm::Function* const f = e.function(name, e.b.getVoidTy(), {e.ptr, e.i64, e.ptr, e.ptr, e.i64});
+  Value *const x = f->getArg(0), *const dim_stride = f->getArg(1), *const rows = f->getArg(2),
+               *const out = f->getArg(3), *const count = f->getArg(4);
+  llvm::Type* const memory = memory_type(e, dtype);
+  const std::int64_t whole = dim / kLanes * kLanes;
+  e.loop_if_any(e.index(0), count, 1, {}, [&](Value* n, const Values&) {
+    Value* const row = e.load(e.i64, e.at(e.i64, rows, n));
+    Value* const to = e.at(e.f32, out, e.b.CreateMul(n, e.index(width)));
+    e.when(
+        e.b.CreateICmpEQ(dim_stride, e.index(1)),
+        [&] {
+          Value* const from = e.at(memory, x, row);
+          const auto copy = [&](Value* i) {
+            e.store(load_floats(e, dtype, e.at(memory, from, i), kLanes), e.at(e.f32, to, i));
+          };
+          if (whole <= 8 * kLanes)
+            for (std::int64_t i = 0; i < whole; i += kLanes) copy(e.index(i));
+          else
+            e.loop(e.index(0), e.index(whole), kLanes, {}, [&](Value* i, const Values&) {
+              copy(i);
+              return Values{};
+            });
+          if (whole < dim)
+            e.store(load_floats(e, dtype, e.at(memory, from, whole), static_cast<int>(dim - whole)),
+                    e.at(e.f32, to, whole));
+        },
+        [&] {
+          e.loop(e.index(0), e.index(dim), 1, {}, [&](Value* i, const Values&) {
+            e.store(scattered(e, dtype, x, row, dim_stride, i), e.at(e.f32, to, i));
+            return Values{};
+          });
+        });
+    if (dim < width)
+      e.store(e.number(e.vector(e.f32, static_cast<int>(width - dim)), 0), e.at(e.f32, to, dim));
+    return Values{};
+  });
+  e.b.CreateRetVoid();
+  return f;
+}
+
+llvm::Function* emit_inverse_norms(Emitter& e, const KernelLayout& layout) {
+  llvm::Function* const f = e.function("inverse_norms", e.b.getVoidTy(), {e.ptr, e.ptr, e.i64});
+  Value *const x = f->getArg(0), *const out = f->getArg(1), *const count = f->getArg(2);
+  e.loop(e.index(0), count, 1, {}, [&](Value* n, const Values&) {
+    Value* const row = e.at(e.f32, x, e.b.CreateMul(n, e.index(layout.head_dim)));
+    // In index order, as the definition has it.
+    const Values squares = e.loop(e.index(0), e.index(layout.head_dim), 1, {e.number(e.f32, 0)},
+                                  [&](Value* i, const Values& sum) {
+                                    Value* const element = e.load(e.f32, e.at(e.f32, row, i));
+                                    return Values{e.fma(element, element, sum[0])};
+                                  });
+    Value* const norm = e.larger(e.number(e.f32, 1e-12), e.unary(llvm::Intrinsic::sqrt, squares[0]));
+    e.store(e.b.CreateFDiv(e.number(e.f32, 1), norm), e.at(e.f32, out, n));
+    return Values{};
+  });
+  e.b.CreateRetVoid();
+  return f;
+}
+
+llvm::Function* emit_score_block(Emitter& e, const KernelLayout& layout) {
+  llvm::Function* const f = e.function("score_block", e.b.getVoidTy(), {e.ptr, e.i64, e.i64, e.ptr, e.ptr});
+  Value *const k = f->getArg(0), *const step = f->getArg(1), *const last = f->getArg(2),
+               *const queries = f->getArg(3), *const scores = f->getArg(4);
+  const int keys = layout.block.qk_keys, vectors = layout.block.qk_vectors;
+  const std::int64_t tile_q = layout.block.tile_q;
+  Values rows;
+  for (int i = 0; i < keys; ++i) {
+    Value* const row = e.b.CreateBinaryIntrinsic(llvm::Intrinsic::smin, e.index(i), last);
+    rows.push_back(e.at(e.f32, k, e.b.CreateMul(row, step)));
+  }
+  const Values zeros(static_cast<std::size_t>(keys * vectors), e.number(e.vector(e.f32), 0));
+  const Values sums =
+      e.loop(e.index(0), e.index(layout.head_dim), 1, zeros, [&](Value* i, const Values& carried) {
+        Value* const channel = e.at(e.f32, queries, e.b.CreateMul(i, e.index(tile_q)));
+        Values columns, next;
+        for (int j = 0; j < vectors; ++j)
+          columns.push_back(e.load(e.vector(e.f32), e.at(e.f32, channel, j * kLanes)));
+        for (Value* row : rows) {
+          Value* const element = e.splat(e.load(e.f32, e.at(e.f32, row, i)));
+          for (Value* column : columns) next.push_back(e.fma(element, column, carried[next.size()]));
+        }
+        return next;
+      });
+  for (int i = 0; i < keys; ++i)
+    for (int j = 0; j < vectors; ++j)
+      e.store(sums[static_cast<std::size_t>(i * vectors + j)], e.at(e.f32, scores, i * tile_q + j * kLanes));
+  e.b.CreateRetVoid();
+  return f;
+}
+
+llvm::Function* emit_value_block(Emitter& e, const KernelLayout& layout) {
+  llvm::Function* const f =
+      e.function("value_block", e.b.getVoidTy(), {e.ptr, e.ptr, e.i64, e.ptr, e.ptr, e.i64, e.ptr});
+  Value *const weights = f->getArg(0), *const v = f->getArg(1), *const step = f->getArg(2),
+               *const output = f->getArg(3), *const rescale = f->getArg(4), *const keys = f->getArg(5),
+               *const next = f->getArg(6);
+  const std::int64_t queries = layout.block.pv_queries, tile_q = layout.block.tile_q;
+  // Vectors of channels from `first` on.
+  const auto chunk = [&](Value* first, std::int64_t vectors, bool fetches) {
+    Values sums;
+    const auto row = [&](std::int64_t i, std::int64_t j) {
+      return e.at(e.f32, e.at(e.f32, output, first), i * layout.channels + j * kLanes);
+    };
+    for (std::int64_t i = 0; i < queries; ++i) {
+      Value* const by = e.splat(e.load(e.f32, e.at(e.f32, rescale, i)));
+      for (std::int64_t j = 0; j < vectors; ++j)
+        sums.push_back(e.b.CreateFMul(by, e.load(e.vector(e.f32), row(i, j))));
+    }
+    sums = e.loop(e.index(0), keys, 1, sums, [&](Value* n, const Values& carried) {
+      Value* const values = e.at(e.f32, e.at(e.f32, v, e.b.CreateMul(n, step)), first);
+      Value* const by_query = e.at(e.f32, weights, e.b.CreateMul(n, e.index(tile_q)));
+      Values columns, result;
+      for (std::int64_t j = 0; j < vectors; ++j)
+        columns.push_back(e.load(e.vector(e.f32), e.at(e.f32, values, j * kLanes)));
+      if (fetches) e.prefetch(e.at(e.i8, next, e.b.CreateMul(n, e.index(64))));
+      for (std::int64_t i = 0; i < queries; ++i) {
+        Value* const weight = e.splat(e.load(e.f32, e.at(e.f32, by_query, i)));
+        for (Value* column : columns) result.push_back(e.fma(weight, column, carried[result.size()]));
+      }
+      return result;
+    });
+    for (std::int64_t i = 0; i < queries; ++i)
+      for (std::int64_t j = 0; j < vectors; ++j)
+        e.store(sums[static_cast<std::size_t>(i * vectors + j)], row(i, j));
+  };
+  const std::int64_t vectors = layout.channels / kLanes, at_once = layout.block.pv_vectors;
+  const std::int64_t whole = vectors / at_once * at_once;
+  if (whole > at_once)
+    e.loop(e.index(0), e.index(whole * kLanes), at_once * kLanes, {}, [&](Value* first, const Values&) {
+      chunk(first, at_once, true);
+      return Values{};
+    });
+  else
+    chunk(e.index(0), at_once, true);
+  if (whole < vectors) chunk(e.index(whole * kLanes), vectors - whole, false);
+  e.b.CreateRetVoid();
+  return f;
+}
+
+llvm::Function* emit_exact_values(Emitter& e, const KernelLayout& layout) {
+  llvm::Function* const f =
+      e.function("exact_values", e.b.getVoidTy(), {e.ptr, e.ptr, e.i64, e.ptr, e.ptr, e.i64, e.i64});
+  Value *const weights = f->getArg(0), *const v = f->getArg(1), *const step = f->getArg(2),
+               *const output = f->getArg(3), *const rescale = f->getArg(4), *const keys = f->getArg(5),
+               *const queries = f->getArg(6);
+  e.loop(e.index(0), queries, 1, {}, [&](Value* m, const Values&) {
+    Value* const row = e.at(e.f32, output, e.b.CreateMul(m, e.index(layout.channels)));
+    Value* const by = e.splat(e.load(e.f32, e.at(e.f32, rescale, m)));
+    const auto each_vector = [&](const std::function<void(Value*, Value*)>& body) {
+      e.loop(e.index(0), e.index(layout.channels), kLanes, {}, [&](Value* channel, const Values&) {
+        body(channel, e.at(e.f32, row, channel));
+        return Values{};
+      });
+    };
+    each_vector([&](Value*, Value* address) {
+      e.store(e.b.CreateFMul(by, e.load(e.vector(e.f32), address)), address);
+    });
+    e.loop(e.index(0), keys, 1, {}, [&](Value* n, const Values&) {
+      Value* const offset = e.b.CreateAdd(e.b.CreateMul(n, e.index(layout.block.tile_q)), m);
+      Value* const weight = e.load(e.f32, e.at(e.f32, weights, offset));
+      Value* const kept = e.b.CreateICmpNE(e.as_int(weight), e.bits(e.i32, 0x80000000));
+      e.when(kept, [&] {
+        Value* const values = e.at(e.f32, v, e.b.CreateMul(n, step));
+        each_vector([&](Value* channel, Value* address) {
+          Value* const x = e.load(e.vector(e.f32), e.at(e.f32, values, channel));
+          e.store(e.fma(e.splat(weight), x, e.load(e.vector(e.f32), address)), address);
+        });
+      });
+      return Values{};
+    });
+    return Values{};
+  });
+  e.b.CreateRetVoid();
+  return f;
+}
+
+}  // namespace vicinal::cpu

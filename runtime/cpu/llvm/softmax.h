@@ -1,0 +1,33 @@
+// From scaled dot products to weights: score and mask expressions, and the running softmax, on sixteen
+// queries at a time.
+#pragma once
+
+#include "runtime/cpu/llvm/expressions.h"
+#include "runtime/cpu/llvm/kernel_layout.h"
+
+namespace vicinal::cpu {
+
+// An array of QueryTile::places, as a vector of the sixteen queries from `query` on.
+Value* query_place(Emitter& e, const KernelLayout& layout, Value* query_tile, std::size_t array,
+                   Value* query);
+
+// A symbol of a query, as a vector of the sixteen from `query` on.
+Expressions::Symbols query_vectors(Emitter& e, const KernelLayout& layout, Value* query_tile, Value* query);
+// The same of a single query, as scalars.
+Expressions::Symbols query_scalars(Emitter& e, const KernelLayout& layout, Value* query_tile, Value* query);
+
+// Whether nothing is computed for an element of this kind of key: then the factor is in the packed queries.
+bool is_plain_product(const emit::CpuKernel& kernel);
+
+// void (QueryTile*, KeyTile*, i64 query, i64 first, i64 keys): turns the dot products of sixteen queries with
+// keys of the tile, from `first` on, into what their softmax takes, -inf where a key is not kept, and finds
+// the largest; without a softmax, into weights, -0 where a key is not kept.
+llvm::Function* emit_scores(Emitter& e, const KernelLayout& layout, const emit::CpuKernel& kernel,
+                            KeyTileKind kind);
+
+// void (QueryTile*, i64 query, i64 keys): weights of a softmax in place of its exponents; the sum and maximum
+// so far, and what the output so far is to be multiplied with. `exact`: a weight of -0 says that the key is
+// not kept.
+llvm::Function* emit_weights(Emitter& e, const KernelLayout& layout, bool exact);
+
+}  // namespace vicinal::cpu

@@ -1,0 +1,278 @@
+// Generated code for the CPU against the interpreter, through the public API: every spec of the gallery in
+// every dtype, lengths around tiles, NaN in keys that are not kept, and random specs. VICINAL_RANDOM_SPECS
+// says how many (2,000).
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+
+#include <cstdlib>
+#include <cstring>
+
+#include "runtime/engine.h"
+#include "runtime/host/parallel.h"
+#include "runtime/kernel_impl.h"
+#include "tests/support/accuracy_check.h"
+#include "tests/support/gallery.h"
+#include "tests/support/random_problem.h"
+#include "tests/support/random_spec.h"
+
+namespace vicinal::testing {
+namespace {
+
+bool skipped() {
+  const Result<runtime::Engine*> engine = runtime::Engine::process();
+  REQUIRE(engine.has_value());
+  const Result<const cpu::CodeGeneratorApi*> generator = (*engine)->code_generator();
+  if (!generator) MESSAGE("skipped: ", generator.error().message);
+  return !generator;
+}
+
+// A spec compiled, and for the interpreter.
+struct CpuJob {
+  std::string name;
+  Spec spec;
+  CompileOptions options = {};
+  std::optional<Kernel> compiled = {}, host = {};
+  std::string error = {};
+};
+
+CpuJob job(const std::string& name, const Spec& spec, DType dtype, std::mt19937& random) {
+  CpuJob made{name, spec};
+  made.options.dtype = dtype;
+  made.options.head_dim = 64;
+  made.options.input_dtypes = random_input_dtypes(spec, random);
+  return made;
+}
+
+void compile_all(std::vector<CpuJob>& jobs) {
+  host::parallel_for(static_cast<std::int64_t>(jobs.size()), host::default_threads(), [&](std::int64_t n) {
+    CpuJob& job = jobs[static_cast<std::size_t>(n)];
+    CompileOptions options = job.options;
+    options.backend = Backend::interpreter;
+    Result<Kernel> host = compile(job.spec, options);
+    options.backend = Backend::cpu;
+    Result<Kernel> compiled = compile(job.spec, options);
+    if (host && compiled)
+      job.host = *std::move(host), job.compiled = *std::move(compiled);
+    else
+      job.error = (host ? compiled : host).error().message;
+  });
+}
+
+RunProblem runs(const CpuJob& job) {
+  return [&job](Problem& problem) { return job.compiled->run(problem.arguments()); };
+}
+
+MoreProblems more_of(const CpuJob& job, std::mt19937& random, std::int64_t tokens) {
+  return [&job, &random, tokens] {
+    std::vector<Problem> problems;
+    for (int n = 0; n < 3; ++n)
+      if (auto other = random_problem(*job.host, random, {.tokens = tokens}))
+        problems.push_back(*std::move(other));
+    return problems;
+  };
+}
+
+// Under a sanitizer LLVM and the interpreter take several times as long.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr unsigned kRandomSpecs = 200;
+#else
+constexpr unsigned kRandomSpecs = 2000;
+#endif
+
+constexpr DType kDTypes[] = {DType::f32, DType::bf16, DType::f16};
+
+}  // namespace
+
+TEST_CASE("gallery on the CPU") {
+  if (skipped()) return;
+  std::vector<CpuJob> jobs;
+  std::mt19937 random(17), more(18);
+  for (const GalleryBlock& block : gallery())
+    for (const DType dtype : kDTypes) jobs.push_back(job(block.name, block.spec, dtype, random));
+  REQUIRE(jobs.size() > 90);
+  compile_all(jobs);
+  ErrorTable table;
+  for (const CpuJob& job : jobs) {
+    CAPTURE(job.name);
+    CAPTURE(std::string(name_of(job.options.dtype)));
+    CHECK_MESSAGE(job.compiled.has_value(), job.error);
+    if (!job.compiled) continue;
+    CHECK(job.compiled->info().path == "cpu/jit");
+    for (const std::int64_t tokens : {30, 150}) {
+      // The interpreter takes its time: the longer problem in one dtype alone.
+      if (tokens > 30 && job.options.dtype != DType::f32) continue;
+      std::string why;
+      std::optional<Problem> problem = random_problem(*job.host, random, {.tokens = tokens}, &why);
+      REQUIRE_MESSAGE(problem.has_value(), why);
+      const MoreProblems others = more_of(job, more, tokens);
+      const Accuracy found = check_values(*job.host, runs(job), *problem, others);
+      if (tokens > 30 || job.options.dtype != DType::f32)
+        table.add(job.name, "cpu", job.options.dtype, found.out, found.lse);
+      if (job.options.dtype == DType::f32) check_mask(*job.host, runs(job), *problem);
+      poison(*problem, random);
+      check_values(*job.host, runs(job), *problem, others);
+    }
+  }
+  MESSAGE("\n", table.text);
+}
+
+TEST_CASE("lengths around tiles, head dims, and layouts on the CPU") {
+  if (skipped()) return;
+  const Spec spec = Spec::from_string(
+                        "attention t {\n align = end\n score = score - 0.125 * abs(q - k)\n mask = k <= q "
+                        "and q - k < 70\n}")
+                        .value();
+  std::mt19937 random(3);
+  for (const auto& [head_dim, value_dim] :
+       {std::pair(64, 64), std::pair(8, 24), std::pair(40, 8), std::pair(128, 256)})
+    for (const DType dtype : kDTypes) {
+      CpuJob made = job("around tiles", spec, dtype, random);
+      made.options.head_dim = head_dim;
+      made.options.value_dim = value_dim;
+      std::vector<CpuJob> jobs = {made};
+      compile_all(jobs);
+      REQUIRE_MESSAGE(jobs[0].compiled.has_value(), jobs[0].error);
+      const cpu::CodeShape shape = jobs[0].compiled->impl().compiled->code().shape;
+      const Layout layouts[] = {Layout::bhnd, Layout::bnhd, Layout::padded, Layout::reversed};
+      int turn = 0;
+      for (const std::int64_t queries : {1, shape.tile_q - 1, shape.tile_q, shape.tile_q + 1})
+        for (const std::int64_t keys : {shape.tile_k - 1, shape.tile_k, 2 * shape.tile_k + 1}) {
+          CAPTURE(queries);
+          CAPTURE(keys);
+          ProblemShape s;
+          s.batch = 1;
+          s.heads = 2;
+          s.kv_heads = 1;
+          s.head_dim = head_dim;
+          s.value_dim = value_dim;
+          s.queries = {queries};
+          s.keys = {keys};
+          s.dtype = dtype;
+          s.layout = layouts[turn++ % 4];
+          check_values(*jobs[0].host, runs(jobs[0]), make_problem(s, static_cast<unsigned>(random())), [&] {
+            std::vector<Problem> others;
+            for (int n = 0; n < 3; ++n) others.push_back(make_problem(s, static_cast<unsigned>(random())));
+            return others;
+          });
+        }
+    }
+}
+
+TEST_CASE("the same bits on any number of threads") {
+  if (skipped()) return;
+  const Spec spec = Spec::from_string("attention t {\n mask = k <= q\n}").value();
+  std::mt19937 random(5);
+  std::vector<CpuJob> jobs = {job("threads", spec, DType::f32, random)};
+  compile_all(jobs);
+  REQUIRE_MESSAGE(jobs[0].compiled.has_value(), jobs[0].error);
+  ProblemShape s;
+  s.head_dim = s.value_dim = 64;
+  s.queries = s.keys = {301};
+  s.dtype = DType::f32;
+  Problem problem = make_problem(s);
+  const Kernel::Impl& impl = jobs[0].compiled->impl();
+  std::vector<std::byte> first;
+  for (const unsigned threads : {1u, 2u, 3u, 7u}) {
+    const runtime::Problem bound = impl.bind(problem.arguments()).value();
+    const Plan plan = jobs[0].compiled->prepare(problem.arguments()).value();
+    impl.compiled->run(impl.variant.checked.module, bound, *plan.impl().tiles, threads);
+    if (first.empty()) first = problem.out.bytes();
+    CHECK(std::memcmp(first.data(), problem.out.bytes().data(), first.size()) == 0);
+  }
+}
+
+TEST_CASE("random specs on the CPU") {
+  if (skipped()) return;
+  const char* wanted = std::getenv("VICINAL_RANDOM_SPECS");
+  const char* start = std::getenv("VICINAL_RANDOM_SEED");
+  const unsigned count = wanted == nullptr ? kRandomSpecs
+                                           : static_cast<unsigned>(std::strtoul(wanted, nullptr, 10)),
+                 first = start == nullptr ? 1 : static_cast<unsigned>(std::strtoul(start, nullptr, 10));
+  constexpr unsigned kTogether = 50;
+  constexpr std::int64_t kTokens = 30;
+  constexpr int kTileQ[] = {16, 32, 48, 96}, kTileK[] = {3, 8, 17, 64};
+  std::mt19937 random(19), more(20);
+  unsigned without_problem = 0, values = 0, masks = 0;
+  for (unsigned from = first; from < first + count; from += kTogether) {
+    std::vector<CpuJob> jobs;
+    for (unsigned seed = from; seed < std::min(from + kTogether, first + count); ++seed) {
+      const RandomSpec text = random_spec(seed, true);
+      // Every third spec for its mask alone, the others for their numbers.
+      const std::string& chosen = seed % 3 == 0 ? text.mask_only : text.text;
+      CpuJob made = job(fmt::format("{} {}", seed, chosen), Spec::from_string(chosen).value(),
+                        seed % 3 == 0 ? DType::f32 : kDTypes[seed % 5 % 3], random);
+      made.options.head_dim = seed % 2 == 0 ? 16 : 24;
+      made.options.value_dim = seed % 7 == 0 ? 8 : 16;
+      made.options.tile_q = kTileQ[random() % 4];
+      made.options.tile_k = kTileK[random() % 4];
+      jobs.push_back(std::move(made));
+    }
+    compile_all(jobs);
+    for (std::size_t i = 0; i < jobs.size(); ++i) {
+      const CpuJob& job = jobs[i];
+      CAPTURE(job.name);
+      CAPTURE(std::string(name_of(job.options.dtype)));
+      CHECK_MESSAGE(job.compiled.has_value(), job.error);
+      if (!job.compiled) continue;
+      std::optional<Problem> problem = random_problem(*job.host, random, {.tokens = kTokens});
+      if (!problem) {
+        ++without_problem;
+        continue;
+      }
+      if ((from + i) % 3 == 0) {
+        check_mask(*job.host, runs(job), *problem);
+        ++masks;
+        continue;
+      }
+      if (values % 2 == 0) poison(*problem, random);
+      check_values(*job.host, runs(job), *problem, more_of(job, more, kTokens));
+      ++values;
+    }
+  }
+  MESSAGE(values, " random specs compared by numbers and ", masks, " by masks; no problem found for ",
+          without_problem);
+  CHECK(without_problem * 20 < count);
+}
+
+TEST_CASE("without a code generator the CPU is the interpreter, and says why") {
+  const Result<const cpu::CodeGeneratorApi*> none = cpu::code_generator("/nonexistent/generator.so");
+  REQUIRE(!none);
+  CHECK(none.error().kind == ErrorKind::environment);
+  CHECK(none.error().message.find("/nonexistent/generator.so") != std::string::npos);
+  CHECK(none.error().help.find("LLVM 19") != std::string::npos);
+  // A library that is something else.
+  const Result<const cpu::CodeGeneratorApi*> other = cpu::code_generator("libm.so.6");
+  REQUIRE(!other);
+  CHECK(other.error().message.find("no code generator") != std::string::npos);
+}
+
+TEST_CASE("tiles that no cache holds are refused on the CPU") {
+  if (skipped()) return;
+  CompileOptions options;
+  options.backend = Backend::cpu;
+  options.tile_q = 5000;
+  const Result<Kernel> kernel = compile(Spec::from_string("attention t {}").value(), options);
+  REQUIRE(!kernel);
+  CHECK(kernel.error().kind == ErrorKind::spec);
+}
+
+TEST_CASE("inputs of another type than compiled for are refused on the CPU") {
+  if (skipped()) return;
+  const Spec spec =
+      Spec::from_string("attention t {\n input x: float[tokens]\n score = score + x[q]\n}").value();
+  CompileOptions options;
+  options.backend = Backend::cpu;
+  options.dtype = DType::f32;
+  options.head_dim = 8;
+  const Kernel kernel = compile(spec, options).value();
+  ProblemShape s;
+  s.dtype = DType::f32;
+  Problem problem = make_problem(s);
+  problem.inputs["x"] = HostTensor(DType::f64, {13}).fill(0.0);
+  const Result<void> done = kernel.run(problem.arguments());
+  REQUIRE(!done);
+  CHECK(done.error().kind == ErrorKind::spec);
+  CHECK(done.error().message.find("compiled for f32") != std::string::npos);
+}
+
+}  // namespace vicinal::testing

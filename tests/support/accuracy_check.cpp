@@ -1,0 +1,139 @@
+#include "tests/support/accuracy_check.h"
+
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+
+#include <cmath>
+#include <mutex>
+
+#include "runtime/cpu/interpreter.h"
+#include "runtime/host/parallel.h"
+#include "runtime/kernel_impl.h"
+
+namespace vicinal::testing {
+namespace {
+
+double error_of(double got, double want) {
+  if (got == want || (std::isnan(got) && std::isnan(want))) return 0;
+  const double error = std::fabs(got - want);
+  return std::isnan(error) ? std::numeric_limits<double>::infinity() : error;
+}
+
+Index element_of(const Index& token, std::int64_t b, std::int64_t h) {
+  Index index = {b, h};
+  index.insert(index.end(), token.begin(), token.end());
+  return index;
+}
+
+// What the device left in the problem against the interpreter.
+std::pair<Errors, Errors> compare(const Kernel& host, const Problem& problem) {
+  const runtime::Problem bound = host.impl().bind(problem.arguments()).value();
+  const cpu::Interpreter oracle(host.impl().variant.checked.module, bound);
+  std::vector<Index> tokens;
+  HostTensor(DType::i8, problem.shape.queries).each([&](const Index& token) { tokens.push_back(token); });
+  Errors out, lse;
+  std::mutex mutex;
+  host::parallel_for(bound.rows(), host::default_threads(), [&](std::int64_t n) {
+    const auto queries = static_cast<std::int64_t>(tokens.size());
+    const cpu::Row row{n / queries / bound.heads, n / queries % bound.heads, n % queries};
+    const cpu::RowResult exact = oracle.row(row), plain = oracle.plain_row(row);
+    Index at = element_of(tokens[static_cast<std::size_t>(row.token)], row.batch, row.head);
+    const std::scoped_lock lock(mutex);
+    if (problem.shape.lse) lse.add(problem.lse.at(at), exact.lse, plain.lse, DType::f32);
+    at.push_back(0);
+    for (std::size_t c = 0; c < exact.out.size(); ++c) {
+      at.back() = static_cast<std::int64_t>(c);
+      out.add(problem.out.at(at), exact.out[c], plain.out[c], problem.out.dtype());
+    }
+  });
+  return {out, lse};
+}
+
+}  // namespace
+
+void Errors::add(double got, double want, double by_plain, DType dtype) {
+  const double error = error_of(got, want), room = 2 * ulp(dtype, want);
+  largest = std::max(largest, error);
+  plain = std::max(plain, error_of(by_plain, want));
+  allowance = std::max(allowance, room);
+  excess = std::max(excess, error - room);
+}
+
+ErrorTable::ErrorTable()
+    : text(fmt::format("{:44} {:9} {:4} {:>10} {:>10} {:>10} {:>10}\n", "spec", "kernel", "type", "max error",
+                       "allowed", "lse error", "allowed")) {}
+
+void ErrorTable::add(const std::string& spec, const std::string& kernel, DType dtype, const Errors& out,
+                     const Errors& lse) {
+  text += fmt::format("{:44} {:9} {:4} {:10.2e} {:10.2e} {:10.2e} {:10.2e}\n", spec, kernel, name_of(dtype),
+                      out.largest, out.allowed(), lse.largest, lse.allowed());
+}
+
+Accuracy check_values(const Kernel& host, const RunProblem& run, Problem problem,
+                      const MoreProblems& others) {
+  const Result<void> done = run(problem);
+  REQUIRE_MESSAGE(done.has_value(), (done ? "" : done.error().message));
+  auto [out, lse] = compare(host, problem);
+  if (others && !(out.pass() && lse.pass())) {
+    for (const Problem& other : others()) {
+      const auto [other_out, other_lse] = compare(host, other);
+      out.plain = std::max(out.plain, other_out.plain);
+      lse.plain = std::max(lse.plain, other_lse.plain);
+    }
+  }
+  CHECK_MESSAGE(out.pass(), fmt::format("out is off by {:.3g}, allowed {:.3g}", out.largest, out.allowed()));
+  CHECK_MESSAGE(lse.pass(), fmt::format("lse is off by {:.3g}, allowed {:.3g}", lse.largest, lse.allowed()));
+  return {out, lse};
+}
+
+void poison(Problem& problem, std::mt19937& random) {
+  for (int n = 0; n < 2; ++n) {
+    HostTensor& tensor = n == 0 ? problem.k : problem.v;
+    if (tensor.bytes().empty()) continue;
+    Index at;
+    for (std::int64_t extent : tensor.shape())
+      at.push_back(static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(extent)));
+    tensor.set(at, std::numeric_limits<double>::quiet_NaN());
+  }
+}
+
+void check_mask(const Kernel& host, const RunProblem& run, Problem problem) {
+  const ir::Module& module = host.impl().variant.checked.module;
+  if (module.normalize == ir::Normalize::none || module.root(ir::Root::output).valid()) return;
+  problem.q.fill(0.0), problem.k.fill(0.0);
+  std::int64_t keys = 1;
+  for (std::int64_t extent : problem.shape.keys) keys *= extent;
+  const std::int64_t context_keys = std::max<std::int64_t>(problem.shape.context, 0);
+  if (context_keys != 0) problem.context_k.fill(0.0);
+  const std::int64_t dim = problem.shape.value_dim;
+  const std::size_t columns = static_cast<std::size_t>(dim);
+  int wrong = 0;
+  for (std::int64_t first = 0; first < keys + context_keys; first += dim) {
+    std::int64_t j = 0;
+    problem.v.fill([&](const Index& at) { return j++ / dim % keys - first == at.back() ? 1.0 : 0.0; });
+    if (context_keys != 0)
+      problem.context_v.fill([&](const Index& at) { return keys + at[2] - first == at.back() ? 1.0 : 0.0; });
+    const Result<void> done = run(problem);
+    REQUIRE_MESSAGE(done.has_value(), (done ? "" : done.error().message));
+    const runtime::Problem bound = host.impl().bind(problem.arguments()).value();
+    const cpu::Interpreter oracle(module, bound);
+    std::vector<double> want(static_cast<std::size_t>(bound.rows()) * columns);
+    host::parallel_for(bound.rows(), host::default_threads(), [&](std::int64_t n) {
+      const std::int64_t queries = bound.local_queries();
+      const cpu::RowResult row =
+          oracle.row({n / queries / bound.heads, n / queries % bound.heads, n % queries});
+      std::copy(row.out.begin(), row.out.end(), want.begin() + static_cast<std::ptrdiff_t>(n * dim));
+    });
+    std::size_t i = 0;
+    problem.out.each([&](const Index& at) {
+      const double expected = want[i++], got = problem.out.at(at);
+      const bool right = expected == 0 ? got == 0
+                                       : !(std::fabs(expected) > 1e-20) || (got != 0 && !std::isnan(got)) ||
+                                             (std::isnan(expected) && std::isnan(got));
+      wrong += !right;
+    });
+  }
+  CHECK(wrong == 0);
+}
+
+}  // namespace vicinal::testing

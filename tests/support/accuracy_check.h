@@ -1,0 +1,48 @@
+// Results of a backend against the interpreter: off by at most twice the error of a plain program in the same
+// precision plus two units in the last place; masks exactly.
+#pragma once
+
+#include <functional>
+#include <limits>
+#include <random>
+
+#include "tests/support/plain_attention.h"
+
+namespace vicinal::testing {
+
+struct Errors {
+  double largest = 0, plain = 0, excess = -std::numeric_limits<double>::infinity(), allowance = 0;
+  void add(double got, double want, double by_plain, DType dtype);
+  double allowed() const { return 2 * plain + allowance; }
+  bool pass() const { return excess <= 2 * plain; }
+};
+
+struct ErrorTable {
+  std::string text;
+  ErrorTable();
+  void add(const std::string& spec, const std::string& kernel, DType dtype, const Errors& out,
+           const Errors& lse);
+};
+
+// Computes a problem on the backend under test, and leaves out and lse in the problem's own memory.
+using RunProblem = std::function<Result<void>(Problem& problem)>;
+// Makes problems of the same spec, over which the plain program's error is taken too where its error over
+// this one says no. Of a few rows some suit it by luck.
+using MoreProblems = std::function<std::vector<Problem>()>;
+
+struct Accuracy {
+  Errors out, lse;
+};
+// `host`: the spec compiled for the interpreter.
+Accuracy check_values(const Kernel& host, const RunProblem& run, Problem problem,
+                      const MoreProblems& others = {});
+
+// NaN in some keys and values: it reaches those who keep them, and nobody else.
+void poison(Problem& problem, std::mt19937& random);
+
+// Queries and keys of zeros, values one-hot: an element of the output is a key's weight. Where the
+// interpreter says that a key is not kept it must be exactly 0, and where it has a weight that fp32 can hold
+// it must not be.
+void check_mask(const Kernel& host, const RunProblem& run, Problem problem);
+
+}  // namespace vicinal::testing
