@@ -82,8 +82,7 @@ Result<void> Kernel::Impl::run(const runtime::Program* runs, const runtime::Prob
       return {};
     }
     VICINAL_TRY_VOID(compiled->check(problem));
-    compiled->run(variant.checked.module, problem, *plan.tiles, engine->threads());
-    return {};
+    return compiled->run(variant.checked.module, problem, *plan.tiles, engine->threads());
   }
   // A plan for tensors of another kind has other tiles.
   const cuda::TileWords tiles =

@@ -95,6 +95,7 @@ struct CompiledKernel::Worker {
     problem = &p;
     plan = &tiles;
     batch = head = -1;
+    contaminated = false;
     inputs.clear();
     for (const runtime::CapturedInput& x : p.inputs) {
       static constexpr double zero = 0;
@@ -121,9 +122,14 @@ struct CompiledKernel::Worker {
     if (b != batch || h != head) slice(b, h);
     fill_queries(grid);
     if (compute(code, number) == 0) return;
-    // Where there is no such code the result stands: what is not finite then may come from any key.
-    if (const Code* const exact = owner.exact_code()) compute(*exact, number);
+    if (const Code* const exact = owner.exact_code())
+      compute(*exact, number);
+    else
+      contaminated = true;
   }
+
+  // Whether a result stands that is not finite and may come from a key that its query does not keep.
+  bool contaminated = false;
 
  private:
   struct KeySlot {
@@ -411,8 +417,8 @@ void CompiledKernel::give_back(std::unique_ptr<Worker> worker) const {
   idle_.push_back(std::move(worker));
 }
 
-void CompiledKernel::run(const ir::Module& checked, const Problem& problem, const plan::TilePlan& plan,
-                         unsigned threads) const {
+Result<void> CompiledKernel::run(const ir::Module& checked, const Problem& problem,
+                                 const plan::TilePlan& plan, unsigned threads) const {
   const std::int64_t rows = plan.grid().rows(), slices = problem.batch * problem.heads;
   std::vector<std::unique_ptr<Worker>> workers;
   const auto most =
@@ -426,7 +432,15 @@ void CompiledKernel::run(const ir::Module& checked, const Problem& problem, cons
     const std::int64_t slice = n / rows;
     workers[thread]->task(slice / problem.heads, slice % problem.heads, rows - 1 - n % rows);
   });
-  for (std::unique_ptr<Worker>& worker : workers) give_back(std::move(worker));
+  bool contaminated = false;
+  for (std::unique_ptr<Worker>& worker : workers) {
+    contaminated = contaminated || worker->contaminated;
+    give_back(std::move(worker));
+  }
+  if (!contaminated) return {};
+  return unexpected(ErrorKind::internal,
+                    "LLVM does not compile the code for rows that NaN or Inf must be kept out of",
+                    "this is a mistake of ours; the interpreter runs the spec meanwhile");
 }
 
 }  // namespace vicinal::cpu

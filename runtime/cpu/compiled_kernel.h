@@ -27,8 +27,9 @@ class CompiledKernel {
   // Computes every row on so many threads, in an order within each that does not depend on them. The plan's
   // rows are tiles of queries, of the shape that the code was cut for at most. `checked`: the module before
   // any pass.
-  void run(const ir::Module& checked, const runtime::Problem& problem, const plan::TilePlan& plan,
-           unsigned threads) const;
+  // Errors (internal): LLVM refuses code that NaN or Inf in the tensors made necessary.
+  Result<void> run(const ir::Module& checked, const runtime::Problem& problem, const plan::TilePlan& plan,
+                   unsigned threads) const;
 
  private:
   struct Worker;
