@@ -19,12 +19,12 @@ const std::set<std::string_view> kWords = {
     "__int_as_float", "__launch_bounds__", "a", "alignas", "align_end", "axis", "b", "batch", "bf16", "bool",
     "char", "clamp_index", "const", "constexpr", "context", "coordinate", "data", "dot", "double", "else",
     "emitted", "exact", "extent", "extern", "f16", "false", "float", "forward", "h", "has_context",
-    "has_mask", "has_output", "has_sink", "heads", "i", "if", "index", "int", "k", "kThreads", "key_l2norm",
-    "keys", "kv_h", "kv_heads", "load_bool", "load_float", "load_int", "long", "lse", "mask", "namespace",
-    "neighborhood", "none", "normalize", "offset", "out", "output", "parameters", "portable", "position", "q",
-    "q_axis", "query_l2norm", "rank", "reference", "return", "scale", "score", "short", "sigmoid", "signed",
-    "sink", "softmax", "static", "static_assert", "static_cast", "struct", "template", "tokens", "true",
-    "unsigned", "using", "vicinal", "void",
+    "has_mask", "has_output", "has_score", "has_sink", "heads", "i", "if", "index", "int", "k", "kThreads",
+    "key_l2norm", "keys", "kv_h", "kv_heads", "load_bool", "load_float", "load_int", "long", "lse", "mask",
+    "namespace", "neighborhood", "none", "normalize", "offset", "out", "output", "parameters", "portable",
+    "position", "q", "q_axis", "query_l2norm", "rank", "reference", "return", "scale", "score", "short",
+    "sigmoid", "signed", "sink", "softmax", "static", "static_assert", "static_cast", "struct", "template",
+    "tokens", "true", "unsigned", "using", "vicinal", "void",
     // vicinal:: and vicinal::exact:: functions, and CUDA's
     "abs", "add", "cos", "cosf", "ceilf", "div", "erf", "erff", "exp", "exp2", "exp2f", "expf", "fabsf",
     "floordiv", "floorf", "floormod", "fmaxf", "fminf", "log", "log2", "log2f", "logf", "max", "min", "mul",
@@ -37,6 +37,8 @@ const std::set<std::string_view> kWords = {
     "has_keeps", "has_limits", "has_shift", "has_slope", "holds", "hopper", "i64", "limits", "narrow",
     "only_if", "ping_pong", "producer_registers", "row", "shared_bytes", "shift", "slope", "stages", "tile_k",
     "tile_q",
+    // of the tensor-core kernel
+    "chunk", "holds_queries", "mma", "split", "warps",
     // of planners
     "InputTable", "KeyBox", "Mask", "QueryBox", "Range", "RealRange", "Truth", "any_real", "computed", "fill",
     "kTableThreads", "keeps", "plan_rows", "planning", "point", "ranges", "read", "sizeof", "x", "y"};
@@ -52,6 +54,7 @@ bool is_rule(std::string_view word) {
 
 // The strings and comments of the frame.
 const std::set<std::string_view> kStrings = {"\"vicinal/kernel.cuh\"",
+                                             "\"vicinal/mma.cuh\"",
                                              "\"vicinal/hopper.cuh\"",
                                              "\"vicinal/planner.cuh\"",
                                              "\"C\"",
@@ -70,7 +73,7 @@ bool numbered(std::string_view word) {
 bool known_comment(std::string_view comment) {
   return comment.starts_with("// Emitted by vicinal. ") ||
          comment == "// What varies from launch to launch." || comment == "// namespace emitted" ||
-         comment == "// 1 / sqrt(head dim)";
+         comment == "// 1 / sqrt(head dim)" || comment == "// fp32 products, from three of tf32";
 }
 
 }  // namespace
@@ -104,9 +107,9 @@ std::optional<std::string> forbidden_in(const std::string& text, const std::stri
       if (!kStrings.contains(token)) return fmt::format("the string {}", token);
     } else if (c == '#') {
       token = to_line_end();
-      const bool ours = token == "#include \"vicinal/kernel.cuh\"" ||
-                        token == "#include \"vicinal/hopper.cuh\"" ||
-                        token == "#include \"vicinal/planner.cuh\"";
+      const bool ours =
+          token == "#include \"vicinal/kernel.cuh\"" || token == "#include \"vicinal/mma.cuh\"" ||
+          token == "#include \"vicinal/hopper.cuh\"" || token == "#include \"vicinal/planner.cuh\"";
       if (!ours) return fmt::format("the directive {}", token);
     } else if (all.substr(at, 2) == "//") {
       token = to_line_end();

@@ -153,8 +153,11 @@ class Forward {
     __syncthreads();
     scale = V::scale(a, slice());
     negative = kBinary && scale < 0.0f;
-    // A scale of 0 times -inf, which stands for a pair that is not kept, would be NaN.
-    if constexpr (kBinary) scale = fmaxf(fabsf(scale) * kLog2E, kLeastScale);
+    if constexpr (kBinary) {
+      scale = fabsf(scale) * kLog2E;
+      // 0 times -inf, which stands for a pair that is not kept, would be NaN.
+      if (scale < kLeastScale) scale = kLeastScale;
+    }
     const float sink = V::has_sink ? V::sink(a, slice()) * (kBinary ? kLog2E : 1.0f) : -infinity();
 #pragma unroll
     for (int i = 0; i < kRows; ++i) state[i].start(sink, lane() % 4 == 0);
