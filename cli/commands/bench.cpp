@@ -127,7 +127,7 @@ class Bench {
       json_["nvrtc_missing"] = nvrtc.error().message;
       return {};
     }
-    const std::string arch = kernel.info().arch.empty() ? options_.arch : kernel.info().arch;
+    const std::string arch = kernel.impl().on_device() ? kernel.info().arch : options_.arch;
     const auto compiled = [&](runtime::Engine& engine, std::vector<double>& times) -> Result<cache::Source> {
       VICINAL_TRY(const runtime::CompiledCubin cubin, runtime::compile_cubin(engine, source, arch));
       times.push_back(cubin.milliseconds);
