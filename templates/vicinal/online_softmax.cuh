@@ -18,12 +18,13 @@ VICINAL_DEVICE float infinity() {
   return __uint_as_float(0x7f800000);
 }
 
+constexpr float kLog2E = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
+
 // Through the base-2 units. The difference of two scores is taken before the change of base,
 // where it is exact or nearly so.
 VICINAL_DEVICE float natural_exp(float x) {
-  return exp2_approx(x * 1.4426950408889634f);
+  return exp2_approx(x * kLog2E);
 }
-constexpr float kLn2 = 0.6931471805599453f;
 VICINAL_DEVICE float natural_log(float x) {
   return log2f(x) * kLn2;
 }

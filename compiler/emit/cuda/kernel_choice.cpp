@@ -7,16 +7,28 @@
 namespace vicinal::emit {
 namespace {
 
+// As messages call it.
+std::string_view title(KernelKind kind) {
+  return kind == KernelKind::hopper ? "Hopper" : kind == KernelKind::mma ? "tensor-core" : name_of(kind);
+}
+
+// What is computed for a pair is unrolled for all pairs of a thread.
+std::optional<std::string> unrolling_obstacle(KernelKind kind, const HopperMembers& members) {
+  if (members.costly_scores())
+    return fmt::format("the {} kernel computes no long expressions, nor sums over inputs, for every pair",
+                       title(kind));
+  if (members.transcendental_mask())
+    return fmt::format("the {} kernel computes no transcendental functions in masks", title(kind));
+  return std::nullopt;
+}
+
 std::optional<std::string> hopper_obstacle(const Specialized& variant, const KernelOptions& options) {
   const ir::Module& m = variant.declarations();
   if (options.dtype != DType::bf16 && options.dtype != DType::f16)
     return fmt::format("the Hopper kernel multiplies f16 and bf16, not {}", vicinal::name_of(options.dtype));
   if (m.normalize != ir::Normalize::softmax)
     return fmt::format("the Hopper kernel normalizes by softmax, not {}", ir::name_of(m.normalize));
-  const HopperMembers members(variant, options);
-  if (members.costly_scores())
-    return "the Hopper kernel computes no long expressions, nor sums over inputs, for every pair";
-  if (members.transcendental_mask()) return "the Hopper kernel computes no transcendental functions in masks";
+  if (auto found = unrolling_obstacle(KernelKind::hopper, HopperMembers(variant, options))) return found;
   if (m.query_l2norm || m.key_l2norm) return "the Hopper kernel does not divide by norms";
   if (m.axes.size() > 1) return "the Hopper kernel runs sequences, and the variant has several axes";
   for (const ir::Axis& axis : m.axes)
@@ -25,21 +37,11 @@ std::optional<std::string> hopper_obstacle(const Specialized& variant, const Ker
   return std::nullopt;
 }
 
-// What is computed for a pair is unrolled for all pairs of a thread.
-std::optional<std::string> mma_obstacle(const Specialized& variant, const KernelOptions& options) {
-  const HopperMembers members(variant, options);
-  if (members.costly_scores())
-    return "the tensor-core kernel computes no long expressions, nor sums over inputs, for every pair";
-  if (members.transcendental_mask())
-    return "the tensor-core kernel computes no transcendental functions in masks";
-  return std::nullopt;
-}
-
 std::optional<std::string> obstacle(KernelKind kind, const Specialized& variant,
                                     const KernelOptions& options) {
   switch (kind) {
     case KernelKind::hopper: return hopper_obstacle(variant, options);
-    case KernelKind::mma: return mma_obstacle(variant, options);
+    case KernelKind::mma: return unrolling_obstacle(kind, HopperMembers(variant, options));
     case KernelKind::portable:
     case KernelKind::reference: break;
   }
@@ -62,10 +64,9 @@ Choice choose(KernelKind kind, const Specialized& variant, const KernelOptions& 
               bool variations) {
   Choice choice;
   if (!runs_on(kind, capability)) {
-    choice.why =
-        fmt::format("the {} kernel needs a device of compute capability {}, and this one has {}.{}",
-                    kind == KernelKind::hopper ? "Hopper" : "tensor-core",
-                    kind == KernelKind::hopper ? "9.0" : "8.0 or more", capability / 10, capability % 10);
+    choice.why = fmt::format("the {} kernel needs a device of compute capability {}, and this one has {}.{}",
+                             title(kind), kind == KernelKind::hopper ? "9.0" : "8.0 or more", capability / 10,
+                             capability % 10);
     return choice;
   }
   if (auto found = obstacle(kind, variant, options)) {

@@ -11,7 +11,6 @@
 
 namespace vicinal::hopper {
 
-constexpr float kLog2E = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
 constexpr float kSlack = 8.0f;
 
 // x[i] = of(x[i], i), as a loop over parts of the registers: what is computed seldom is to be short code,

@@ -67,7 +67,7 @@ class Forward {
   // A score that is the scaled product is weighed in base 2, where the scale takes the change of base along
   // and is applied together with the row's reference. It is positive then: the sign is the product's.
   static constexpr bool kBinary = !V::has_score && V::normalize == Normalize::softmax;
-  static constexpr float kLog2E = 1.4426950408889634f, kLeastScale = 1e-30f;
+  static constexpr float kLeastScale = 1e-30f;
 
   struct Operands {
     T q[kTileQ][kKeyStride];
