@@ -6,33 +6,23 @@
 #include <bit>
 #include <cstring>
 
-#include "runtime/cuda/tensor_map.h"
+#include "runtime/hopper_boxes.h"
 
 namespace vicinal::runtime {
 namespace {
 
-// A sequence as the kernel sees it: channels, tokens, 1, heads, batch.
-cuda::BoxedTensor boxed(const Strided& t, std::int64_t channels, std::int64_t tokens, std::int64_t heads,
-                        std::int64_t batch) {
-  const std::int64_t step = t.axis.empty() ? 0 : t.axis[0];
-  return {reinterpret_cast<std::uint64_t>(t.data),
-          t.dtype,
-          {channels, tokens, 1, heads, batch},
-          {t.dim, step, step, t.head, t.batch}};
-}
-
 struct Tensors {
-  cuda::BoxedTensor q, k, v, context_k, context_v, out;
+  std::optional<BoxedView> q, k, v, context_k, context_v, out;
 };
 
 Tensors tensors(const Problem& p) {
-  const std::int64_t queries = p.local_queries(), keys = p.local_keys();
-  return {boxed(p.q, p.head_dim, queries, p.heads, p.batch),
-          boxed(p.k, p.head_dim, keys, p.kv_heads, p.batch),
-          boxed(p.v, p.value_dim, keys, p.kv_heads, p.batch),
-          boxed(p.context_k, p.head_dim, p.context, p.kv_heads, p.batch),
-          boxed(p.context_v, p.value_dim, p.context, p.kv_heads, p.batch),
-          boxed(p.out, p.value_dim, queries, p.heads, p.batch)};
+  const std::vector<GridAxis> context = {{p.context, p.context, 0}};
+  return {boxed_view(p.q, p.head_dim, p.q_axis, p.heads, p.batch),
+          boxed_view(p.k, p.head_dim, p.k_axis, p.kv_heads, p.batch),
+          boxed_view(p.v, p.value_dim, p.k_axis, p.kv_heads, p.batch),
+          boxed_view(p.context_k, p.head_dim, context, p.kv_heads, p.batch),
+          boxed_view(p.context_v, p.value_dim, context, p.kv_heads, p.batch),
+          boxed_view(p.out, p.value_dim, p.q_axis, p.heads, p.batch)};
 }
 
 bool empty(const cuda::BoxedTensor& t) {
@@ -56,27 +46,35 @@ std::int64_t section(const Problem& p, bool unequal) {
 
 std::optional<std::string> hopper_tensor_obstacle(const Problem& p) {
   const Tensors t = tensors(p);
-  const std::pair<const char*, const cuda::BoxedTensor*> all[] = {
+  const std::pair<const char*, const std::optional<BoxedView>*> all[] = {
       {"q", &t.q},    {"k", &t.k}, {"v", &t.v}, {"context_k", &t.context_k}, {"context_v", &t.context_v},
       {"out", &t.out}};
-  for (const auto& [name, tensor] : all)
-    if (!empty(*tensor))
-      if (const auto obstacle = cuda::tensor_map_obstacle(*tensor))
-        return fmt::format("the copy engine cannot take `{}`: {}", name, *obstacle);
+  for (const auto& [name, view] : all) {
+    if (!*view)
+      return fmt::format("the copy engine cannot take `{}`: its heads and batches have no common stride",
+                         name);
+    if (empty((*view)->tensor)) continue;
+    if (const auto obstacle = cuda::tensor_map_obstacle((*view)->tensor))
+      return fmt::format("the copy engine cannot take `{}`: {}", name, *obstacle);
+  }
   return std::nullopt;
 }
 
-Result<std::vector<std::byte>> hopper_prefix(const cuda::DriverApi& api, const emit::HopperSchedule& schedule,
-                                             const Problem& p, cuda::DevicePointer counters, bool unequal) {
+Result<std::vector<std::byte>> hopper_prefix(const cuda::DriverApi& api, const Problem& p,
+                                             const plan::TileShape& shape, cuda::DevicePointer counters,
+                                             bool unequal) {
   const Tensors t = tensors(p);
   struct Row {
-    const cuda::BoxedTensor* tensor;
-    int rows;
+    const BoxedView* view;
+    cuda::Box box;
   };
-  constexpr int kGroupRows = 64;
-  const Row rows[] = {{&t.q, schedule.tile_q},         {&t.k, schedule.tile_k},
-                      {&t.v, schedule.tile_k},         {&t.context_k, schedule.tile_k},
-                      {&t.context_v, schedule.tile_k}, {&t.out, kGroupRows}};
+  const cuda::Box queries = box_of(p, tokens_of_copy(p, shape.q)), keys = box_of(p, tokens_of_copy(p, shape.k));
+  cuda::Box context, out;
+  context.tokens[0] = static_cast<int>(shape.keys());
+  const std::vector<int> group = *group_box(shape.q);
+  std::copy(group.rbegin(), group.rend(), out.tokens.begin());
+  const Row rows[] = {{&*t.q, queries},         {&*t.k, keys},  {&*t.v, keys}, {&*t.context_k, context},
+                      {&*t.context_v, context}, {&*t.out, out}};
   std::vector<std::byte> bytes;
   const auto append = [&](const void* from, std::size_t size) {
     const auto* begin = static_cast<const std::byte*>(from);
@@ -84,14 +82,17 @@ Result<std::vector<std::byte>> hopper_prefix(const cuda::DriverApi& api, const e
   };
   for (const Row& row : rows) {
     cuda::TensorMap map{};  // of a tensor without elements, which nobody reads
-    if (!empty(*row.tensor)) {
-      VICINAL_TRY(map, cuda::encode(api, *row.tensor, row.rows));
+    if (!empty(row.view->tensor)) {
+      VICINAL_TRY(map, cuda::encode(api, row.view->tensor, row.box));
     }
     append(map.bytes.data(), map.bytes.size());
   }
-  const std::uint64_t counter_word = counters, section_word = static_cast<std::uint64_t>(section(p, unequal));
-  append(&counter_word, sizeof counter_word);
-  append(&section_word, sizeof section_word);
+  std::vector<std::int64_t> words = {static_cast<std::int64_t>(counters), section(p, unequal)};
+  for (const BoxedView* view : {&*t.q, &*t.k, &*t.v, &*t.out})
+    words.insert(words.end(), {view->steps.channel, view->steps.head, view->steps.batch});
+  const std::vector<std::int64_t> boxes = box_words(p, shape);
+  words.insert(words.end(), boxes.begin(), boxes.end());
+  append(words.data(), words.size() * sizeof(words[0]));
   return bytes;
 }
 

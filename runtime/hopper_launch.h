@@ -5,9 +5,9 @@
 #include <optional>
 #include <string>
 
-#include "compiler/emit/cuda/kernel_source.h"
 #include "runtime/binding/problem.h"
 #include "runtime/cuda/driver_api.h"
+#include "runtime/plan/tile_grid.h"
 
 namespace vicinal::runtime {
 
@@ -16,8 +16,8 @@ std::optional<std::string> hopper_tensor_obstacle(const Problem& problem);
 
 // The bytes that go before the arguments of every kernel. `counters`: of WorkCounters, or 0. `unequal`: tiles
 // of queries may have more to do than others.
-Result<std::vector<std::byte>> hopper_prefix(const cuda::DriverApi& api, const emit::HopperSchedule& schedule,
-                                             const Problem& problem, cuda::DevicePointer counters,
+Result<std::vector<std::byte>> hopper_prefix(const cuda::DriverApi& api, const Problem& problem,
+                                             const plan::TileShape& shape, cuda::DevicePointer counters,
                                              bool unequal);
 
 }  // namespace vicinal::runtime

@@ -34,9 +34,15 @@ std::vector<std::int64_t> plan_key(const ir::Module& module, const Problem& p) {
   return key;
 }
 
-plan::TileShape choose_shape(const Problem& problem, std::int64_t queries, std::int64_t keys) {
-  if (problem.q_axis.size() == 1) return {{static_cast<int>(queries)}, {static_cast<int>(keys)}};
-  return plan::search_shapes(problem, queries, keys, plan::kMaskWeight, 1)[0].shape;
+std::optional<plan::TileShape> choose_shape(const Problem& problem, std::int64_t queries, std::int64_t keys,
+                                            const plan::ShapeTest& suits) {
+  if (problem.q_axis.size() == 1) {
+    const plan::TileShape shape{{static_cast<int>(queries)}, {static_cast<int>(keys)}};
+    return suits && !suits(shape) ? std::nullopt : std::optional(shape);
+  }
+  const std::vector<plan::ShapeChoice> choices =
+      plan::search_shapes(problem, queries, keys, plan::kMaskWeight, 1, plan::Side::queries, suits);
+  return choices.empty() ? std::nullopt : std::optional(choices[0].shape);
 }
 
 Result<void> upload(Plan::Impl& plan, const cuda::Context& context) {
@@ -103,14 +109,15 @@ Result<std::vector<std::vector<plan::Run>>> list_rows(const Plan::Impl& plan, cu
   return result;
 }
 
-plan::TileShape PlanCache::shape(const ir::Module& module, const Problem& problem, std::int64_t queries,
-                                 std::int64_t keys) {
-  if (problem.q_axis.size() == 1) return choose_shape(problem, queries, keys);
+std::optional<plan::TileShape> PlanCache::shape(const ir::Module& module, const Problem& problem,
+                                                std::int64_t queries, std::int64_t keys,
+                                                const plan::ShapeTest& suits) {
+  if (problem.q_axis.size() == 1) return choose_shape(problem, queries, keys, suits);
   const std::vector<std::int64_t> key = plan_key(module, problem);
   const std::lock_guard guard(lock_);
   if (const auto known = shapes_.find(key); known != shapes_.end()) return known->second;
   if (shapes_.size() >= kMost) shapes_.clear();
-  return shapes_[key] = choose_shape(problem, queries, keys);
+  return shapes_[key] = choose_shape(problem, queries, keys, suits);
 }
 
 std::shared_ptr<const Plan::Impl> PlanCache::find(const std::vector<std::int64_t>& key) const {

@@ -42,8 +42,9 @@ namespace runtime {
 
 std::vector<std::int64_t> plan_key(const ir::Module& module, const Problem& problem);
 
-// The cheapest shape with so many queries and keys.
-plan::TileShape choose_shape(const Problem& problem, std::int64_t queries, std::int64_t keys);
+// The cheapest shape with so many queries and keys that suits; nothing where none does.
+std::optional<plan::TileShape> choose_shape(const Problem& problem, std::int64_t queries, std::int64_t keys,
+                                            const plan::ShapeTest& suits);
 
 // The list of a plan goes to the device, where it has one.
 Result<void> upload(Plan::Impl& plan, const cuda::Context& context);
@@ -62,15 +63,15 @@ Result<HostInputs> download_inputs(const cuda::Context& context, cuda::StreamHan
 // Shapes and plans of one kernel, by extents. The oldest go when there are many.
 class PlanCache {
  public:
-  plan::TileShape shape(const ir::Module& module, const Problem& problem, std::int64_t queries,
-                        std::int64_t keys);
+  std::optional<plan::TileShape> shape(const ir::Module& module, const Problem& problem, std::int64_t queries,
+                                       std::int64_t keys, const plan::ShapeTest& suits = {});
   std::shared_ptr<const Plan::Impl> find(const std::vector<std::int64_t>& key) const;
   void add(std::shared_ptr<const Plan::Impl> plan);
 
  private:
   static constexpr std::size_t kMost = 64;
   mutable std::mutex lock_;
-  std::map<std::vector<std::int64_t>, plan::TileShape> shapes_;
+  std::map<std::vector<std::int64_t>, std::optional<plan::TileShape>> shapes_;
   std::map<std::vector<std::int64_t>, std::shared_ptr<const Plan::Impl>> plans_;
 };
 

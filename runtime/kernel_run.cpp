@@ -40,7 +40,7 @@ plan::TileShape Kernel::Impl::tile_shape(const runtime::Program* on, const runti
   const auto [queries, keys] = compiled
                                    ? std::pair(compiled->code().shape.tile_q, compiled->code().shape.tile_k)
                                    : std::pair(tiles.tile_q, tiles.tile_k);
-  return host_plans.shape(variant.checked.module, problem, queries, keys);
+  return *host_plans.shape(variant.checked.module, problem, queries, keys);
 }
 
 runtime::PlanCache& Kernel::Impl::plans(const runtime::Program* on) const {

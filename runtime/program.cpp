@@ -6,6 +6,7 @@
 
 #include "compiler/emit/cuda/kernel_choice.h"
 #include "runtime/cuda/device_info.h"
+#include "runtime/hopper_boxes.h"
 #include "runtime/hopper_launch.h"
 #include "runtime/tile_words.h"
 
@@ -85,7 +86,16 @@ Result<std::shared_ptr<const Program>> Program::make(Engine& engine, const cuda:
 }
 
 std::optional<std::string> Program::obstacle(const Problem& problem) const {
-  return hopper() ? hopper_tensor_obstacle(problem) : std::nullopt;
+  if (!hopper()) return std::nullopt;
+  if (auto found = hopper_tensor_obstacle(problem)) return found;
+  if (find_shape(problem)) return std::nullopt;
+  return fmt::format("no boxes of {} queries and {} keys suit the copy engine", options.tile_q, options.tile_k);
+}
+
+std::optional<plan::TileShape> Program::find_shape(const Problem& problem) const {
+  const auto suits = [&](const plan::TileShape& shape) { return suits_hopper(problem, shape); };
+  return plans.shape(module, problem, options.tile_q, options.tile_k,
+                     hopper() ? plan::ShapeTest(suits) : plan::ShapeTest());
 }
 
 Result<void> Program::check(const Problem& problem) const {
@@ -100,7 +110,7 @@ Result<void> Program::launch(const Problem& problem, const cuda::TileWords& tile
   if (hopper()) {
     const cuda::DevicePointer pair = counters ? counters->take(stream) : 0;
     VICINAL_TRY(std::vector<std::byte> bytes,
-                hopper_prefix(loaded.context().api(), options.schedule, problem, pair, unequal_rows));
+                hopper_prefix(loaded.context().api(), problem, shape(problem), pair, unequal_rows));
     bytes.insert(bytes.end(), launch.arguments.begin(), launch.arguments.end());
     // As long as the kernel's parameter, whose alignment is a tensor map's.
     constexpr std::size_t kAlignment = 64;

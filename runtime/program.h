@@ -31,12 +31,13 @@ struct Program {
   bool hopper() const { return options.kind == emit::KernelKind::hopper; }
   // Why it cannot take the problem's tensors; nothing where it can.
   std::optional<std::string> obstacle(const Problem& problem) const;
-  plan::TileShape shape(const Problem& problem) const {
-    return plans.shape(module, problem, options.tile_q, options.tile_k);
-  }
+  // Of a problem without an obstacle.
+  plan::TileShape shape(const Problem& problem) const { return *find_shape(problem); }
   // Errors as the launch would give them.
   Result<void> check(const Problem& problem) const;
   Result<void> launch(const Problem& problem, const cuda::TileWords& tiles, cuda::StreamHandle stream) const;
+
+  std::optional<plan::TileShape> find_shape(const Problem& problem) const;
 };
 
 // "cuda/hopper"

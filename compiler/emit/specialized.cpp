@@ -64,13 +64,13 @@ DType default_input_dtype(ir::Type type) {
   return type == ir::Type::real ? DType::f32 : type == ir::Type::integer ? DType::i32 : DType::boolean;
 }
 
-ScoreForms score_forms(const Specialized& variant, int head_dim) {
+ScoreForms score_forms(const Specialized& variant, int head_dim, passes::Distances distances) {
   const bool whole = variant.context && (variant.grid.module.root(ir::Root::score).valid() ||
                                          variant.context->module.root(ir::Root::score).valid());
   const auto form = [&](ir::Module module) {
     // Without a softmax nothing may be taken out of a score.
     if (whole) module.normalize = ir::Normalize::none;
-    return passes::score_form(module, default_scale(head_dim));
+    return passes::score_form(module, default_scale(head_dim), distances);
   };
   ScoreForms forms{form(variant.grid.module), std::nullopt};
   if (variant.context) forms.context = form(variant.context->module);

@@ -43,7 +43,8 @@ struct ScoreForms {
   passes::ScoreForm grid;
   std::optional<passes::ScoreForm> context;
 };
-ScoreForms score_forms(const Specialized& variant, int head_dim);
+ScoreForms score_forms(const Specialized& variant, int head_dim,
+                       passes::Distances distances = passes::Distances::slope);
 
 // By number: whether any code reads it.
 struct Uses {

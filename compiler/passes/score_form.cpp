@@ -92,8 +92,9 @@ std::vector<Certainty> certainties(const Module& m, const WholeSums& sums) {
 
 class Splitting {
  public:
-  Splitting(const Module& module, float default_scale)
+  Splitting(const Module& module, float default_scale, Distances distances)
       : m_(prepared(module)),
+        distances_(distances),
         old_size_(m_.size()),
         varies_(ir::variance(m_)),
         sums_(m_),
@@ -255,6 +256,7 @@ class Splitting {
 
   // slice * float(x), where x = +-k + row = +-(k - q) + (row +- q).
   bool slope(const Addend& a) {
+    if (distances_ == Distances::core) return false;
     const Product& p = products_[a.node.value];
     if (!p.rest.valid() || op_of(p.rest) != Op::float_i) return false;
     const NodeId whole = m_[p.rest].operands[0];
@@ -288,6 +290,7 @@ class Splitting {
   }
 
   Module m_;
+  const Distances distances_;
   const std::size_t old_size_;
   const std::vector<std::uint8_t> varies_;
   const WholeSums sums_;
@@ -298,8 +301,8 @@ class Splitting {
 
 }  // namespace
 
-ScoreForm score_form(const Module& module, float default_scale) {
-  return Splitting(module, default_scale).run();
+ScoreForm score_form(const Module& module, float default_scale, Distances distances) {
+  return Splitting(module, default_scale, distances).run();
 }
 
 }  // namespace vicinal::passes

@@ -25,8 +25,11 @@ struct ScoreForm {
   bool core_is_score = false;  // Root::score is the symbol itself: nothing is computed for an element
 };
 
+// Whether multiples of k - q are taken out of the core, as slope.
+enum class Distances { slope, core };
+
 // Stands after specialize_keys. `default_scale` is what scales the dot product where the module does not say.
 // Without softmax all of the score is core.
-ScoreForm score_form(const ir::Module& module, float default_scale);
+ScoreForm score_form(const ir::Module& module, float default_scale, Distances distances = Distances::slope);
 
 }  // namespace vicinal::passes

@@ -26,19 +26,23 @@ std::optional<std::string> tensor_map_obstacle(const BoxedTensor& t) {
   return std::nullopt;
 }
 
-Result<TensorMap> encode(const DriverApi& api, const BoxedTensor& t, int rows) {
+Result<TensorMap> encode(const DriverApi& api, const BoxedTensor& t, const Box& box) {
   constexpr int kRank = BoxedTensor::kRank, kChannels = 64;
   unsigned long long extents[kRank], strides[kRank - 1];
   for (int i = 0; i < kRank; ++i) extents[i] = static_cast<unsigned long long>(t.extent[i]);
   for (int i = 1; i < kRank; ++i)
     strides[i - 1] =
         static_cast<unsigned long long>(t.extent[i] > 1 ? t.stride[i] * kElementBytes : kAlignment);
-  const unsigned box[kRank] = {kChannels, static_cast<unsigned>(rows), 1, 1, 1};
-  const unsigned steps[kRank] = {1, 1, 1, 1, 1};
+  // The driver counts the elements that a box spans, and not those that it holds.
+  unsigned spans[kRank] = {kChannels, 1, 1, 1, 1}, steps[kRank] = {1, 1, 1, 1, 1};
+  for (std::size_t i = 0; i < box.tokens.size(); ++i) {
+    spans[1 + i] = static_cast<unsigned>(box.tokens[i] * box.step[i]);
+    steps[1 + i] = static_cast<unsigned>(box.step[i]);
+  }
   TensorMap map;
   VICINAL_TRY_VOID(check(api, api.tensor_map_encode, map.bytes.data(),
                          t.dtype == DType::bf16 ? TensorMapType::bf16 : TensorMapType::f16, unsigned{kRank},
-                         reinterpret_cast<void*>(t.data), extents, strides, box, steps,
+                         reinterpret_cast<void*>(t.data), extents, strides, spans, steps,
                          TensorMapInterleave::none, TensorMapSwizzle::bytes_128,
                          TensorMapPromotion::bytes_256, TensorMapFill::zeros));
   return map;

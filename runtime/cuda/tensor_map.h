@@ -29,8 +29,12 @@ struct BoxedTensor {
 // Why the engine cannot read it; nothing where it can.
 std::optional<std::string> tensor_map_obstacle(const BoxedTensor& tensor);
 
-// For boxes of 64 channels and so many rows, in the 128-byte swizzle. The tensor has no obstacle and no
-// extent is 0.
-Result<TensorMap> encode(const DriverApi& api, const BoxedTensor& tensor, int rows);
+// So many tokens along the second and the next dimensions, at most 256, of every step-th element.
+struct Box {
+  std::array<int, 3> tokens = {1, 1, 1}, step = {1, 1, 1};
+};
+
+// For boxes of 64 channels, in the 128-byte swizzle. The tensor has no obstacle and no extent is 0.
+Result<TensorMap> encode(const DriverApi& api, const BoxedTensor& tensor, const Box& box);
 
 }  // namespace vicinal::cuda

@@ -162,7 +162,8 @@ TileCost plan_cost(const TilePlan& plan, const Masks& masks, const CostOptions& 
 }
 
 std::vector<ShapeChoice> search_shapes(const runtime::Problem& problem, std::int64_t queries,
-                                       std::int64_t keys, double mask_weight, std::size_t most, Side owner) {
+                                       std::int64_t keys, double mask_weight, std::size_t most, Side owner,
+                                       const ShapeTest& suits) {
   const std::size_t rank = problem.q_axis.size();
   const auto of_queries = factorizations(queries, rank), of_keys = factorizations(keys, rank);
   std::vector<ShapeChoice> choices;
@@ -171,6 +172,7 @@ std::vector<ShapeChoice> search_shapes(const runtime::Problem& problem, std::int
   std::vector<std::vector<std::pair<std::pair<int, int>, AxisCost>>> known(rank);
   for (const std::vector<int>& q : of_queries) {
     for (const std::vector<int>& k : of_keys) {
+      if (suits && !suits({q, k})) continue;
       const TileGrid grid(problem, {q, k}, owner);
       std::vector<AxisCost> axes;
       for (std::size_t i = 0; i < rank; ++i) {

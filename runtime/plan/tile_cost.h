@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <functional>
 #include <optional>
 
 #include "runtime/plan/tile_plan.h"
@@ -81,8 +82,10 @@ struct ShapeChoice {
   TileCost cost;
   double weight;  // what it was ranked by
 };
+// `suits`: whether a kernel can have the shape; none: all can.
+using ShapeTest = std::function<bool(const TileShape&)>;
 std::vector<ShapeChoice> search_shapes(const runtime::Problem& problem, std::int64_t queries,
                                        std::int64_t keys, double mask_weight, std::size_t most,
-                                       Side owner = Side::queries);
+                                       Side owner = Side::queries, const ShapeTest& suits = {});
 
 }  // namespace vicinal::plan

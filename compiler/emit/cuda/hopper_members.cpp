@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <bit>
 #include <cstdlib>
 
@@ -23,13 +24,25 @@ std::string function(std::string_view type, std::string_view name, std::string_v
                      parameters, body);
 }
 
+bool dilates(const ir::Module& module) {
+  return std::ranges::any_of(module.axes, [&](const ir::Axis& axis) {
+    return axis.dilation.valid() && module.constant_value(axis.dilation)->i != 1;
+  });
+}
+
+// Whether keys side by side have positions side by side: only then do slopes and limits mean a thing to a
+// tile's columns.
+bool sequence(const ir::Module& module) {
+  return module.axes.size() <= 1 && !dilates(module);
+}
+
 }  // namespace
 
 HopperMembers::Side::Side(passes::ScoreForm split, bool context, std::string name)
     : prefix(std::move(name)), form(std::move(split)) {
   bounds = analysis::bound_indices(form.module, context);
   const NodeId mask = form.module.root(Root::mask);
-  if (!context)
+  if (!context && sequence(form.module))
     limits = analysis::row_limits(form.module);
   else if (has_mask(form.module))
     limits.rest = {mask};
@@ -45,7 +58,9 @@ HopperMembers::Side::Side(passes::ScoreForm split, bool context, std::string nam
 }
 
 HopperMembers::HopperMembers(const Specialized& variant, const KernelOptions& options)
-    : HopperMembers(score_forms(variant, options.head_dim)) {}
+    : HopperMembers(score_forms(
+          variant, options.head_dim,
+          sequence(variant.declarations()) ? passes::Distances::slope : passes::Distances::core)) {}
 
 HopperMembers::HopperMembers(ScoreForms forms) : grid_(std::move(forms.grid), false, "g") {
   if (forms.context) context_.emplace(*std::move(forms.context), true, "c");
@@ -71,15 +86,20 @@ std::optional<passes::TanhGain> HopperMembers::gain() const {
   return context_ ? std::nullopt : passes::tanh_gain(grid_.form);
 }
 
+bool HopperMembers::dilated() const {
+  return dilates(grid_.form.module);
+}
+
 bool HopperMembers::limited() const {
-  const std::vector<ir::Axis>& axes = grid_.form.module.axes;
-  return grid_.has_limits() || (!axes.empty() && (axes[0].window.valid() || axes[0].causal));
+  return grid_.has_limits() || std::ranges::any_of(grid_.form.module.axes, [](const ir::Axis& axis) {
+           return axis.window.valid() || axis.causal;
+         });
 }
 
 bool HopperMembers::windowed() const {
-  const std::vector<ir::Axis>& axes = grid_.form.module.axes;
   return (!grid_.limits.begins.empty() && !grid_.limits.ends.empty()) ||
-         (!axes.empty() && axes[0].window.valid());
+         std::ranges::any_of(grid_.form.module.axes,
+                             [](const ir::Axis& axis) { return axis.window.valid(); });
 }
 
 int HopperMembers::column_bytes() const {
@@ -190,6 +210,7 @@ std::string HopperMembers::text(const Names& names) const {
          flag("has_keeps", !g.limits.rest.empty()) +
          flag("has_context_keeps", context_ && !context_->limits.rest.empty()) +
          flag("simple_keeps", simple_keeps()) + flag("has_columns", column_bytes() != 0) +
+         flag("dilated", dilated()) +
          flag("has_score_columns", !grid_.score_columns.empty()) + flag("has_gain", gain().has_value());
   out += function("float", "factor", "", value(g.form.factor, "1.0f"));
   out += function("float", "slope", "", value(g.form.slope, "0.0f"));

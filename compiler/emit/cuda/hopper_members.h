@@ -24,6 +24,8 @@ class HopperMembers {
   bool computes_scores() const { return grid_.has_core() || grid_.form.slope.valid(); }
   // Whether limits leave some of the mask.
   bool asks() const { return !grid_.limits.rest.empty(); }
+  // Whether some axis has a dilation.
+  bool dilated() const;
   // Whether keys end somewhere for a query, and whether they do on both sides of it.
   bool limited() const;
   bool windowed() const;

@@ -20,8 +20,9 @@ constexpr HopperSchedule kSchedules[] = {
     {256, 128, 64, 2, 40, 232, false, false}, {256, 128, 48, 2, 40, 232, false, false},
 };
 
-// Of barriers, notes and work, and of a query (templates/vicinal/ asserts that it is enough).
-constexpr int kControlBytes = 512, kLimitBytes = 8, kAlignment = 1024;
+// Of barriers, notes and work, with and without what an axis adds, and of a query's range along an axis
+// (templates/vicinal/ asserts that it is enough).
+constexpr int kControlBytes = 384, kAxisControlBytes = 128, kLimitBytes = 8, kAlignment = 1024;
 
 int slab_bytes(int rows, int channels) {
   return (channels + 63) / 64 * 128 * rows;
@@ -29,11 +30,20 @@ int slab_bytes(int rows, int channels) {
 
 }  // namespace
 
-int HopperSchedule::shared_bytes(int head, int value, int column_bytes) const {
-  return kAlignment + kControlBytes + kLimitBytes * tile_q +
+int HopperSchedule::shared_bytes(int head, int value, int rank, int column_bytes) const {
+  return kAlignment + kControlBytes + rank * (kAxisControlBytes + kLimitBytes * tile_q) +
          std::max(slab_bytes(tile_q, head), slab_bytes(tile_q, value)) +
          stages * (slab_bytes(tile_k, head) + slab_bytes(tile_k, value)) + 2 * stages * tile_k * column_bytes;
 }
+
+namespace {
+
+bool fits(const HopperSchedule& schedule, const HopperNeeds& needs) {
+  return schedule.shared_bytes(needs.head_dim, needs.value_dim, needs.rank, needs.column_bytes) <=
+         kHopperSharedBytes;
+}
+
+}  // namespace
 
 std::vector<HopperSchedule> hopper_schedules(const HopperNeeds& needs) {
   const int dim = std::max(needs.head_dim, needs.value_dim);
@@ -42,8 +52,7 @@ std::vector<HopperSchedule> hopper_schedules(const HopperNeeds& needs) {
   for (HopperSchedule schedule : kSchedules) {
     if (schedule.head_dim < dim || (meant_for != 0 && schedule.head_dim != meant_for)) continue;
     meant_for = schedule.head_dim;
-    if (schedule.shared_bytes(needs.head_dim, needs.value_dim, needs.column_bytes) > kHopperSharedBytes)
-      continue;
+    if (!fits(schedule, needs)) continue;
     // Work on scores hides the rescaling best where the tensor cores are busy with the next ones.
     schedule.early_rescale = schedule.early_rescale || needs.computes;
     result.push_back(schedule);
@@ -62,7 +71,7 @@ std::vector<HopperSchedule> hopper_variations(const HopperNeeds& needs) {
   const std::vector<HopperSchedule> base = hopper_schedules(needs);
   std::vector<HopperSchedule> result = base;
   const auto add = [&](const HopperSchedule& schedule) {
-    if (schedule.shared_bytes(needs.head_dim, needs.value_dim, needs.column_bytes) <= kHopperSharedBytes &&
+    if (fits(schedule, needs) &&
         std::ranges::find(result, schedule) == result.end())
       result.push_back(schedule);
   };

@@ -19,7 +19,7 @@ struct HopperSchedule {
   int groups() const { return tile_q / 64; }
   int threads() const { return (groups() + 1) * 128; }
   // Dynamic shared memory, with the slack for its alignment. `column_bytes`: staged beside each key.
-  int shared_bytes(int head_dim, int value_dim, int column_bytes) const;
+  int shared_bytes(int head_dim, int value_dim, int rank, int column_bytes) const;
 
   friend bool operator==(const HopperSchedule&, const HopperSchedule&) = default;
 };
@@ -33,6 +33,7 @@ struct HopperNeeds {
   bool asks = false;      // there is a mask beside limits
   bool limited = false;   // keys end on a side of a query, by limits
   bool windowed = false;  // on both sides
+  int rank = 1;           // axes of the grid
   int column_bytes = 0;
 };
 std::vector<HopperSchedule> hopper_schedules(const HopperNeeds& needs);

@@ -30,10 +30,7 @@ std::optional<std::string> hopper_obstacle(const Specialized& variant, const Ker
     return fmt::format("the Hopper kernel normalizes by softmax, not {}", ir::name_of(m.normalize));
   if (auto found = unrolling_obstacle(KernelKind::hopper, HopperMembers(variant, options))) return found;
   if (m.query_l2norm || m.key_l2norm) return "the Hopper kernel does not divide by norms";
-  if (m.axes.size() > 1) return "the Hopper kernel runs sequences, and the variant has several axes";
-  for (const ir::Axis& axis : m.axes)
-    if (axis.dilation.valid() && m.constant_value(axis.dilation)->i != 1)
-      return "the Hopper kernel runs axes without dilation";
+  if (m.axes.size() > 3) return "the Hopper kernel runs grids of up to three axes";
   return std::nullopt;
 }
 
@@ -88,6 +85,7 @@ Choice choose(KernelKind kind, const Specialized& variant, const KernelOptions& 
                             .asks = members.asks(),
                             .limited = members.limited(),
                             .windowed = members.windowed(),
+                            .rank = std::max(1, static_cast<int>(variant.declarations().axes.size())),
                             .column_bytes = members.column_bytes()};
     for (const HopperSchedule& s : variations ? hopper_variations(needs) : hopper_schedules(needs))
       add(s, &KernelOptions::schedule);

@@ -85,7 +85,7 @@ class Emitter {
   int shared_bytes() const {
     if (mma()) return options_.mma.shared_bytes(options_.head_dim, options_.value_dim);
     if (!hopper()) return 0;
-    return options_.schedule.shared_bytes(options_.head_dim, options_.value_dim,
+    return options_.schedule.shared_bytes(options_.head_dim, options_.value_dim, static_cast<int>(declarations_.rank()),
                                           HopperMembers(variant_, options_).column_bytes());
   }
   std::string scheduled_call(const KernelRow& kernel) const {
@@ -123,7 +123,7 @@ class Emitter {
         "vicinal::ForwardArguments<rank, Parameters>;\n"
         "  using Query = vicinal::Query<rank>;\n  using Key = vicinal::Key<rank>;\n"
         "  static constexpr vicinal::Normalize normalize = vicinal::Normalize::{};\n",
-        declarations_.rank(), ir::name_of(module_.normalize));
+        static_cast<int>(declarations_.rank()), ir::name_of(module_.normalize));
     out += flag("query_l2norm", module_.query_l2norm) + flag("key_l2norm", module_.key_l2norm) +
            flag("has_context", module_.context) + flag("has_mask", has_mask(variant_)) +
            flag("has_score", has_score(variant_)) + flag("has_sink", module_.root(Root::sink).valid()) +

@@ -11,6 +11,7 @@
 // computes weights while the tensor cores work for another.
 #pragma once
 
+#include "vicinal/hopper/boxes.cuh"
 #include "vicinal/hopper/exact_rows.cuh"
 #include "vicinal/hopper/key_bits.cuh"
 #include "vicinal/hopper/layout.cuh"
@@ -30,6 +31,10 @@ class Consumer {
   static constexpr int kScores = kTileK / 2, kOut = ValueDim / 2;  // registers
   using Bits = KeyBits<kTileK>;
   static constexpr bool kLimited = V::neighborhood || V::has_limits;
+  static constexpr bool kSequence = kRank == 1 && !V::dilated;  // keys side by side have positions side by side
+  // Of several axes most tiles are partial along one. A third copy of the loop's body is theirs.
+  static constexpr bool kOverlapsPartial = kRank > 1;
+  using Note = TileNote<kRank>;
   // Without limits only the last tile of keys is partial, and it comes first.
   static constexpr bool kPartialAnywhere = kLimited || V::has_keeps || V::has_context;
 
@@ -82,8 +87,9 @@ class Consumer {
       const int extent = static_cast<int>(a.tiles.q[i]);
       const int digit = kRank == 1 ? rest : rest % extent;
       rest = kRank == 1 ? 0 : rest / extent;
-      token.local[i] = work.queries[i].first - static_cast<int>(a.q_axis[i].origin) +
-                       smaller(digit, work.queries[i].count - 1) * V::axis(a, i).dilation;
+      const Stretch& queries = work.row.queries[i];
+      token.local[i] = queries.first - static_cast<int>(a.q_axis[i].origin) +
+                       smaller(digit, queries.count - 1) * V::axis(a, i).dilation;
     }
     return token;
   }
@@ -93,7 +99,7 @@ class Consumer {
 #pragma unroll
     for (int i = kRank - 1; i >= 0; --i) {
       const int extent = static_cast<int>(a.tiles.q[i]);
-      inside = inside && (kRank == 1 ? rest : rest % extent) < work.queries[i].count;
+      inside = inside && (kRank == 1 ? rest : rest % extent) < work.row.queries[i].count;
       rest = kRank == 1 ? 0 : rest / extent;
     }
     return inside;
@@ -108,11 +114,12 @@ class Consumer {
   }
 
   VICINAL_DEVICE void start(const Work<kRank>& work) {
+    tile = &work.row;
     const Query<kRank> first = query(work, row(0));
     const float factor = V::factor(a, first), positive = factor < kLeastFactor ? kLeastFactor : factor;
     if constexpr (V::has_slope) {
       slope = V::slope(a, first) / positive;
-      position = work.queries[0].first + row(0) + (first.position - first.index);
+      position = work.row.queries[0].first + row(0) + (first.position - first.index);
     }
     const float sink = V::has_sink ? V::sink(a, first) : -infinity();
 #pragma unroll
@@ -130,27 +137,39 @@ class Consumer {
       }
       // Keys that all rows of the group keep, as far as limits go.
       named_sync(barrier_of(group), kGroupThreads);
-      const KeyLimits& one = control.limits[group * kGroupRows + lane()];
-      const KeyLimits& other = control.limits[group * kGroupRows + 32 + lane()];
-      sure.begin = __reduce_max_sync(~0u, larger(one.begin, other.begin));
-      sure.end = __reduce_min_sync(~0u, smaller(one.end, other.end));
+      const KeyRanges<kRank>&one = control.limits[group * kGroupRows + lane()],
+                      &other = control.limits[group * kGroupRows + 32 + lane()];
+#pragma unroll
+      for (int i = 0; i < kRank; ++i) {
+        sure.axis[i].begin = __reduce_max_sync(~0u, larger(one.axis[i].begin, other.axis[i].begin));
+        sure.axis[i].end = __reduce_min_sync(~0u, smaller(one.axis[i].end, other.axis[i].end));
+      }
     } else {
-      sure = {static_cast<int>(a.k_axis[0].origin), end_of_keys<false>()};
+      sure = all_keys<V>(a);
     }
 #pragma unroll
     for (int i = 0; i < kOut; ++i) out[i] = 0.0f;
   }
 
-  VICINAL_DEVICE bool every_pair_is_kept(const TileNote& note) const {
+  VICINAL_DEVICE bool every_pair_is_kept(const Note& note) const {
     if (V::has_context && note.flags & kContext) return !(note.flags & kPartial);
     if (V::has_keeps && note.flags & kPartial) return false;
-    return note.first >= sure.begin && note.first + kTileK <= sure.end;
+    bool inside = true;
+#pragma unroll
+    for (int i = 0; i < kRank; ++i)
+      inside = inside && note.first[i] >= sure.axis[i].begin && note.first[i] + extent(i) <= sure.axis[i].end;
+    return inside;
   }
 
-  // A tile that may be partial is weighed alone; those full ones that follow overlap with the product of the
-  // values before. Both have one copy of the code.
+  // Tokens of a tile of keys along an axis.
+  VICINAL_DEVICE int extent(int axis) const {
+    return kRank == 1 ? kTileK : static_cast<int>(a.tiles.k[axis]);
+  }
+
+  // The first tile is weighed alone, as are partial ones where they are few; those that follow overlap with
+  // the product of the values before.
   VICINAL_DEVICE void attend(u64 queries) {
-    TileNote note = next_note();
+    Note note = next_note();
     leave_undefined(scores);
     bool last = false;
 #pragma unroll 1
@@ -160,8 +179,13 @@ class Consumer {
 #pragma unroll 1
       while (!last) {
         note = next_note();
-        if (kPartialAnywhere && !uniform(every_pair_is_kept(note))) break;
-        step(queries, note);
+        if (!kPartialAnywhere || uniform(every_pair_is_kept(note))) {
+          step<false>(queries, note);
+        } else if constexpr (kOverlapsPartial) {
+          step<true>(queries, note);
+        } else {
+          break;
+        }
         last = uniform(note.flags & kLast);
       }
       end();
@@ -173,7 +197,7 @@ class Consumer {
     return __any_sync(~0u, condition);
   }
 
-  VICINAL_DEVICE TileNote next_note() {
+  VICINAL_DEVICE Note next_note() {
     barrier_wait(shared_address(&control.k_full[key.stage()]), key.parity());
     return control.note[key.slot()];
   }
@@ -193,7 +217,7 @@ class Consumer {
   }
 
   // A tile of keys up to its weights.
-  VICINAL_DEVICE void begin(u64 queries, const TileNote& note) {
+  VICINAL_DEVICE void begin(u64 queries, const Note& note) {
     take_turn();
     multiply(queries);
     pass_turn();
@@ -203,12 +227,13 @@ class Consumer {
     weigh<true>(note);
     round_weights();
     // Where only the first tile is weighed here there is no output yet.
-    if constexpr (kPartialAnywhere && !Schedule::early_rescale) softmax.rescale(out);
+    if constexpr (kPartialAnywhere && !kOverlapsPartial && !Schedule::early_rescale) softmax.rescale(out);
     key.advance();
   }
 
   // A tile of keys up to its weights, and the product of the tile before.
-  VICINAL_DEVICE void step(u64 queries, const TileNote& note) {
+  template <bool Masked>
+  VICINAL_DEVICE void step(u64 queries, const Note& note) {
     const Place<L::kStages> value = key.before();
     const u32 k_empty = known(shared_address(&control.k_empty[key.stage()])),
               v_empty = known(shared_address(&control.v_empty[value.stage()]));
@@ -221,7 +246,7 @@ class Consumer {
     products_wait<1>();
     Products::hold(scores);
     release(k_empty);
-    weigh<false>(note);
+    weigh<Masked>(note);
     products_wait<0>();
     Products::hold(out);
     release(v_empty);
@@ -272,16 +297,33 @@ class Consumer {
   // The key of a column, which counts from the thread's first. In a partial tile columns may lie past the
   // last key; they repeat it, since a variant's indices are only known to be inside for keys that are there.
   template <bool Context, bool Masked>
-  VICINAL_DEVICE Key<kRank> key_at(const TileNote& note, int offset) const {
-    Key<kRank> k;
-    k.position = note.first + column() + offset;
-    if constexpr (Masked) k.position = smaller(k.position, end_of_keys<Context>() - 1);
-    k.coordinate[0] = k.position;
-    return k;
+  VICINAL_DEVICE Key<kRank> key_at(const Note& note, int offset) const {
+    if constexpr (Context || kSequence) {
+      Key<kRank> k = {};
+      k.position = note.first[0] + column() + offset;
+      if constexpr (Masked) k.position = smaller(k.position, end_of_keys<Context>() - 1);
+      k.coordinate[0] = k.position;
+      return k;
+    } else {
+      int place[kRank] = {column() + offset};
+      if constexpr (kRank > 1) columns().places(offset, place);
+      Token<kRank> token;
+#pragma unroll
+      for (int i = 0; i < kRank; ++i) {
+        const Span& span = tile->span[i];
+        const int at = note.first[i] + place[i];
+        token.local[i] = coordinate_at(V::axis(a, i), span, Masked ? smaller(at, span.end - 1) : at) -
+                         static_cast<int>(a.k_axis[i].origin);
+      }
+      return key_of<V>(a, token);
+    }
   }
   template <bool Context>
   VICINAL_DEVICE int end_of_keys() const {
     return static_cast<int>(Context ? a.context : a.k_axis[0].origin + a.k_axis[0].local);
+  }
+  VICINAL_DEVICE BoxColumns<kRank, kTileK> columns() const {
+    return {launch.boxes, a.tiles.k, column()};
   }
   VICINAL_DEVICE typename V::Column column_at(int offset) const {
     if constexpr (V::has_columns) return control.column[key.slot()][column() + offset];
@@ -289,22 +331,30 @@ class Consumer {
   }
 
   // Pairs by row.
-  VICINAL_DEVICE Bits kept(const TileNote& note, int r) const {
-    const int first = note.first + column();
+  VICINAL_DEVICE Bits kept(const Note& note, int r) const {
     if (V::has_context && note.flags & kContext) {
-      Bits bits = columns_before<Bits>(end_of_keys<true>() - first);
+      Bits bits = columns_before<Bits>(end_of_keys<true>() - note.first[0] - column());
       if constexpr (V::has_context_keeps) bits &= asked<true>(note, r);
       return bits;
     }
-    const KeyLimits keys = kLimited ? control.limits[row(r)] : sure;
-    Bits bits = columns_before<Bits>(keys.end - first);
-    if constexpr (kLimited) bits &= ~columns_before<Bits>(keys.begin - first);
+    const KeyRanges<kRank> keys = kLimited ? control.limits[row(r)] : sure;
+    Bits bits = ~Bits{};
+#pragma unroll
+    for (int i = 0; i < kRank; ++i) {
+      const int begin = keys.axis[i].begin - note.first[i], end = keys.axis[i].end - note.first[i];
+      if constexpr (kRank > 1) {
+        bits &= columns().between(i, begin, end);
+      } else {
+        bits = columns_before<Bits>(end - column());
+        if constexpr (kLimited) bits &= ~columns_before<Bits>(begin - column());
+      }
+    }
     if (V::has_keeps && !V::simple_keeps && note.flags & kPartial) bits &= asked<false>(note, r);
     return bits;
   }
   // Not unrolled: the mask is compiled once.
   template <bool Context>
-  VICINAL_DEVICE Bits asked(const TileNote& note, int r) const {
+  VICINAL_DEVICE Bits asked(const Note& note, int r) const {
     Bits bits = 0;
 #pragma unroll 1
     for (int i = 0; i < kTileK / 4; ++i) {
@@ -317,7 +367,7 @@ class Consumer {
   }
 
   // Sets the scores of pairs that are not kept to -inf.
-  VICINAL_DEVICE void mask(const TileNote& note) {
+  VICINAL_DEVICE void mask(const Note& note) {
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       const Bits bits = kept(note, r);
@@ -344,7 +394,7 @@ class Consumer {
 
   // Scores to weights.
   template <bool Masked>
-  VICINAL_DEVICE void weigh(const TileNote& note) {
+  VICINAL_DEVICE void weigh(const Note& note) {
     if constexpr (V::has_gain && !Masked) {
       softmax.template weigh_gain<V, T>(
           scores, [&](float s) { return V::template core<false>(a, hoisted[0], {}, {}, s); });
@@ -366,14 +416,14 @@ class Consumer {
         scores[i] = fmaf(slope, static_cast<float>(i / 4 * 8 + i % 2), scores[i]);
 #pragma unroll
       for (int r = 0; r < 2; ++r)
-        offset[r] = slope * static_cast<float>(note.first + column() - (position + 8 * r));
+        offset[r] = slope * static_cast<float>(note.first[0] + column() - (position + 8 * r));
     }
     if constexpr (Masked) mask(note);
     softmax.template weigh<V::has_slope>(scores, offset);
   }
 
   template <bool Context, bool Masked>
-  VICINAL_DEVICE void apply_core(const TileNote& note) {
+  VICINAL_DEVICE void apply_core(const Note& note) {
     const auto core = [&](float s, int i) {
       const int offset = i / 4 * 8 + i % 2;
       return V::template core<Context>(a, i / 2 % 2 == 0 ? hoisted[0] : hoisted[1], column_at(offset),
@@ -448,16 +498,36 @@ class Consumer {
                      half ? 0u : pack<T>(o[half ? i : i + 4], o[half ? i : i + 5]),
                      half ? 0u : pack<T>(o[half ? i : i + 6], o[half ? i : i + 7]));
     }
+    if constexpr (V::dilated) store_rows(work);
     async_proxy_fence();
     poisoned = named_any(barrier_of(group), kGroupThreads, poisoned);
-    if (!leads()) return poisoned;
-    const int x = work.queries[0].first - static_cast<int>(a.q_axis[0].origin) + group * kGroupRows;
+    if (V::dilated || !leads()) return poisoned;
+    // Past the last query nothing is written.
+    int first[kRank], rest = group * kGroupRows;
+#pragma unroll
+    for (int i = kRank - 1; i >= 0; --i)
+      first[i] = work.row.queries[i].first - static_cast<int>(a.q_axis[i].origin) +
+                 take_digit(rest, static_cast<int>(a.tiles.q[i]), i == 0);
 #pragma unroll
     for (int slab = 0; slab < L::kValueSlabs; ++slab)
-      store_box(&launch.maps.out, {slab * kSlabChannels, x, 0, work.h, work.b},
+      store_box(&launch.maps.out, box_origin<kRank>(launch.boxes.out, slab * kSlabChannels, first, work.h, work.b),
                 base + L::kQueries + (slab * L::kTileQ + group * kGroupRows) * kSlabRowBytes);
     store_commit();
     return poisoned;
+  }
+
+  // The warp's rows, which it has staged itself, token by token: a stored box knows no dilation.
+  VICINAL_DEVICE void store_rows(const Work<kRank>& work) const {
+    __syncwarp();
+    T* const to = static_cast<T*>(a.out.data) + work.b * a.out.batch + work.h * a.out.head;
+#pragma unroll 1
+    for (int n = lane(); n < 16 * (ValueDim / 8); n += 32) {
+      const int chunk = n % (ValueDim / 8), r = group * kGroupRows + warp() * 16 + n / (ValueDim / 8);
+      if (!exists(work, r)) continue;
+      const uint4 eight = load_shared(base + L::kQueries + chunk / 8 * (L::kTileQ * kSlabRowBytes) +
+                                      r * kSlabRowBytes + ((chunk % 8 ^ r % 8) << 4));
+      *reinterpret_cast<uint4*>(to + token_offset(a.out, token(work, r)) + chunk * 8) = eight;
+    }
   }
 
   const LaunchArguments<typename V::Arguments>& launch;
@@ -472,7 +542,8 @@ class Consumer {
   float slope;   // of a distance, as a score
   int position;  // of the thread's first row
   typename V::Row hoisted[2];
-  KeyLimits sure;  // keys that every row of the group keeps
+  KeyRanges<kRank> sure;  // keys that every row of the group keeps
+  const TileRow<kRank>* tile;
 
   Softmax softmax;
   float scores[kScores];

@@ -3,11 +3,13 @@
 // A variant's expressions arrive taken apart by where they are computed, what is the same for a row or a
 // column under a name in Row or Column:
 //
-//   score = factor * core + slope * (k - q) + shift      factor > 0, slope: of a batch and head; shift: of a
-//   row mask  = begin <= k < end, and keeps()                begin, end: of a row
+//   score = factor * core + slope * (k - q) + shift
+//   mask  = begin <= k < end, and keeps()
 //
-// so that a score which is the scaled dot product costs one multiply-add per pair, a slope one more, a
-// triangular mask a few bit operations, and tiles inside of the limits know nothing of a mask.
+// with a factor above 0 and a slope that depend on batch and head, and a shift, a begin and an end of a row.
+// So a score which is the scaled dot product costs one multiply-add per pair, a slope one more, a triangular
+// mask a few bit operations, and tiles inside of the limits know nothing of a mask. Slopes and limits are of
+// sequences without dilation, where keys side by side have positions side by side.
 #pragma once
 
 #include "vicinal/contract.cuh"
@@ -17,6 +19,12 @@ namespace vicinal::hopper {
 
 // Keys [begin, end) by their positions.
 using KeyLimits = KeyRange;
+
+// Keys of a box of the grid, as positions of their dilation groups.
+template <int Rank>
+struct KeyRanges {
+  KeyRange axis[Rank];
+};
 
 // Limits as a mask gives them, in whole numbers that need not be positions.
 struct WideLimits {
@@ -46,6 +54,7 @@ concept Variant = AttentionVariant<V> &&
   V::simple_keeps;       // keeps() of the grid's keys is a few instructions
   V::has_gain;           // core() is an odd function of the dot product that rises, and where
                          //   |s| <= gentle the exponent, factor * core(s) in base 2, is s * gain(s * s)
+  V::dilated;            // some axis has a dilation
   V::has_columns;        // column() has something to tell: it is staged through shared memory
   V::has_score_columns;  // also to core()
   { V::factor(a, q) } -> Same<float>;
@@ -61,19 +70,40 @@ concept Variant = AttentionVariant<V> &&
   { V::template keeps<false>(a, row, column, k) } -> Same<bool>;
 };
 
-// Boxes of 64 channels and as many rows as a tile has; the output's has the 64 rows of a warpgroup.
+// Boxes of 64 channels and of the tokens that one copy brings; the output's has the 64 tokens of a warpgroup.
 struct TensorMaps {
   TensorMap q, k, v, context_k, context_v, out;
 };
 
+// What a head and a batch add to the coordinates of a tensor with three token axes.
+struct HeadSteps {
+  i64 channel;      // by head
+  i64 head, batch;  // along the last dimension
+};
+
+// What follows from the extents of tiles and tensors, so that no thread has to find it out.
+template <int Rank>
+struct BoxArguments {
+  HeadSteps q, k, v, out;
+  i64 q_copy[Rank], k_copy[Rank];  // tokens that one copy brings, along each axis
+  // Of a tile of keys: columns from one position along an axis to the next; of the axes but the first, a word
+  // with the lowest bit of every stretch of the axis, and 2^16 / extent rounded up, where the last axis
+  // counts by eights.
+  i64 columns[Rank], repeat[Rank], inverse[Rank];
+};
+
 template <class Forward>
-struct LaunchArguments {
+struct LaunchArguments;
+
+template <int Rank, class Parameters>
+struct LaunchArguments<ForwardArguments<Rank, Parameters>> {
   TensorMaps maps;
   // Counts the tiles of queries that were taken, and the blocks that are done; both 0 between launches. Null:
   // block i takes every gridDim.x-th tile, from the i-th on.
   u32* counters;
   i64 section;  // heads whose tiles alternate, so that their keys and values share the L2 cache
-  Forward forward;
+  BoxArguments<Rank> boxes;
+  ForwardArguments<Rank, Parameters> forward;
 };
 
 }  // namespace vicinal::hopper

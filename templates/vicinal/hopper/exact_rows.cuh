@@ -9,24 +9,44 @@
 
 namespace vicinal::hopper {
 
-// Keys that a query keeps as far as limits go, of those at hand.
+// The keys at hand, of a grid without dilation.
 template <class V>
-VICINAL_DEVICE KeyLimits key_limits(const typename V::Arguments& a, const Query<V::rank>& q) {
-  const int origin = static_cast<int>(a.k_axis[0].origin);
-  KeyLimits keys = {origin, origin + static_cast<int>(a.k_axis[0].local)};
-  const auto narrow = [&](const KeyLimits& to) {
+VICINAL_DEVICE KeyRanges<V::rank> all_keys(const typename V::Arguments& a) {
+  KeyRanges<V::rank> keys;
+#pragma unroll
+  for (int i = 0; i < V::rank; ++i) {
+    const int origin = static_cast<int>(a.k_axis[i].origin);
+    keys.axis[i] = {origin, origin + static_cast<int>(a.k_axis[i].local)};
+  }
+  return keys;
+}
+
+// Of these, those that a query keeps as far as limits go, along each axis as positions of its dilation group.
+template <class V>
+VICINAL_DEVICE KeyRanges<V::rank> key_limits(const typename V::Arguments& a, const Query<V::rank>& q) {
+  KeyRanges<V::rank> keys = all_keys<V>(a);
+  const auto narrow = [](KeyRange& keys, const KeyRange& to) {
     keys.begin = larger(keys.begin, to.begin);
     keys.end = smaller(keys.end, to.end);
   };
-  if constexpr (V::neighborhood) narrow(neighborhood(V::axis(a, 0), q.coordinate[0]));
-  if constexpr (V::has_limits) narrow(V::limits(a, q));
+  if constexpr (V::neighborhood) {
+#pragma unroll
+    for (int i = 0; i < V::rank; ++i) {
+      const Axis axis = V::axis(a, i);
+      const int residue = residue_of(axis, {q.coordinate[i], 1});
+      KeyRange& range = keys.axis[i];
+      range = {group_position(axis, residue, range.begin), group_position(axis, residue, range.end)};
+      narrow(range, neighborhood(axis, q.coordinate[i]));
+    }
+  }
+  if constexpr (V::has_limits) narrow(keys.axis[0], V::limits(a, q));
   return keys;
 }
 
 template <int Rank>
 struct ExactRow {
   Token<Rank> token;
-  KeyLimits keys;
+  KeyRanges<Rank> keys;
   bool exists;
 };
 
@@ -75,10 +95,12 @@ struct ExactRows {
 #pragma unroll
     for (int i = 0; i < kOut; ++i) row.out[i] = 0.0f;
 
-    const int origin = static_cast<int>(a.k_axis[0].origin);
+    int count = 1;
+#pragma unroll
+    for (int i = 0; i < kRank; ++i) count *= larger(0, exact.keys.axis[i].end - exact.keys.axis[i].begin);
 #pragma unroll 1
-    for (int i = exact.keys.begin - origin; i < exact.keys.end - origin; ++i) {
-      const Token<kRank> at = token_at(a.k_axis, i);
+    for (int n = 0; n < count; ++n) {
+      const Token<kRank> at = key_token(exact, row.q, n);
       add<false>(row, key_of<V>(a, at), a.k, token_offset(a.k, at), a.v, token_offset(a.v, at));
     }
     if constexpr (V::has_context) {
@@ -95,6 +117,20 @@ struct ExactRows {
       const float out = V::has_output ? V::output(a, row.q, row.out[i], lse) : row.out[i];
       if (d < ValueDim) to[d] = from_float<T>(out);
     }
+  }
+
+  // The n-th of the row's keys.
+  VICINAL_DEVICE Token<kRank> key_token(const ExactRow<kRank>& exact, const Query<kRank>& q, int n) const {
+    Token<kRank> token;
+#pragma unroll
+    for (int i = kRank - 1; i >= 0; --i) {
+      const Axis axis = V::axis(a, i);
+      const KeyRange& keys = exact.keys.axis[i];
+      const int position = keys.begin + take_digit(n, keys.end - keys.begin, i == 0);
+      token.local[i] = residue_of(axis, {q.coordinate[i], 1}) + position * axis.dilation -
+                       static_cast<int>(a.k_axis[i].origin);
+    }
+    return token;
   }
 
   template <bool Context>

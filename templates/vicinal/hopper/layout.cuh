@@ -4,7 +4,7 @@
 #include "vicinal/hopper/contract.cuh"
 #include "vicinal/ptx/barrier.cuh"
 #include "vicinal/ptx/warpgroup.cuh"
-#include "vicinal/tiles.cuh"
+#include "vicinal/tile_row.cuh"
 
 namespace vicinal::hopper {
 
@@ -16,22 +16,21 @@ VICINAL_DEVICE int lane() {
 }
 
 // A tile of queries, as the scheduler hands it to the producer and the consumers, and the tiles of keys that
-// it visits: a list of runs, or all of them.
+// it visits: a list of runs, or all in reach.
 template <int Rank>
 struct Work {
   int exists;  // 0: there is no more
   int b, h, kv_h;
-  Stretch queries[Rank];
-  int begin;                      // position of the first key
-  int grid_tiles, context_tiles;  // all of them
-  u32 first_run, last_run;        // of the list
+  TileRow<Rank> row;
+  u32 first_run, last_run;  // of the list
 
-  VICINAL_DEVICE bool visits_any() const { return first_run != last_run || grid_tiles + context_tiles != 0; }
+  VICINAL_DEVICE bool visits_any() const { return first_run != last_run || row.all_tiles != 0; }
 };
 
 // A tile of keys, beside its stage in the ring.
+template <int Rank>
 struct TileNote {
-  int first;  // position of the first key
+  int first[Rank];  // position of the first key in its dilation group; of the context's, its index
   u32 flags;
 };
 constexpr u32 kPartial = 1, kLast = 2, kContext = 4;
@@ -86,8 +85,8 @@ struct Layout {
     u64 work_full[kWorkSlots], work_empty[kWorkSlots];
     Work<V::rank> work[kWorkSlots];
     // By Place::slot.
-    TileNote note[2 * kStages];
-    KeyLimits limits[V::neighborhood || V::has_limits ? kTileQ : 1];  // of the tile's queries
+    TileNote<V::rank> note[2 * kStages];
+    KeyRanges<V::rank> limits[V::neighborhood || V::has_limits ? kTileQ : 1];  // of the tile's queries
     typename V::Column column[V::has_columns ? 2 * kStages : 1][V::has_columns ? kTileK : 1];
   };
 

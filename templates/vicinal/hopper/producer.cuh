@@ -2,7 +2,9 @@
 // memory, ahead of the consumers.
 #pragma once
 
+#include "vicinal/hopper/boxes.cuh"
 #include "vicinal/hopper/layout.cuh"
+#include "vicinal/tokens.cuh"
 
 namespace vicinal::hopper {
 
@@ -13,49 +15,67 @@ class TileWalk {
  public:
   VICINAL_DEVICE TileWalk(const typename V::Arguments& arguments, const Work<V::rank>& work)
       : a(arguments),
+        row(work.row),
         listed(work.first_run != work.last_run),
-        begin(work.begin),
-        grid_tiles(work.grid_tiles),
         first_run(work.first_run),
         run(work.last_run),
-        at(listed ? 0 : work.grid_tiles + work.context_tiles),
+        at(listed ? 0 : work.row.all_tiles),
         last(0) {
     advance();
   }
 
   VICINAL_DEVICE bool done() const { return ended; }
-  VICINAL_DEVICE bool context() const { return V::has_context && at >= grid_tiles; }
-  // Position of the tile's first key.
-  VICINAL_DEVICE int first() const { return context() ? (at - grid_tiles) * TileK : begin + at * TileK; }
+  VICINAL_DEVICE bool context() const { return V::has_context && at >= row.grid_tiles; }
+  // The tile's first key, as the note says it.
+  VICINAL_DEVICE void first(int (&position)[V::rank]) const {
+#pragma unroll
+    for (int i = 0; i < V::rank; ++i)
+      position[i] = row.span[i].position(V::rank == 1 ? TileK : static_cast<int>(a.tiles.k[i]), place[i]);
+    if (context()) position[0] = static_cast<int>(at - row.grid_tiles) * TileK;
+  }
   // Whether the mask has to be asked.
   VICINAL_DEVICE bool partial() const {
     if (listed) return !full;
-    if (context()) return V::has_context_keeps || first() + TileK > static_cast<int>(a.context);
+    if (context()) return V::has_context_keeps || (at - row.grid_tiles + 1) * TileK > a.context;
     return V::has_keeps;
   }
 
   VICINAL_DEVICE void advance() {
-    if (at == last) {
+    const bool jumps = at == last;
+    if (jumps) {
       if (run == first_run) {
         ended = true;
         return;
       }
       const TileRun next = a.tiles.runs[--run];
-      last = static_cast<int>(next.begin);
-      at = static_cast<int>(next.end_and_full >> 1);
+      last = next.begin;
+      at = next.end_and_full >> 1;
       full = next.end_and_full & 1;
     }
     --at;
+    if (context()) return;
+    if (V::rank == 1 || jumps || (V::has_context && at == row.grid_tiles - 1)) {
+      row.digits(static_cast<int>(at), place);
+    } else {
+      bool borrow = true;
+#pragma unroll
+      for (int i = V::rank - 1; i >= 0; --i) {
+        if (!borrow) continue;
+        borrow = place[i] == 0;
+        place[i] = borrow ? row.tiles[i] - 1 : place[i] - 1;
+      }
+    }
   }
 
  private:
   const typename V::Arguments& a;
+  const TileRow<V::rank>& row;
   const bool listed;
   bool ended = false, full = false;
-  const int begin, grid_tiles;
   const u32 first_run;
   u32 run;
-  int at, last;  // tiles [last, at) of the run are still to come
+  u32 at, last;  // tiles [last, at) of the run are still to come
+  int place[V::rank] = {};
 };
 
 template <Variant V, int HeadDim, int ValueDim, class Schedule>
@@ -64,6 +84,7 @@ class Producer {
   using Control = typename L::Control;
   static constexpr int kRank = V::rank;
   static constexpr int kTileK = L::kTileK;
+  static constexpr bool kSequence = kRank == 1 && !V::dilated;  // the context's keys are copied like the grid's
 
  public:
   VICINAL_DEVICE Producer(const LaunchArguments<typename V::Arguments>& arguments, u32 shared, Control& c)
@@ -89,49 +110,57 @@ class Producer {
     TileWalk<V, kTileK> walk(a, work);
     // Values follow one tile behind the keys, as their products do.
     bool first = true, behind_context = false;
-    int behind = 0;
+    int behind[kRank] = {};
 #pragma unroll 1
     while (!walk.done()) {
-      const int position = walk.first();
+      int position[kRank];
+      walk.first(position);
       const bool context = walk.context();
       u32 flags = (walk.partial() ? kPartial : 0) | (context ? kContext : 0);
       walk.advance();
       if (walk.done()) flags |= kLast;
       if (lane() == 0) {
-        copy_keys(position, flags, work.kv_h, work.b);
+        copy_keys(position, flags, work);
         if (first) copy_queries(work, q);
       }
       if constexpr (V::has_columns) stage_columns(position, flags, work);
-      if (lane() == 0 && !first) copy_values(behind, behind_context, work.kv_h, work.b);
+      if (lane() == 0 && !first) copy_values(behind, behind_context, work);
       key.advance();
       if (!first) value.advance();
       first = false;
-      behind = position;
+#pragma unroll
+      for (int i = 0; i < kRank; ++i) behind[i] = position[i];
       behind_context = context;
     }
     if (first) {
       if (lane() == 0) copy_queries(work, q);
     } else {
-      if (lane() == 0) copy_values(behind, behind_context, work.kv_h, work.b);
+      if (lane() == 0) copy_values(behind, behind_context, work);
       value.advance();
     }
   }
 
   // The stage is free: the first lane has waited for that before it copied. What only masks read is left out
   // where nobody asks them.
-  VICINAL_DEVICE void stage_columns(int position, u32 flags, const Work<kRank>& work) {
+  VICINAL_DEVICE void stage_columns(const int (&position)[kRank], u32 flags, const Work<kRank>& work) {
     __syncwarp();
     if (!(flags & kContext) && (V::has_score_columns || flags & kPartial)) {
       Query<kRank> q = {};
       q.b = work.b;
       q.h = work.h;
       q.kv_h = work.kv_h;
-      const int end = static_cast<int>(a.k_axis[0].origin + a.k_axis[0].local);
 #pragma unroll 1
       for (int i = lane(); i < kTileK; i += 32) {
-        Key<kRank> k;
-        k.position = k.coordinate[0] = smaller(position + i, end - 1);
-        control.column[key.slot()][i] = V::column(a, q, k);
+        int rest = i;
+        Token<kRank> token;
+#pragma unroll
+        for (int axis = kRank - 1; axis >= 0; --axis) {
+          const Span& span = work.row.span[axis];
+          const int place = position[axis] + take_digit(rest, static_cast<int>(a.tiles.k[axis]), axis == 0);
+          token.local[axis] = coordinate_at(V::axis(a, axis), span, smaller(place, span.end - 1)) -
+                              static_cast<int>(a.k_axis[axis].origin);
+        }
+        control.column[key.slot()][i] = V::column(a, q, key_of<V>(a, token));
       }
     }
     __syncwarp();
@@ -142,42 +171,58 @@ class Producer {
     const u32 full = shared_address(&control.q_full);
     barrier_wait(shared_address(&control.q_empty), q.parity() ^ 1);
     barrier_expect(full, L::kQueryBytes);
-    const int x = work.queries[0].first - static_cast<int>(a.q_axis[0].origin);
+    int token[kRank];
 #pragma unroll
-    for (int slab = 0; slab < L::kHeadSlabs; ++slab)
-      copy_box(base + L::kQueries + slab * L::kTileQ * kSlabRowBytes, &launch.maps.q,
-               {slab * kSlabChannels, x, 0, work.h, work.b}, full, kEvictFirst);
+    for (int i = 0; i < kRank; ++i)
+      token[i] = work.row.queries[i].first - static_cast<int>(a.q_axis[i].origin);
+    copy_tokens<V, L::kHeadSlabs, L::kTileQ>(a, &launch.maps.q, launch.boxes.q, a.tiles.q, launch.boxes.q_copy,
+                                             token, work.h, work.b, base + L::kQueries, full, kEvictFirst);
   }
 
-  VICINAL_DEVICE void copy_keys(int position, u32 flags, int kv_h, int b) {
+  VICINAL_DEVICE void copy_keys(const int (&position)[kRank], u32 flags, const Work<kRank>& work) {
     const u32 full = shared_address(&control.k_full[key.stage()]);
     barrier_wait(shared_address(&control.k_empty[key.stage()]), key.parity() ^ 1);
-    control.note[key.slot()] = {position, flags};
+    TileNote<kRank>& note = control.note[key.slot()];
+#pragma unroll
+    for (int i = 0; i < kRank; ++i) note.first[i] = position[i];
+    note.flags = flags;
     barrier_expect(full, L::kKeyBytes);
-    copy_rows<L::kHeadSlabs>(flags & kContext ? &launch.maps.context_k : &launch.maps.k,
-                             base + L::kKeys + key.stage() * L::kKeyBytes, local(position, flags & kContext),
-                             kv_h, b, full);
+    copy_rows<L::kHeadSlabs>(&launch.maps.k, &launch.maps.context_k, launch.boxes.k, position,
+                             flags & kContext, work, base + L::kKeys + key.stage() * L::kKeyBytes, full);
   }
 
-  VICINAL_DEVICE void copy_values(int position, bool context, int kv_h, int b) {
+  VICINAL_DEVICE void copy_values(const int (&position)[kRank], bool context, const Work<kRank>& work) {
     const u32 full = shared_address(&control.v_full[value.stage()]);
     barrier_wait(shared_address(&control.v_empty[value.stage()]), value.parity() ^ 1);
     barrier_expect(full, L::kValueBytes);
-    copy_rows<L::kValueSlabs>(context ? &launch.maps.context_v : &launch.maps.v,
-                              base + L::kValues + value.stage() * L::kValueBytes, local(position, context),
-                              kv_h, b, full);
-  }
-
-  VICINAL_DEVICE int local(int position, bool context) const {
-    return V::has_context && context ? position : position - static_cast<int>(a.k_axis[0].origin);
+    copy_rows<L::kValueSlabs>(&launch.maps.v, &launch.maps.context_v, launch.boxes.v, position, context, work,
+                              base + L::kValues + value.stage() * L::kValueBytes, full);
   }
 
   template <int Slabs>
-  VICINAL_DEVICE void copy_rows(const TensorMap* map, u32 to, int x, int kv_h, int b, u32 full) const {
+  VICINAL_DEVICE void copy_rows(const TensorMap* grid, const TensorMap* context_map, const HeadSteps& steps,
+                                const int (&position)[kRank], bool context, const Work<kRank>& work, u32 to,
+                                u32 full) const {
+    if constexpr (V::has_context && !kSequence) {
+      if (context) {
 #pragma unroll
-    for (int slab = 0; slab < Slabs; ++slab)
-      copy_box(to + slab * kTileK * kSlabRowBytes, map, {slab * kSlabChannels, x, 0, kv_h, b}, full,
-               kEvictLast);
+        for (int slab = 0; slab < Slabs; ++slab)
+          copy_box(to + slab * kTileK * kSlabRowBytes, context_map,
+                   {slab * kSlabChannels, position[0], 0, work.kv_h, work.b}, full, kEvictLast);
+        return;
+      }
+    }
+    int token[kRank];
+#pragma unroll
+    for (int i = 0; i < kRank; ++i) {
+      const Axis axis = V::axis(a, i);
+      token[i] = (V::dilated ? coordinate_at(axis, work.row.span[i], position[i]) : position[i]) -
+                 static_cast<int>(a.k_axis[i].origin);
+    }
+    if (V::has_context && kSequence && context) token[0] = position[0];
+    copy_tokens<V, Slabs, kTileK>(a, V::has_context && kSequence && context ? context_map : grid, steps,
+                                  a.tiles.k, launch.boxes.k_copy, token, work.kv_h, work.b, to, full,
+                                  kEvictLast);
   }
 
   const LaunchArguments<typename V::Arguments>& launch;

@@ -3,7 +3,6 @@
 #pragma once
 
 #include "vicinal/hopper/layout.cuh"
-#include "vicinal/tile_row.cuh"
 #include "vicinal/tokens.cuh"
 
 namespace vicinal::hopper {
@@ -61,34 +60,46 @@ class Scheduler {
     const u32 before = item / whole * section, inside = item - before * rows;
     const u32 heads = section < slices - before ? section : slices - before;
     const u32 slice = before + inside % heads;
-    const int number = static_cast<int>(rows - 1 - inside / heads);
+    const int number = near_first(static_cast<int>(rows - 1 - inside / heads));
     work.b = static_cast<int>(slice / static_cast<u32>(a.heads));
     work.h = static_cast<int>(slice - work.b * static_cast<u32>(a.heads));
     work.kv_h = work.h * static_cast<int>(a.kv_heads) / static_cast<int>(a.heads);
-    const Axis axis = V::axis(a, 0);
-    const Stretch queries = row_stretch(axis, static_cast<int>(a.q_axis[0].origin),
-                                        static_cast<int>(a.q_axis[0].local), L::kTileQ, number);
-    if (queries.count <= 0) return false;
-    const int k_origin = static_cast<int>(a.k_axis[0].origin), k_local = static_cast<int>(a.k_axis[0].local);
-    const Span keys =
-        V::neighborhood ? key_span(axis, queries, k_origin, k_local) : whole_span(k_origin, k_local);
-    work.queries[0] = queries;
-    work.begin = keys.begin;
-    work.grid_tiles = keys.tiles(kTileK);
-    work.context_tiles = V::has_context ? tile_count(static_cast<int>(a.context), kTileK) : 0;
+    TileRow<kRank>& row = work.row;
+    row.template place<V>(a, number, kTileK);
+    if (!row.has_query()) return false;
     work.first_run = work.last_run = 0;
     if (V::has_mask && a.tiles.row_runs != nullptr) {
       const RowRuns runs = a.tiles.row_runs[slice_of(a.tiles, work.b, work.h) * a.tiles.rows + number];
       work.first_run = runs.first;
       work.last_run = runs.last;
       // Nothing beside what is listed.
-      if (runs.first == runs.last) work.grid_tiles = work.context_tiles = 0;
+      if (runs.first == runs.last) row.grid_tiles = row.all_tiles = 0;
     } else if constexpr (V::has_limits) {
-      const KeyLimits limits = limits_of(queries, work.b, work.h);
-      work.begin = larger(work.begin, limits.begin);
-      work.grid_tiles = tile_count(smaller(keys.end, limits.end) - work.begin, kTileK);
+      const KeyLimits limits = limits_of(row.queries[0], work.b, work.h);
+      Span& span = row.span[0];
+      span.begin = larger(span.begin, limits.begin);
+      span.end = larger(span.begin, smaller(span.end, limits.end));
+      const u32 context_tiles = row.all_tiles - row.grid_tiles;
+      row.tiles[0] = span.tiles(kTileK);
+      row.grid_tiles = static_cast<u32>(row.tiles[0]);
+      row.all_tiles = row.grid_tiles + context_tiles;
     }
     return true;
+  }
+
+  // The row of the n-th place in an order in which the first axis runs fastest: tiles that are visited at a
+  // time then reach into as few keys as can be, which stay in the L2 cache.
+  VICINAL_DEVICE int near_first(int n) const {
+    if constexpr (kRank == 1) return n;
+    int along[kRank], at[kRank], number = 0;
+#pragma unroll
+    for (int i = 0; i < kRank; ++i) {
+      along[i] = rows_along(V::axis(a, i), static_cast<int>(a.q_axis[i].local), static_cast<int>(a.tiles.q[i]));
+      at[i] = take_digit(n, along[i], i == kRank - 1);
+    }
+#pragma unroll
+    for (int i = 0; i < kRank; ++i) number = number * along[i] + at[i];
+    return number;
   }
 
   // What the limits of the tile's queries have in reach together.

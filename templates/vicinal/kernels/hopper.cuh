@@ -1,5 +1,5 @@
-// The Hopper kernel: attention at the rate of the tensor cores (sm_90a), for sequences of 16-bit tensors that
-// the copy engine can read.
+// The Hopper kernel: attention at the rate of the tensor cores (sm_90a), over grids of one to three axes, of
+// 16-bit tensors that the copy engine can read.
 //
 // A block per multiprocessor stays and takes one tile of queries after the other. One warp, the scheduler,
 // says which; another, the producer, copies boxes of queries, keys and values into rings in shared memory;
@@ -16,7 +16,8 @@ namespace vicinal::hopper {
 
 template <Variant V, class T, int HeadDim, int ValueDim, class Schedule, class Products>
 VICINAL_DEVICE void forward(const LaunchArguments<typename V::Arguments>& launch) {
-  static_assert(V::rank == 1, "the Hopper kernel runs sequences");
+  static_assert(V::rank <= 3, "a tensor map has five dimensions");
+  static_assert(!(V::has_limits || V::has_slope) || (V::rank == 1 && !V::dilated));
   static_assert(V::normalize == Normalize::softmax && !V::query_l2norm && !V::key_l2norm);
   static_assert(HeadDim % 8 == 0 && HeadDim >= 8 && HeadDim <= 256);
   static_assert(ValueDim % 8 == 0 && ValueDim >= 8 && ValueDim <= 256);

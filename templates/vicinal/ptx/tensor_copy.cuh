@@ -11,9 +11,9 @@ struct alignas(64) TensorMap {
   char bytes[128];
 };
 
-// Channels, innermost first; may lie outside of the tensor, where reads give 0 and writes do nothing.
+// Innermost first; may lie outside of the tensor, where reads give 0 and writes do nothing.
 struct BoxOrigin {
-  int channel, x, y, head, batch;
+  int channel, second, third, fourth, last;
 };
 
 // What the L2 cache should do with the lines: keep those that many blocks read, drop those that one does.
@@ -23,14 +23,14 @@ VICINAL_DEVICE void copy_box(u32 to, const TensorMap* map, const BoxOrigin& at, 
   asm volatile(
       "cp.async.bulk.tensor.5d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.L2::cache_hint "
       "[%0], [%1, {%3, %4, %5, %6, %7}], [%2], %8;" ::"r"(to),
-      "l"(map), "r"(barrier), "r"(at.channel), "r"(at.x), "r"(at.y), "r"(at.head), "r"(at.batch), "l"(hint)
+      "l"(map), "r"(barrier), "r"(at.channel), "r"(at.second), "r"(at.third), "r"(at.fourth), "r"(at.last), "l"(hint)
       : "memory");
 }
 VICINAL_DEVICE void store_box(const TensorMap* map, const BoxOrigin& at, u32 from) {
   asm volatile(
       "cp.async.bulk.tensor.5d.global.shared::cta.tile.bulk_group [%0, {%2, %3, %4, %5, %6}], [%1];" ::"l"(
           map),
-      "r"(from), "r"(at.channel), "r"(at.x), "r"(at.y), "r"(at.head), "r"(at.batch)
+      "r"(from), "r"(at.channel), "r"(at.second), "r"(at.third), "r"(at.fourth), "r"(at.last)
       : "memory");
 }
 VICINAL_DEVICE void store_commit() {

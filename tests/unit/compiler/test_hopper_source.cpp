@@ -53,7 +53,7 @@ TEST_CASE("every dim has a schedule of the Hopper kernel that fits in shared mem
         const std::vector<emit::HopperSchedule> all = emit::hopper_variations(needs);
         CHECK(std::equal(schedules.begin(), schedules.end(), all.begin()));
         for (const emit::HopperSchedule& s : all) {
-          CHECK(s.shared_bytes(head, value, columns) <= emit::kHopperSharedBytes);
+          CHECK(s.shared_bytes(head, value, 1, columns) <= emit::kHopperSharedBytes);
           // What setmaxnreg hands out is what the block was launched with.
           CHECK((s.producer_registers + s.groups() * s.consumer_registers) * 128 <= 65536);
           CHECK(s.tile_k % 16 == 0);

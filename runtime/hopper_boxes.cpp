@@ -1,0 +1,128 @@
+#include "runtime/hopper_boxes.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace vicinal::runtime {
+namespace {
+
+constexpr int kLongestStep = 8, kLongestBox = 256;  // of the engine, in elements
+// More copies than that for a tile take longer than the products that wait for them.
+constexpr int kMostCopies = 8;
+constexpr int kGroupRows = 64, kColumnGroup = 8;
+
+int dilation(const Problem& p, std::size_t axis) {
+  return p.axes.empty() ? 1 : static_cast<int>(p.axes[axis].dilation);
+}
+
+int product(const std::vector<int>& x) {
+  return std::accumulate(x.begin(), x.end(), 1, std::multiplies<>());
+}
+
+bool few_copies(const Problem& p, const std::vector<int>& tile) {
+  return product(tile) <= kMostCopies * product(tokens_of_copy(p, tile));
+}
+
+}  // namespace
+
+std::optional<BoxedView> boxed_view(const Strided& t, std::int64_t channels, const std::vector<GridAxis>& axes,
+                                    std::int64_t heads, std::int64_t batch) {
+  BoxedView view;
+  cuda::BoxedTensor& boxed = view.tensor;
+  boxed.data = reinterpret_cast<std::uint64_t>(t.data);
+  boxed.dtype = t.dtype;
+  boxed.extent.fill(1);
+  boxed.extent[0] = channels;
+  boxed.stride[0] = t.dim;
+  const std::size_t rank = axes.size();
+  for (std::size_t i = 0; i < rank; ++i) {
+    boxed.extent[1 + i] = axes[rank - 1 - i].local;
+    boxed.stride[1 + i] = t.axis.empty() ? 0 : t.axis[rank - 1 - i];
+  }
+  if (rank <= 2) {
+    boxed.extent[3] = heads;
+    boxed.stride[3] = t.head;
+    boxed.extent[4] = batch;
+    boxed.stride[4] = t.batch;
+    return view;
+  }
+  constexpr std::int64_t kSlab = 64;
+  if (batch == 1 || t.batch == heads * t.head) {
+    boxed.extent[4] = heads * batch;
+    boxed.stride[4] = t.head;
+    view.steps = {0, 1, heads};
+  } else if (heads == 1 || (t.head == channels && t.dim == 1 && channels % kSlab == 0)) {
+    // No box reaches from one head into the next.
+    boxed.extent[0] = heads * channels;
+    boxed.extent[4] = batch;
+    boxed.stride[4] = t.batch;
+    view.steps = {channels, 0, 1};
+  } else {
+    return std::nullopt;
+  }
+  return view;
+}
+
+std::vector<int> tokens_of_copy(const Problem& p, const std::vector<int>& tile) {
+  std::vector<int> copied(tile.size(), 1);
+  for (std::size_t i = tile.size(); i-- > 0;) {
+    const int step = dilation(p, i);
+    int tokens = step <= kLongestStep ? std::min(tile[i], kLongestBox / step) : 1;
+    while (tile[i] % tokens != 0) --tokens;
+    copied[i] = tokens;
+    if (tokens != tile[i]) break;
+  }
+  return copied;
+}
+
+std::optional<std::vector<int>> group_box(const std::vector<int>& tile) {
+  std::vector<int> box(tile.size(), 1);
+  int rest = kGroupRows;
+  for (std::size_t i = tile.size(); i-- > 0;) {
+    box[i] = std::min(tile[i], rest);
+    if (rest % box[i] != 0 || tile[i] % box[i] != 0) return std::nullopt;
+    rest /= box[i];
+    // What is left of a warpgroup lies along slower axes only if this one is whole.
+    if (rest > 1 && box[i] != tile[i]) return std::nullopt;
+  }
+  return rest == 1 ? std::optional(box) : std::nullopt;
+}
+
+bool suits_hopper(const Problem& p, const plan::TileShape& shape) {
+  if (shape.q.size() > 1 && shape.k.back() % kColumnGroup != 0) return false;
+  return group_box(shape.q) && few_copies(p, shape.q) && few_copies(p, shape.k);
+}
+
+cuda::Box box_of(const Problem& p, const std::vector<int>& tokens) {
+  cuda::Box box;
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    const std::size_t axis = tokens.size() - 1 - i;
+    box.tokens[i] = tokens[axis];
+    box.step[i] = tokens[axis] == 1 ? 1 : dilation(p, axis);
+  }
+  return box;
+}
+
+std::vector<std::int64_t> box_words(const Problem& p, const plan::TileShape& shape) {
+  std::vector<std::int64_t> words;
+  for (const std::vector<int>* tile : {&shape.q, &shape.k})
+    for (const int tokens : tokens_of_copy(p, *tile)) words.push_back(tokens);
+  const std::vector<int>& k = shape.k;
+  const std::size_t rank = k.size();
+  std::vector<std::int64_t> columns(rank), repeat(rank), inverse(rank);
+  const int all = product(k);
+  int step = 1;
+  for (std::size_t i = rank; i-- > 0;) {
+    columns[i] = step;
+    step *= k[i];
+    if (i == 0) break;
+    // A thread has two columns of every eight.
+    for (int column = 0; column < all; column += step) repeat[i] |= std::int64_t{1} << (column / 4);
+    const int extent = i == rank - 1 ? k[i] / kColumnGroup : k[i];
+    inverse[i] = (65536 + extent - 1) / extent;
+  }
+  for (const auto* list : {&columns, &repeat, &inverse}) words.insert(words.end(), list->begin(), list->end());
+  return words;
+}
+
+}  // namespace vicinal::runtime

@@ -1,0 +1,41 @@
+// How the Hopper kernel's tiles and tensors become boxes of the copy engine: dimensions, steps, and what one
+// copy brings (templates/vicinal/hopper/boxes.cuh).
+#pragma once
+
+#include "runtime/binding/problem.h"
+#include "runtime/cuda/tensor_map.h"
+#include "runtime/plan/tile_grid.h"
+
+namespace vicinal::runtime {
+
+// A tensor with the five dimensions of a tensor map. Up to two token axes: channels, tokens with the last
+// axis first, heads, batch. Of three, heads and batch have one dimension together, or heads lie side by side
+// among the channels; `steps` says what they add to a coordinate.
+struct BoxedView {
+  cuda::BoxedTensor tensor;
+  struct HeadSteps {
+    std::int64_t channel = 0, head = 0, batch = 0;
+  } steps;
+};
+
+// Nothing where three token axes, heads and batches do not fit five dimensions.
+std::optional<BoxedView> boxed_view(const Strided& tensor, std::int64_t channels,
+                                    const std::vector<GridAxis>& axes, std::int64_t heads, std::int64_t batch);
+
+// How many tokens of a tile one copy brings, along each axis. The engine steps over at most 8 elements and
+// 256 of them in all; where it takes an axis in parts, it takes the slower ones token by token.
+std::vector<int> tokens_of_copy(const Problem& problem, const std::vector<int>& tile);
+
+// The 64 tokens of a warpgroup as a box, where they are one: a tile's extents from the last axis on.
+std::optional<std::vector<int>> group_box(const std::vector<int>& tile);
+
+// Whether the kernel runs in such tiles.
+bool suits_hopper(const Problem& problem, const plan::TileShape& shape);
+
+// The box that copies so many tokens.
+cuda::Box box_of(const Problem& problem, const std::vector<int>& tokens);
+
+// The words of BoxArguments behind its HeadSteps.
+std::vector<std::int64_t> box_words(const Problem& problem, const plan::TileShape& shape);
+
+}  // namespace vicinal::runtime
