@@ -9,6 +9,11 @@ namespace {
 constexpr int kLongestStep = 8, kLongestBox = 256;  // of the engine, in elements
 // More copies than that for a tile take longer than the products that wait for them.
 constexpr int kMostCopies = 8;
+// What another copy of a tile of keys adds to the tile's products; queries are copied seldom.
+constexpr double kCopyWeight = 0.03;
+// Bringing a tile of keys and values to a multiprocessor, at 32 bytes a clock, takes as long as the products
+// of 128 queries with it (4096 operations a clock); neither runs at its peak, and the copies are nearer to it.
+constexpr double kTileWeight = 115;
 constexpr int kGroupRows = 64, kColumnGroup = 8;
 
 int dilation(const Problem& p, std::size_t axis) {
@@ -19,8 +24,8 @@ int product(const std::vector<int>& x) {
   return std::accumulate(x.begin(), x.end(), 1, std::multiplies<>());
 }
 
-bool few_copies(const Problem& p, const std::vector<int>& tile) {
-  return product(tile) <= kMostCopies * product(tokens_of_copy(p, tile));
+int copies(const Problem& p, const std::vector<int>& tile) {
+  return product(tile) / product(tokens_of_copy(p, tile));
 }
 
 }  // namespace
@@ -88,9 +93,18 @@ std::optional<std::vector<int>> group_box(const std::vector<int>& tile) {
   return rest == 1 ? std::optional(box) : std::nullopt;
 }
 
-bool suits_hopper(const Problem& p, const plan::TileShape& shape) {
-  if (shape.q.size() > 1 && shape.k.back() % kColumnGroup != 0) return false;
-  return group_box(shape.q) && few_copies(p, shape.q) && few_copies(p, shape.k);
+plan::ShapeRules hopper_shape_rules(const Problem& p, bool skips) {
+  plan::ShapeRules rules;
+  rules.free_extent = kColumnGroup;
+  if (skips) rules.part = [](const plan::TileShape& shape) { return *group_box(shape.q); };
+  rules.tile_weight = kTileWeight;
+  rules.factor = [&p](const plan::TileShape& shape) -> std::optional<double> {
+    if (shape.q.size() > 1 && shape.k.back() % kColumnGroup != 0) return std::nullopt;
+    const int queries = copies(p, shape.q), keys = copies(p, shape.k);
+    if (!group_box(shape.q) || queries > kMostCopies || keys > kMostCopies) return std::nullopt;
+    return 1 + kCopyWeight * (keys - 1) + kCopyWeight / 8 * (queries - 1);
+  };
+  return rules;
 }
 
 cuda::Box box_of(const Problem& p, const std::vector<int>& tokens) {

@@ -4,7 +4,7 @@
 
 #include "runtime/binding/problem.h"
 #include "runtime/cuda/tensor_map.h"
-#include "runtime/plan/tile_grid.h"
+#include "runtime/plan/tile_cost.h"
 
 namespace vicinal::runtime {
 
@@ -29,8 +29,8 @@ std::vector<int> tokens_of_copy(const Problem& problem, const std::vector<int>& 
 // The 64 tokens of a warpgroup as a box, where they are one: a tile's extents from the last axis on.
 std::optional<std::vector<int>> group_box(const std::vector<int>& tile);
 
-// Whether the kernel runs in such tiles.
-bool suits_hopper(const Problem& problem, const plan::TileShape& shape);
+// Which shapes the kernel has, and what they cost it. `skips`: as its schedule says.
+plan::ShapeRules hopper_shape_rules(const Problem& problem, bool skips);
 
 // The box that copies so many tokens.
 cuda::Box box_of(const Problem& problem, const std::vector<int>& tokens);

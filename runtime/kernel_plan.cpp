@@ -35,13 +35,12 @@ std::vector<std::int64_t> plan_key(const ir::Module& module, const Problem& p) {
 }
 
 std::optional<plan::TileShape> choose_shape(const Problem& problem, std::int64_t queries, std::int64_t keys,
-                                            const plan::ShapeTest& suits) {
+                                            const plan::ShapeRules& rules) {
   if (problem.q_axis.size() == 1) {
     const plan::TileShape shape{{static_cast<int>(queries)}, {static_cast<int>(keys)}};
-    return suits && !suits(shape) ? std::nullopt : std::optional(shape);
+    return rules.factor && !rules.factor(shape) ? std::nullopt : std::optional(shape);
   }
-  const std::vector<plan::ShapeChoice> choices =
-      plan::search_shapes(problem, queries, keys, plan::kMaskWeight, 1, plan::Side::queries, suits);
+  const std::vector<plan::ShapeChoice> choices = plan::search_shapes(problem, queries, keys, 1, rules);
   return choices.empty() ? std::nullopt : std::optional(choices[0].shape);
 }
 
@@ -111,13 +110,13 @@ Result<std::vector<std::vector<plan::Run>>> list_rows(const Plan::Impl& plan, cu
 
 std::optional<plan::TileShape> PlanCache::shape(const ir::Module& module, const Problem& problem,
                                                 std::int64_t queries, std::int64_t keys,
-                                                const plan::ShapeTest& suits) {
-  if (problem.q_axis.size() == 1) return choose_shape(problem, queries, keys, suits);
+                                                const plan::ShapeRules& rules) {
+  if (problem.q_axis.size() == 1) return choose_shape(problem, queries, keys, rules);
   const std::vector<std::int64_t> key = plan_key(module, problem);
   const std::lock_guard guard(lock_);
   if (const auto known = shapes_.find(key); known != shapes_.end()) return known->second;
   if (shapes_.size() >= kMost) shapes_.clear();
-  return shapes_[key] = choose_shape(problem, queries, keys, suits);
+  return shapes_[key] = choose_shape(problem, queries, keys, rules);
 }
 
 std::shared_ptr<const Plan::Impl> PlanCache::find(const std::vector<std::int64_t>& key) const {

@@ -44,7 +44,7 @@ std::vector<std::int64_t> plan_key(const ir::Module& module, const Problem& prob
 
 // The cheapest shape with so many queries and keys that suits; nothing where none does.
 std::optional<plan::TileShape> choose_shape(const Problem& problem, std::int64_t queries, std::int64_t keys,
-                                            const plan::ShapeTest& suits);
+                                            const plan::ShapeRules& rules);
 
 // The list of a plan goes to the device, where it has one.
 Result<void> upload(Plan::Impl& plan, const cuda::Context& context);
@@ -64,7 +64,7 @@ Result<HostInputs> download_inputs(const cuda::Context& context, cuda::StreamHan
 class PlanCache {
  public:
   std::optional<plan::TileShape> shape(const ir::Module& module, const Problem& problem, std::int64_t queries,
-                                       std::int64_t keys, const plan::ShapeTest& suits = {});
+                                       std::int64_t keys, const plan::ShapeRules& rules = {});
   std::shared_ptr<const Plan::Impl> find(const std::vector<std::int64_t>& key) const;
   void add(std::shared_ptr<const Plan::Impl> plan);
 

@@ -93,9 +93,8 @@ std::optional<std::string> Program::obstacle(const Problem& problem) const {
 }
 
 std::optional<plan::TileShape> Program::find_shape(const Problem& problem) const {
-  const auto suits = [&](const plan::TileShape& shape) { return suits_hopper(problem, shape); };
   return plans.shape(module, problem, options.tile_q, options.tile_k,
-                     hopper() ? plan::ShapeTest(suits) : plan::ShapeTest());
+                     hopper() ? hopper_shape_rules(problem, options.schedule.skips) : plan::ShapeRules());
 }
 
 Result<void> Program::check(const Problem& problem) const {
@@ -116,7 +115,8 @@ Result<void> Program::launch(const Problem& problem, const cuda::TileWords& tile
     constexpr std::size_t kAlignment = 64;
     bytes.resize((bytes.size() + kAlignment - 1) / kAlignment * kAlignment);
     launch.arguments = std::move(bytes);
-    launch.shape.grid.x = std::min(launch.shape.grid.x, static_cast<unsigned>(multiprocessors));
+    launch.shape.grid.x =
+        std::min(launch.shape.grid.x, static_cast<unsigned>(multiprocessors * options.schedule.blocks));
   }
   launch.shape.dynamic_shared_bytes = static_cast<unsigned>(source.shared_bytes);
   return cuda::launch(loaded, stream, launch.shape, launch.arguments);

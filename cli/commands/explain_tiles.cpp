@@ -87,7 +87,7 @@ class TilesExplainer {
     const std::size_t rank = p.q_axis.size();
     if (!options_.tile.empty()) return plan::parse_tile_shape(options_.tile, rank);
     if (rank == 1) return plan::TileShape{{kQueries}, {kKeys}};
-    choices_ = plan::search_shapes(p, kQueries, kKeys, plan::kMaskWeight, 4, owner());
+    choices_ = plan::search_shapes(p, kQueries, kKeys, 4, {}, owner());
     return choices_.front().shape;
   }
 

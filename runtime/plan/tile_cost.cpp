@@ -21,23 +21,31 @@ struct AxisCost {
   std::int64_t visited = 0, full = 0;
 };
 
-AxisCost axis_cost(const TileGrid& grid, std::size_t i, Anchor anchor) {
+// By parts of so many tokens of a row, each of which visits what it needs of the row's tiles.
+AxisCost axis_cost(const TileGrid& grid, std::size_t i, Anchor anchor, int part) {
   AxisCost cost;
-  const int tile = grid.shape().of(grid.visited())[i];
+  const int tile = grid.shape().of(grid.visited())[i], dilation = grid.axis(i).dilation;
   for (std::int64_t n = 0; n < grid.rows_along(grid.owner(), i); ++n) {
     const Stretch tokens = grid.tokens(grid.owner(), i, n);
     if (tokens.count == 0) continue;
-    Span reach = grid.reach(i, tokens);
-    if (anchor == Anchor::grid) reach.begin -= reach.begin % tile;
-    const int count = reach.tiles(tile);
-    cost.visited += count;
-    // The full ones are neighbours: from the first that starts where all tokens see to the last that ends
-    // there.
-    const int before = larger(0, tile_count(reach.sure_begin - reach.begin, tile)),
-              until = larger(0, reach.sure_end - reach.begin) / tile;
-    cost.full += larger(0, smaller(count, until) - before);
+    int start = grid.reach(i, tokens).begin;
+    if (anchor == Anchor::grid) start -= start % tile;
+    for (int done = 0; done < tokens.count; done += part) {
+      const Span reach =
+          grid.reach(i, {tokens.first + done * dilation, smaller(part, tokens.count - done)});
+      const int first = (reach.begin - start) / tile, end = tile_count(reach.end - start, tile);
+      cost.visited += larger(0, end - first);
+      // The full ones are neighbours: from the first that starts where all tokens see to the last that ends
+      // there.
+      const int before = larger(first, tile_count(reach.sure_begin - start, tile)),
+                until = larger(0, reach.sure_end - start) / tile;
+      cost.full += larger(0, smaller(end, until) - before);
+    }
   }
   return cost;
+}
+AxisCost axis_cost(const TileGrid& grid, std::size_t i, Anchor anchor) {
+  return axis_cost(grid, i, anchor, grid.shape().of(grid.owner())[i]);
 }
 
 // Pairs that see each other along one axis.
@@ -131,6 +139,31 @@ std::vector<std::vector<int>> factorizations(std::int64_t n, std::size_t rank) {
   return all;
 }
 
+// In scores.
+double weight(const TileGrid& grid, std::vector<AxisCost> axes, const ShapeRules& rules) {
+  const TileShape& shape = grid.shape();
+  double brought = rules.tile_weight * static_cast<double>(shape.keys()), queries = 1;
+  for (const AxisCost& axis : axes) brought *= static_cast<double>(axis.visited);
+  if (rules.part) {
+    const std::vector<int> part = rules.part(shape);
+    for (std::size_t i = 0; i < axes.size(); ++i) axes[i] = axis_cost(grid, i, Anchor::window, part[i]);
+    for (const int tokens : part) queries *= tokens;
+  } else {
+    queries = static_cast<double>(shape.queries());
+  }
+  // A mask along an axis that costs nothing is none.
+  if (shape.k.back() == rules.free_extent) axes.back().full = axes.back().visited;
+  double visited = 1, full = 1;
+  for (const AxisCost& axis : axes) {
+    visited *= static_cast<double>(axis.visited);
+    full *= static_cast<double>(axis.full);
+  }
+  const double scores = queries * static_cast<double>(shape.keys());
+  const double computed = scores * (visited + rules.mask_weight * (visited - full));
+  constexpr double kHidden = 0.02;  // of equals, the one that brings less
+  return std::max(brought, computed) + kHidden * brought;
+}
+
 }  // namespace
 
 bool block_sparse(const TileGrid& grid, std::size_t axis) {
@@ -162,8 +195,7 @@ TileCost plan_cost(const TilePlan& plan, const Masks& masks, const CostOptions& 
 }
 
 std::vector<ShapeChoice> search_shapes(const runtime::Problem& problem, std::int64_t queries,
-                                       std::int64_t keys, double mask_weight, std::size_t most, Side owner,
-                                       const ShapeTest& suits) {
+                                       std::int64_t keys, std::size_t most, const ShapeRules& rules, Side owner) {
   const std::size_t rank = problem.q_axis.size();
   const auto of_queries = factorizations(queries, rank), of_keys = factorizations(keys, rank);
   std::vector<ShapeChoice> choices;
@@ -172,7 +204,8 @@ std::vector<ShapeChoice> search_shapes(const runtime::Problem& problem, std::int
   std::vector<std::vector<std::pair<std::pair<int, int>, AxisCost>>> known(rank);
   for (const std::vector<int>& q : of_queries) {
     for (const std::vector<int>& k : of_keys) {
-      if (suits && !suits({q, k})) continue;
+      const std::optional<double> factor = rules.factor ? rules.factor({q, k}) : 1;
+      if (!factor) continue;
       const TileGrid grid(problem, {q, k}, owner);
       std::vector<AxisCost> axes;
       for (std::size_t i = 0; i < rank; ++i) {
@@ -183,7 +216,7 @@ std::vector<ShapeChoice> search_shapes(const runtime::Problem& problem, std::int
         axes.push_back(at->second);
       }
       const TileCost cost = product(grid, axes, useful);
-      choices.push_back({grid.shape(), cost, cost.computed() + mask_weight * cost.masked()});
+      choices.push_back({grid.shape(), cost, *factor * weight(grid, axes, rules)});
     }
   }
   // Of equals the one with the longer rows: neighbouring tokens lie along the last axis.

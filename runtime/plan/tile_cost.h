@@ -75,6 +75,17 @@ TileCost plan_cost(const TilePlan& plan, const Masks& masks, const CostOptions& 
 // What asking a variant about every pair of a tile adds to the tile's products, in our kernels.
 inline constexpr double kMaskWeight = 0.2;
 
+// What a kernel says of shapes.
+struct ShapeRules {
+  double mask_weight = kMaskWeight;
+  int free_extent = 0;  // tiles of keys with this extent along the last axis are masked along it at no cost
+  // What a score costs in such tiles, in scores; nothing where the kernel cannot have them. None: 1.
+  std::function<std::optional<double>(const TileShape&)> factor;
+  // The parts of a tile of queries that skip tiles of keys on their own; none: all of it.
+  std::function<std::vector<int>(const TileShape&)> part;
+  double tile_weight = 0;  // what bringing a tile of keys costs, in queries that each would score it
+};
+
 // The shapes with so many queries and keys that compute least where tiles of `owner` are the rows, best
 // first. A masked score counts as `1 + mask_weight` scores.
 struct ShapeChoice {
@@ -82,10 +93,8 @@ struct ShapeChoice {
   TileCost cost;
   double weight;  // what it was ranked by
 };
-// `suits`: whether a kernel can have the shape; none: all can.
-using ShapeTest = std::function<bool(const TileShape&)>;
 std::vector<ShapeChoice> search_shapes(const runtime::Problem& problem, std::int64_t queries,
-                                       std::int64_t keys, double mask_weight, std::size_t most,
-                                       Side owner = Side::queries, const ShapeTest& suits = {});
+                                       std::int64_t keys, std::size_t most, const ShapeRules& rules = {},
+                                       Side owner = Side::queries);
 
 }  // namespace vicinal::plan

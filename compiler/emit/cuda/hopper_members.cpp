@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstdlib>
+#include <limits>
 
 #include "compiler/emit/cuda/expression.h"
 #include "compiler/ir/reachable.h"
@@ -100,6 +101,30 @@ bool HopperMembers::windowed() const {
   return (!grid_.limits.begins.empty() && !grid_.limits.ends.empty()) ||
          std::ranges::any_of(grid_.form.module.axes,
                              [](const ir::Axis& axis) { return axis.window.valid(); });
+}
+
+bool HopperMembers::strided() const {
+  const ir::Module& module = grid_.form.module;
+  return std::ranges::any_of(module.axes, [&](const ir::Axis& axis) {
+    if (!axis.stride.valid()) return false;
+    const auto value = module.constant_value(axis.stride);
+    return !value || value->i != 1;
+  });
+}
+
+bool HopperMembers::causal() const {
+  return std::ranges::any_of(grid_.form.module.axes, &ir::Axis::causal);
+}
+
+int HopperMembers::window_keys() const {
+  const ir::Module& module = grid_.form.module;
+  std::int64_t keys = 1;
+  for (const ir::Axis& axis : module.axes) {
+    const auto value = axis.window.valid() ? module.constant_value(axis.window) : std::nullopt;
+    keys *= value ? value->i : 0;
+    if (keys > std::numeric_limits<int>::max()) return 0;
+  }
+  return module.axes.empty() ? 0 : static_cast<int>(keys);
 }
 
 int HopperMembers::column_bytes() const {

@@ -29,6 +29,11 @@ class HopperMembers {
   // Whether keys end somewhere for a query, and whether they do on both sides of it.
   bool limited() const;
   bool windowed() const;
+  // Whether neighbouring queries share windows.
+  bool strided() const;
+  bool causal() const;
+  // Keys that a query sees in its windows; 0 where that is not known or not limited.
+  int window_keys() const;
   int column_bytes() const;
   // Of scores that are a tanh and nothing more.
   std::optional<passes::TanhGain> gain() const;

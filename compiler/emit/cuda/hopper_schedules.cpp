@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <span>
 
 namespace vicinal::emit {
 namespace {
@@ -10,7 +11,7 @@ namespace {
 // A consumer thread holds tile_k / 2 scores, tile_k / 4 weights and value_dim / 2 outputs, and needs some 30
 // registers beside them. Rows for a dim stand from the fastest to the one that surely fits.
 constexpr HopperSchedule kSchedules[] = {
-    // dim, queries, keys, stages, registers, ping-pong, early rescale
+    // dim, queries, keys, stages, registers, ping-pong, early rescale, blocks
     {64, 192, 128, 2, 32, 160, true, true},   {64, 192, 96, 2, 32, 160, true, true},
     {64, 128, 128, 2, 40, 232, true, true},   {96, 192, 96, 2, 32, 160, true, false},
     {96, 192, 80, 2, 32, 160, true, false},   {96, 128, 128, 2, 40, 232, true, false},
@@ -28,19 +29,33 @@ int slab_bytes(int rows, int channels) {
   return (channels + 63) / 64 * 128 * rows;
 }
 
+// For windows of three axes: smaller boxes of keys fit them better, and the groups' boxes lie one behind the
+// other along the slowest.
+constexpr HopperSchedule kVolumeSchedules[] = {
+    {128, 192, 64, 4, 32, 160, false, true, 1, true},
+};
+// Where windows have few keys, blocks hide each other's beginnings and ends.
+constexpr HopperSchedule kSmallWindowSchedules[] = {
+    {64, 64, 128, 2, 40, 208, false, true, 2},
+};
+constexpr int kSmallWindow = 512;  // keys
+
 }  // namespace
 
 int HopperSchedule::shared_bytes(int head, int value, int rank, int column_bytes) const {
   return kAlignment + kControlBytes + rank * (kAxisControlBytes + kLimitBytes * tile_q) +
-         std::max(slab_bytes(tile_q, head), slab_bytes(tile_q, value)) +
+         (output_apart ? slab_bytes(tile_q, head) + slab_bytes(tile_q, value)
+                       : std::max(slab_bytes(tile_q, head), slab_bytes(tile_q, value))) +
          stages * (slab_bytes(tile_k, head) + slab_bytes(tile_k, value)) + 2 * stages * tile_k * column_bytes;
 }
 
 namespace {
 
 bool fits(const HopperSchedule& schedule, const HopperNeeds& needs) {
+  // The system takes a kilobyte of each block's.
+  constexpr int kReserved = 1024;
   return schedule.shared_bytes(needs.head_dim, needs.value_dim, needs.rank, needs.column_bytes) <=
-         kHopperSharedBytes;
+         (kHopperSharedBytes + kReserved) / schedule.blocks - kReserved;
 }
 
 }  // namespace
@@ -64,6 +79,20 @@ std::vector<HopperSchedule> hopper_schedules(const HopperNeeds& needs) {
   const bool triangle = needs.limited && meant_for == 128;
   if (needs.windowed || needs.asks || needs.computes || triangle)
     std::ranges::stable_partition(result, [](const HopperSchedule& s) { return s.tile_q == 128; });
+  if (needs.rank > 1 && needs.windowed) {
+    std::vector<HopperSchedule> first;
+    const auto add = [&](std::span<const HopperSchedule> rows) {
+      for (const HopperSchedule& schedule : rows)
+        if (schedule.head_dim == meant_for && fits(schedule, needs)) first.push_back(schedule);
+    };
+    if (needs.window_keys != 0 && needs.window_keys <= kSmallWindow) add(kSmallWindowSchedules);
+    if (needs.rank == 3 && !needs.strided && !needs.causal && !needs.computes) add(kVolumeSchedules);
+    result.insert(result.begin(), first.begin(), first.end());
+  }
+  for (HopperSchedule& schedule : result) {
+    schedule.output_apart = true;
+    schedule.output_apart = fits(schedule, needs);
+  }
   return result;
 }
 
@@ -84,14 +113,22 @@ std::vector<HopperSchedule> hopper_variations(const HopperNeeds& needs) {
     other = schedule;
     other.ping_pong = !other.ping_pong;
     add(other);
+    other = schedule;
+    other.output_apart = !other.output_apart;
+    add(other);
+    other = schedule;
+    other.skips = !other.skips;
+    if (needs.rank > 1 && needs.limited) add(other);
   }
   return result;
 }
 
 std::string print(const HopperSchedule& s) {
-  return fmt::format("{}x{}, {} stages, {}/{} registers{}{}", s.tile_q, s.tile_k, s.stages,
+  return fmt::format("{}x{}, {} stages, {}/{} registers{}{}{}{}{}", s.tile_q, s.tile_k, s.stages,
                      s.producer_registers, s.consumer_registers, s.ping_pong ? ", ping-pong" : "",
-                     s.early_rescale ? ", early rescale" : "");
+                     s.early_rescale ? ", early rescale" : "",
+                     s.blocks == 1 ? "" : fmt::format(", {} blocks", s.blocks), s.skips ? ", skips" : "",
+                     s.output_apart ? ", output apart" : "");
 }
 
 }  // namespace vicinal::emit

@@ -15,6 +15,9 @@ struct HopperSchedule {
   int producer_registers = 0, consumer_registers = 0;
   bool ping_pong = false;      // consumers take turns at issuing products
   bool early_rescale = false;  // of the output: between two products rather than after them
+  int blocks = 1;              // that share a multiprocessor
+  bool skips = false;          // each group of 64 queries leaves out tiles of which it keeps nothing
+  bool output_apart = false;   // not staged where the queries are, which the next ones then need not wait for
 
   int groups() const { return tile_q / 64; }
   int threads() const { return (groups() + 1) * 128; }
@@ -34,6 +37,9 @@ struct HopperNeeds {
   bool limited = false;   // keys end on a side of a query, by limits
   bool windowed = false;  // on both sides
   int rank = 1;           // axes of the grid
+  bool strided = false;   // neighbouring queries share windows
+  bool causal = false;    // along some axis
+  int window_keys = 0;    // that a query sees in its windows; 0 where that is not known or not limited
   int column_bytes = 0;
 };
 std::vector<HopperSchedule> hopper_schedules(const HopperNeeds& needs);

@@ -86,6 +86,9 @@ Choice choose(KernelKind kind, const Specialized& variant, const KernelOptions& 
                             .limited = members.limited(),
                             .windowed = members.windowed(),
                             .rank = std::max(1, static_cast<int>(variant.declarations().axes.size())),
+                            .strided = members.strided(),
+                            .causal = members.causal(),
+                            .window_keys = members.window_keys(),
                             .column_bytes = members.column_bytes()};
     for (const HopperSchedule& s : variations ? hopper_variations(needs) : hopper_schedules(needs))
       add(s, &KernelOptions::schedule);

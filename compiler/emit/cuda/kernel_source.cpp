@@ -78,8 +78,7 @@ class Emitter {
   bool hopper() const { return options_.kind == KernelKind::hopper; }
   bool mma() const { return options_.kind == KernelKind::mma; }
   std::string launch_bounds(int threads) const {
-    // A block of the Hopper kernel has a multiprocessor for itself.
-    if (hopper()) return fmt::format("{}, 1", threads);
+    if (hopper()) return fmt::format("{}, {}", threads, options_.schedule.blocks);
     return mma() ? fmt::format("{}, {}", threads, options_.mma.blocks) : fmt::format("{}", threads);
   }
   int shared_bytes() const {
@@ -110,10 +109,10 @@ class Emitter {
         "struct Schedule {{\n"
         "  static constexpr int tile_q = {}, tile_k = {}, stages = {};\n"
         "  static constexpr int producer_registers = {}, consumer_registers = {};\n"
-        "  static constexpr bool ping_pong = {}, early_rescale = {};\n"
+        "  static constexpr bool ping_pong = {}, early_rescale = {}, skips = {}, output_apart = {};\n"
         "  static constexpr int shared_bytes = {};\n}};\n\n",
         s.tile_q, s.tile_k, s.stages, s.producer_registers, s.consumer_registers, s.ping_pong,
-        s.early_rescale, shared_bytes());
+        s.early_rescale, s.skips, s.output_apart, shared_bytes());
   }
 
   std::string variant_struct() const {

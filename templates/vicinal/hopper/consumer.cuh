@@ -34,6 +34,8 @@ class Consumer {
   static constexpr bool kSequence = kRank == 1 && !V::dilated;  // keys side by side have positions side by side
   // Of several axes most tiles are partial along one. A third copy of the loop's body is theirs.
   static constexpr bool kOverlapsPartial = kRank > 1;
+  // A group's 64 queries are a box of their own, which may keep nothing of a tile that another needs.
+  static constexpr bool kSkips = Schedule::skips && kLimited;
   using Note = TileNote<kRank>;
   // Without limits only the last tile of keys is partial, and it comes first.
   static constexpr bool kPartialAnywhere = kLimited || V::has_keeps || V::has_context;
@@ -56,11 +58,14 @@ class Consumer {
       start(work);
       barrier_wait(shared_address(&control.q_full), q.parity());
       if (uniform(work.visits_any())) attend(queries);
+      // The warp's products with the queries are done.
+      if constexpr (L::kOutputApart) release(control.q_empty);
       finish(work);
       // Every warp for itself: another may still read of the work.
       __syncwarp();
       if (lane() == 0) barrier_arrive(shared_address(&control.work_empty[slot.stage()]));
     }
+    if (leads()) store_wait_read();
   }
 
  private:
@@ -143,7 +148,15 @@ class Consumer {
       for (int i = 0; i < kRank; ++i) {
         sure.axis[i].begin = __reduce_max_sync(~0u, larger(one.axis[i].begin, other.axis[i].begin));
         sure.axis[i].end = __reduce_min_sync(~0u, smaller(one.axis[i].end, other.axis[i].end));
+        if constexpr (kSkips) {
+          reach.axis[i].begin = __reduce_min_sync(~0u, smaller(one.axis[i].begin, other.axis[i].begin));
+          reach.axis[i].end = __reduce_max_sync(~0u, larger(one.axis[i].end, other.axis[i].end));
+        }
       }
+      // Past the tile's last query there is nothing to do.
+      if (kSkips && !uniform(exists(work, group * kGroupRows + lane()) ||
+                             exists(work, group * kGroupRows + 32 + lane())))
+        reach.axis[0].end = reach.axis[0].begin;
     } else {
       sure = all_keys<V>(a);
     }
@@ -154,11 +167,18 @@ class Consumer {
   VICINAL_DEVICE bool every_pair_is_kept(const Note& note) const {
     if (V::has_context && note.flags & kContext) return !(note.flags & kPartial);
     if (V::has_keeps && note.flags & kPartial) return false;
-    bool inside = true;
+    return cut_axes(note) == 0;
+  }
+  // The axes along which some row of the group leaves out some of a tile of the grid's keys, as bits.
+  VICINAL_DEVICE u32 cut_axes(const Note& note) const {
+    u32 cut = 0;
 #pragma unroll
-    for (int i = 0; i < kRank; ++i)
-      inside = inside && note.first[i] >= sure.axis[i].begin && note.first[i] + extent(i) <= sure.axis[i].end;
-    return inside;
+    for (int i = 0; i < kRank; ++i) {
+      const bool inside =
+          note.first[i] >= sure.axis[i].begin && note.first[i] + extent(i) <= sure.axis[i].end;
+      cut |= inside ? 0u : 1u << i;
+    }
+    return cut;
   }
 
   // Tokens of a tile of keys along an axis.
@@ -174,11 +194,17 @@ class Consumer {
     bool last = false;
 #pragma unroll 1
     while (!last) {
-      begin(queries, note);
       last = uniform(note.flags & kLast);
+      if (kSkips && uniform(keeps_nothing(note))) {
+        skip();
+        if (!last) note = next_note();
+        continue;
+      }
+      begin(queries, note);
 #pragma unroll 1
       while (!last) {
         note = next_note();
+        if (kSkips && uniform(keeps_nothing(note))) break;
         if (!kPartialAnywhere || uniform(every_pair_is_kept(note))) {
           step<false>(queries, note);
         } else if constexpr (kOverlapsPartial) {
@@ -190,6 +216,25 @@ class Consumer {
       }
       end();
     }
+  }
+
+  VICINAL_DEVICE bool keeps_nothing(const Note& note) const {
+    if (V::has_context && note.flags & kContext) return false;
+    bool apart = false;
+#pragma unroll
+    for (int i = 0; i < kRank; ++i)
+      apart = apart || note.first[i] >= reach.axis[i].end || note.first[i] + extent(i) <= reach.axis[i].begin;
+    return apart;
+  }
+
+  // Its values are waited for like any, so that no group is more than a ring ahead of another.
+  VICINAL_DEVICE void skip() {
+    take_turn();
+    pass_turn();
+    release(control.k_empty[key.stage()]);
+    barrier_wait(shared_address(&control.v_full[key.stage()]), key.parity());
+    release(control.v_empty[key.stage()]);
+    key.advance();
   }
 
   // The same for all threads, and the compiler should know: products are not to be issued by some of a warp.
@@ -227,7 +272,8 @@ class Consumer {
     weigh<true>(note);
     round_weights();
     // Where only the first tile is weighed here there is no output yet.
-    if constexpr (kPartialAnywhere && !kOverlapsPartial && !Schedule::early_rescale) softmax.rescale(out);
+    if constexpr (kPartialAnywhere && (!kOverlapsPartial || kSkips) && !Schedule::early_rescale)
+      softmax.rescale(out);
     key.advance();
   }
 
@@ -330,18 +376,19 @@ class Consumer {
     return {};
   }
 
-  // Pairs by row.
-  VICINAL_DEVICE Bits kept(const Note& note, int r) const {
+  // Pairs by row, as far as these axes are concerned.
+  VICINAL_DEVICE Bits kept(const Note& note, int r, u32 axes) const {
     if (V::has_context && note.flags & kContext) {
       Bits bits = columns_before<Bits>(end_of_keys<true>() - note.first[0] - column());
       if constexpr (V::has_context_keeps) bits &= asked<true>(note, r);
       return bits;
     }
-    const KeyRanges<kRank> keys = kLimited ? control.limits[row(r)] : sure;
     Bits bits = ~Bits{};
 #pragma unroll
     for (int i = 0; i < kRank; ++i) {
-      const int begin = keys.axis[i].begin - note.first[i], end = keys.axis[i].end - note.first[i];
+      if (kRank > 1 && !(axes >> i & 1)) continue;
+      const KeyRange keys = kLimited ? control.limits[row(r)].axis[i] : sure.axis[i];
+      const int begin = keys.begin - note.first[i], end = keys.end - note.first[i];
       if constexpr (kRank > 1) {
         bits &= columns().between(i, begin, end);
       } else {
@@ -366,11 +413,33 @@ class Consumer {
     return bits;
   }
 
-  // Sets the scores of pairs that are not kept to -inf.
-  VICINAL_DEVICE void mask(const Note& note) {
+  // Sets the scores of pairs that are not kept to -inf, save for those that `open` leaves out.
+  VICINAL_DEVICE void mask(const Note& note, bool (&open)[2][2]) {
+    if constexpr (kRank == 1) {
+      close(note, 0);
+    } else {
+      constexpr int kLast = kRank - 1;
+      const bool context = V::has_context && note.flags & kContext;
+      u32 cut = context ? 0 : cut_axes(note);
+      if (cut >> kLast & 1 && extent(kLast) == 8) {
+        cut ^= 1u << kLast;
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+          const KeyRange keys = kLimited ? control.limits[row(r)].axis[kLast] : sure.axis[kLast];
+          const int first = note.first[kLast] + column();
+#pragma unroll
+          for (int e = 0; e < 2; ++e) open[r][e] = keys.begin <= first + e && first + e < keys.end;
+        }
+      }
+      if (context || cut != 0 || (V::has_keeps && note.flags & kPartial)) close(note, cut);
+    }
+  }
+
+  // Sets the scores of pairs that are not kept to -inf, as far as these axes are concerned.
+  VICINAL_DEVICE void close(const Note& note, u32 axes) {
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      const Bits bits = kept(note, r);
+      const Bits bits = kept(note, r, axes);
 #pragma unroll
       for (int i = 0; i < kTileK / 4; ++i) {
         float& s = scores[i / 2 * 4 + i % 2 + 2 * r];
@@ -418,8 +487,9 @@ class Consumer {
       for (int r = 0; r < 2; ++r)
         offset[r] = slope * static_cast<float>(note.first[0] + column() - (position + 8 * r));
     }
-    if constexpr (Masked) mask(note);
-    softmax.template weigh<V::has_slope>(scores, offset);
+    bool open[2][2] = {{true, true}, {true, true}};
+    if constexpr (Masked) mask(note, open);
+    softmax.template weigh<V::has_slope, Masked && (kRank > 1)>(scores, offset, open);
   }
 
   template <bool Context, bool Masked>
@@ -473,10 +543,9 @@ class Consumer {
         return ExactRow<kRank>{token(work, number), kLimited ? control.limits[number] : sure,
                                exists(work, number)};
       };
-      ExactRows<V, T, HeadDim, ValueDim>{a, work.b, work.h}.redo(__ballot_sync(~0u, check != 0.0f),
-                                                                 row_of_warp, lse);
+      ExactRows<V, T, HeadDim, ValueDim>{a, work.b, work.h}.redo(__ballot_sync(~0u, check != 0.0f), row_of_warp);
     }
-    if (leads()) {
+    if (!L::kOutputApart && leads()) {
       store_wait_read();
       barrier_arrive(shared_address(&control.q_empty));
     }
@@ -485,11 +554,16 @@ class Consumer {
   // Through the group's rows of the tile of queries, which nobody reads any more. Returns whether any thread
   // of the group says so.
   VICINAL_DEVICE bool store_out(const Work<kRank>& work, bool poisoned) {
+    if constexpr (L::kOutputApart) {
+      // The tile before has left.
+      if (leads()) store_wait_read();
+      named_sync(barrier_of(group), kGroupThreads);
+    }
     const int r = group * kGroupRows + warp() * 16 + lane() % 16;
 #pragma unroll
     for (int d = 0; d < ValueDim; d += 16) {
       const int chunk = d / 8 + lane() / 16;  // of 8 channels
-      const u32 to = base + L::kQueries + chunk / 8 * (L::kTileQ * kSlabRowBytes) + r * kSlabRowBytes +
+      const u32 to = base + L::kOutput + chunk / 8 * (L::kTileQ * kSlabRowBytes) + r * kSlabRowBytes +
                      ((chunk % 8 ^ r % 8) << 4);
       const float(&o)[kOut] = out;
       const int i = d / 2;
@@ -511,7 +585,7 @@ class Consumer {
 #pragma unroll
     for (int slab = 0; slab < L::kValueSlabs; ++slab)
       store_box(&launch.maps.out, box_origin<kRank>(launch.boxes.out, slab * kSlabChannels, first, work.h, work.b),
-                base + L::kQueries + (slab * L::kTileQ + group * kGroupRows) * kSlabRowBytes);
+                base + L::kOutput + (slab * L::kTileQ + group * kGroupRows) * kSlabRowBytes);
     store_commit();
     return poisoned;
   }
@@ -524,7 +598,7 @@ class Consumer {
     for (int n = lane(); n < 16 * (ValueDim / 8); n += 32) {
       const int chunk = n % (ValueDim / 8), r = group * kGroupRows + warp() * 16 + n / (ValueDim / 8);
       if (!exists(work, r)) continue;
-      const uint4 eight = load_shared(base + L::kQueries + chunk / 8 * (L::kTileQ * kSlabRowBytes) +
+      const uint4 eight = load_shared(base + L::kOutput + chunk / 8 * (L::kTileQ * kSlabRowBytes) +
                                       r * kSlabRowBytes + ((chunk % 8 ^ r % 8) << 4));
       *reinterpret_cast<uint4*>(to + token_offset(a.out, token(work, r)) + chunk * 8) = eight;
     }
@@ -542,7 +616,8 @@ class Consumer {
   float slope;   // of a distance, as a score
   int position;  // of the thread's first row
   typename V::Row hoisted[2];
-  KeyRanges<kRank> sure;  // keys that every row of the group keeps
+  // Keys that every row of the group keeps, and that any does.
+  KeyRanges<kRank> sure, reach;
   const TileRow<kRank>* tile;
 
   Softmax softmax;

@@ -1,5 +1,6 @@
-// Rows of the output computed anew, one pair at a time, where a matrix product would spread numbers that do
-// not belong to them: an unkept pair has the weight 0, and 0 * NaN is NaN. Slow, and hardly ever needed.
+// Rows of the output and their LSE computed anew, one pair at a time, where a matrix product would spread
+// numbers that do not belong to them: an unkept pair has the weight 0, and 0 * NaN is NaN. Slow, and hardly
+// ever needed.
 #pragma once
 
 #include "vicinal/hopper/layout.cuh"
@@ -62,14 +63,12 @@ struct ExactRows {
   // The rows of a warp as the accumulator of a product has them: a lane speaks for the rows lane / 4 and
   // lane / 4 + 8. `lanes`: whose rows to redo.
   template <class Find>
-  VICINAL_DEVICE void redo(u32 lanes, Find find, const float (&lse)[2]) const {
+  VICINAL_DEVICE void redo(u32 lanes, Find find) const {
 #pragma unroll 1
     for (int r = 0; r < 16; ++r) {
-      const int speaker = r % 8 * 4;
-      const float row_lse = __shfl_sync(~0u, r < 8 ? lse[0] : lse[1], speaker);
-      if (!(lanes >> speaker & 0xf)) continue;
+      if (!(lanes >> r % 8 * 4 & 0xf)) continue;
       const ExactRow<kRank> row = find(r);
-      if (row.exists) redo(row, row_lse);
+      if (row.exists) redo(row);
     }
   }
 
@@ -78,23 +77,47 @@ struct ExactRows {
     Query<kRank> q;
     typename V::Row values;
     const T* data;
-    float lse, factor, slope, shift;
+    float factor, slope, shift;
+    bool measured;       // the LSE is known: weights are summed over values
+    float largest, sum;  // of the scores so far, and of exp(score - largest)
+    float lse;
     float out[kOut];
   };
 
-  VICINAL_DEVICE void redo(const ExactRow<kRank>& exact, float lse) const {
+  VICINAL_DEVICE void redo(const ExactRow<kRank>& exact) const {
     const Token<kRank>& token = exact.token;
     Row row;
     row.q = query_of<V>(a, b, h, token);
     row.values = V::row(a, row.q);
     row.data = static_cast<const T*>(a.q.data) + b * a.q.batch + h * a.q.head + token_offset(a.q, token);
-    row.lse = lse;
     row.factor = V::factor(a, row.q);
     row.slope = V::has_slope ? V::slope(a, row.q) : 0.0f;
     row.shift = V::has_shift ? V::shift(a, row.q) : 0.0f;
+    row.largest = V::has_sink ? V::sink(a, row.q) : -infinity();
+    row.sum = row.largest == -infinity() ? 0.0f : 1.0f;
+    row.lse = -infinity();
 #pragma unroll
     for (int i = 0; i < kOut; ++i) row.out[i] = 0.0f;
+    // Not unrolled: scores are compiled once.
+#pragma unroll 1
+    for (int pass = 0; pass < 2; ++pass) {
+      row.measured = pass == 1;
+      if (row.measured && row.sum != 0.0f) row.lse = row.largest + logf(row.sum);
+      visit(row, exact);
+    }
 
+    if (a.lse.data != nullptr && lane() == 0)
+      static_cast<float*>(a.lse.data)[b * a.lse.batch + h * a.lse.head + token_offset(a.lse, token)] = row.lse;
+    T* const to = static_cast<T*>(a.out.data) + b * a.out.batch + h * a.out.head + token_offset(a.out, token);
+#pragma unroll
+    for (int i = 0; i < kOut; ++i) {
+      const int d = lane() + 32 * i;
+      const float out = V::has_output ? V::output(a, row.q, row.out[i], row.lse) : row.out[i];
+      if (d < ValueDim) to[d] = from_float<T>(out);
+    }
+  }
+
+  VICINAL_DEVICE void visit(Row& row, const ExactRow<kRank>& exact) const {
     int count = 1;
 #pragma unroll
     for (int i = 0; i < kRank; ++i) count *= larger(0, exact.keys.axis[i].end - exact.keys.axis[i].begin);
@@ -108,14 +131,6 @@ struct ExactRows {
       for (int i = 0; i < a.context; ++i)
         add<true>(row, context_key<V>(i), a.context_k, i * a.context_k.axis[0], a.context_v,
                   i * a.context_v.axis[0]);
-    }
-
-    T* const to = static_cast<T*>(a.out.data) + b * a.out.batch + h * a.out.head + token_offset(a.out, token);
-#pragma unroll
-    for (int i = 0; i < kOut; ++i) {
-      const int d = lane() + 32 * i;
-      const float out = V::has_output ? V::output(a, row.q, row.out[i], lse) : row.out[i];
-      if (d < ValueDim) to[d] = from_float<T>(out);
     }
   }
 
@@ -155,6 +170,12 @@ struct ExactRows {
     if constexpr (V::has_slope)
       score = fmaf(row.slope, static_cast<float>(k.position - row.q.position), score);
     if (score == -infinity()) return;
+    if (!row.measured) {
+      const float top = fmaxf(row.largest, score);
+      row.sum = fmaf(row.sum, natural_exp(row.largest - top), natural_exp(score - top));
+      row.largest = top;
+      return;
+    }
     const float weight = natural_exp(score - row.lse);
     const T* const value = of_head(values, value_offset);
 #pragma unroll

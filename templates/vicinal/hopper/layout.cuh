@@ -73,9 +73,12 @@ struct Layout {
   static constexpr int kKeyBytes = kTileK * kHeadSlabs * kSlabRowBytes;
   static constexpr int kValueBytes = kTileK * kValueSlabs * kSlabRowBytes;
 
-  // The tile of queries is where the output is staged.
+  // The output is staged beside the queries, or where they were.
+  static constexpr bool kOutputApart = Schedule::output_apart;
   static constexpr int kQueries = 0;
-  static constexpr int kKeys = kQueries + (kQueryBytes > kOutBytes ? kQueryBytes : kOutBytes);
+  static constexpr int kOutput = kOutputApart ? kQueryBytes : kQueries;
+  static constexpr int kKeys =
+      kOutputApart ? kOutput + kOutBytes : (kQueryBytes > kOutBytes ? kQueryBytes : kOutBytes);
   static constexpr int kValues = kKeys + kStages * kKeyBytes;
   static constexpr int kControl = kValues + kStages * kValueBytes;
 

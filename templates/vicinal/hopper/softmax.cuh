@@ -41,23 +41,38 @@ class Softmax {
     sum[r] = sink != -infinity() && counts ? 1.0f : 0.0f;
   }
 
-  // `Offset`: what the thread's scores of a row lack, in `offset`.
-  template <bool Offset, int N>
-  VICINAL_DEVICE void weigh(float (&scores)[N], const float (&offset)[2]) {
-    float top[2];
-    maxima(scores, top, [](float s) { return s; });
+  // `Offset`: what the thread's scores of a row lack, in `offset`. `Parted`: columns of which parity are kept,
+  // by row; what is left out costs nothing by element.
+  template <bool Offset, bool Parted, int N>
+  VICINAL_DEVICE void weigh(float (&scores)[N], const float (&offset)[2], const bool (&open)[2][2]) {
+    float parity_top[2][2], top[2];
+    maxima(scores, parity_top, [](float s) { return s; });
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      if constexpr (Parted) {
+#pragma unroll
+        for (int e = 0; e < 2; ++e) parity_top[r][e] = open[r][e] ? parity_top[r][e] : -infinity();
+      }
+      top[r] = fmaxf(parity_top[r][0], parity_top[r][1]);
+    }
     if constexpr (Offset) {
 #pragma unroll
       for (int r = 0; r < 2; ++r) top[r] += offset[r];
     }
     over_lanes(top);
     raise_to(top);
-    float shift[2];
+    float shift[2][2];
 #pragma unroll
-    for (int r = 0; r < 2; ++r)
-      shift[r] = Offset ? (offset[r] - finite(largest[r])) * scale : -finite(largest[r]) * scale;
+    for (int r = 0; r < 2; ++r) {
+      shift[r][0] = Offset ? (offset[r] - finite(largest[r])) * scale : -finite(largest[r]) * scale;
+      shift[r][1] = shift[r][0];
+      if constexpr (Parted) {
 #pragma unroll
-    for (int i = 0; i < N; ++i) scores[i] = exp2_approx(fmaf(scores[i], scale, shift[i / 2 % 2]));
+        for (int e = 0; e < 2; ++e) shift[r][e] = open[r][e] ? shift[r][e] : -infinity();
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < N; ++i) scores[i] = exp2_approx(fmaf(scores[i], scale, shift[i / 2 % 2][i % 2]));
     add(scores);
   }
 
@@ -65,15 +80,13 @@ class Softmax {
   template <class V, class T, int N, class Core>
   VICINAL_DEVICE void weigh_gain(float (&dots)[N], Core core) {
     float top[2];
-    maxima(dots, top, [](float s) { return fabsf(s); });
-    over_lanes(top);
+    largest_of(dots, top, [](float s) { return fabsf(s); });
     // A choice of the whole warp: seldom the expensive way, and never both.
     const bool gentle = __all_sync(~0u, top[0] <= V::gentle && top[1] <= V::gentle);
     // The largest magnitude may serve for the largest score: where it is small, it is not so far above that
     // weights would leave the range of bf16. That of f16 they do leave.
     if (kSame<T, f16> || !gentle) {
-      maxima(dots, top, [](float s) { return s; });
-      over_lanes(top);
+      largest_of(dots, top, [](float s) { return s; });
     }
 #pragma unroll
     for (int r = 0; r < 2; ++r) top[r] = core(top[r]);
@@ -113,10 +126,10 @@ class Softmax {
   }
 
  private:
-  // Of the thread's part of the rows.
+  // Of the thread's part of the rows, by row and parity of the column.
   template <int N, class Of>
-  VICINAL_DEVICE static void maxima(const float (&scores)[N], float (&top)[2], Of of) {
-    // Both rows side by side, and four chains of maxima each way, so that nothing waits for its neighbour.
+  VICINAL_DEVICE static void maxima(const float (&scores)[N], float (&top)[2][2], Of of) {
+    // All four side by side, and two chains of maxima for each, so that nothing waits for its neighbour.
     float chain[4] = {of(scores[0]), of(scores[1]), of(scores[2]), of(scores[3])},
           other[4] = {of(scores[4]), of(scores[5]), of(scores[6]), of(scores[7])};
 #pragma unroll
@@ -126,8 +139,16 @@ class Softmax {
       for (int n = 0; n < 4; ++n) longer[n] = fmaxf(longer[n], of(scores[i + n]));
     }
 #pragma unroll
-    for (int r = 0; r < 2; ++r)
-      top[r] = fmaxf(fmaxf(chain[2 * r], chain[2 * r + 1]), fmaxf(other[2 * r], other[2 * r + 1]));
+    for (int n = 0; n < 4; ++n) top[n / 2][n % 2] = fmaxf(chain[n], other[n]);
+  }
+  // Of the rows.
+  template <int N, class Of>
+  VICINAL_DEVICE static void largest_of(const float (&scores)[N], float (&top)[2], Of of) {
+    float parity_top[2][2];
+    maxima(scores, parity_top, of);
+#pragma unroll
+    for (int r = 0; r < 2; ++r) top[r] = fmaxf(parity_top[r][0], parity_top[r][1]);
+    over_lanes(top);
   }
 
   // The four threads that share rows.

@@ -32,7 +32,7 @@ VICINAL_DEVICE void forward(const LaunchArguments<typename V::Arguments>& launch
   if (threadIdx.x == 0) {
     const auto init = [](u64& barrier, u32 arrivals) { barrier_init(shared_address(&barrier), arrivals); };
     init(control.q_full, 1);
-    init(control.q_empty, L::kGroups);
+    init(control.q_empty, L::kOutputApart ? 4 * L::kGroups : L::kGroups);
     for (int i = 0; i < L::kStages; ++i) {
       init(control.k_full[i], V::has_columns ? 2 : 1);
       init(control.v_full[i], 1);

@@ -69,8 +69,11 @@ TEST_CASE("the Hopper kernel says what it does not run") {
   CHECK(has(obstacle("", DType::f32), "f32"));
   CHECK(has(obstacle("  normalize = sigmoid\n"), "sigmoid"));
   CHECK(has(obstacle("  key = l2norm\n"), "norms"));
-  CHECK(has(obstacle("  axis t { window = 8, dilation = 2 }\n"), "dilation"));
-  CHECK(has(obstacle("  axis y { window = 3 }\n  axis x { window = 3 }\n"), "several axes"));
+  CHECK(obstacle("  axis t { window = 8, dilation = 2 }\n") == "");
+  CHECK(obstacle("  axis t { causal }\n  axis y { window = 3 }\n  axis x { window = 3, dilation = 9 }\n") == "");
+  CHECK(has(obstacle("  axis n { window = 3 }\n  axis t { window = 3 }\n  axis y { window = 3 }\n"
+                     "  axis x { window = 3 }\n"),
+            "three axes"));
   CHECK(has(obstacle("  input x: float[heads, tokens, d]\n  input y: float[keys, d]\n"
                      "  score = score + dot(x[h, q, :], y[k, :])\n"),
             "sums over inputs"));

@@ -101,7 +101,7 @@ TEST_CASE("tile cost: axes without a masked tile") {
 TEST_CASE("tile cost: the search finds the cheapest shape") {
   const runtime::Problem p = problem({30, 48, 80}, {18, 24, 24});
   const auto start = std::chrono::steady_clock::now();
-  const auto choices = plan::search_shapes(p, 128, 128, 0.2, 5);
+  const auto choices = plan::search_shapes(p, 128, 128, 5);
   const std::chrono::duration<double, std::milli> time = std::chrono::steady_clock::now() - start;
   REQUIRE(choices.size() == 5);
   MESSAGE("30x48x80, window 18x24x24: ", plan::print(choices[0].shape), " computes ",
@@ -115,7 +115,7 @@ TEST_CASE("tile cost: the search finds the cheapest shape") {
 TEST_CASE("tile cost: the search weighs the rows it is asked for") {
   const runtime::Problem p = problem({8, 32, 32}, {3, 3, 3});
   for (const plan::Side owner : {plan::Side::queries, plan::Side::keys})
-    for (const plan::ShapeChoice& choice : plan::search_shapes(p, 64, 64, 0.2, 5, owner)) {
+    for (const plan::ShapeChoice& choice : plan::search_shapes(p, 64, 64, 5, {}, owner)) {
       const TileCost cost = plan::neighborhood_cost(TileGrid(p, choice.shape, owner));
       CHECK(choice.cost.visited == cost.visited);
       CHECK(choice.cost.full == cost.full);
