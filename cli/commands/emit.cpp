@@ -6,6 +6,7 @@
 #include "cli/command.h"
 #include "compiler/diagnostics/render.h"
 #include "compiler/driver/compile.h"
+#include "compiler/driver/gradient_text.h"
 #include "compiler/emit/cuda/kernel_choice.h"
 #include "compiler/ir/text.h"
 #include "compiler/syntax/lexer.h"
@@ -56,6 +57,8 @@ class Emission {
     if (kind == "ir") return ir::print(variant_->checked.module);
     if (kind == "ir-optimized") return ir::print(variant_->optimized);
     if (kind == "passes") return passes_;
+    if (kind == "gradient") return driver::print_gradient(driver::differentiated(*variant_));
+    if (kind == "gradient-ir") return ir::print(driver::differentiated(*variant_));
     if (kind.starts_with("ir-after=")) {
       const auto pass = after_.find(kind.substr(9));
       if (pass != after_.end()) return pass->second;
@@ -72,10 +75,10 @@ class Emission {
     if (const auto text = code_text(kind)) return generated(*text);
     if (kind == "key") return key();
     if (kind == "ptx" || kind == "cubin") return binary(kind == "ptx");
-    return unexpected(
-        ErrorKind::usage, fmt::format("`{}` cannot be emitted", kind),
-        "the kinds are tokens, ast, ir, ir-after=PASS, ir-optimized, passes, cuda, ptx, cubin, key, llvm, "
-        "llvm-optimized and asm");
+    return unexpected(ErrorKind::usage, fmt::format("`{}` cannot be emitted", kind),
+                      "the kinds are tokens, ast, ir, ir-after=PASS, ir-optimized, passes, gradient, "
+                      "gradient-ir, cuda, ptx, "
+                      "cubin, key, llvm, llvm-optimized and asm");
   }
 
   Result<void> compile() {
@@ -203,8 +206,8 @@ class Emission {
 void add_emit(CLI::App& app, Globals& globals) {
   auto* command = app.add_subcommand(
       "emit",
-      "Write any stage: tokens, ast, ir, ir-after=PASS, ir-optimized, passes, cuda, ptx, cubin, key, llvm, "
-      "llvm-optimized, asm");
+      "Write any stage: tokens, ast, ir, ir-after=PASS, ir-optimized, passes, gradient, gradient-ir, cuda, "
+      "ptx, cubin, key, llvm, llvm-optimized, asm");
   auto options = std::make_shared<Options>();
   command->add_option("kinds", options->kinds, "One kind, or several with commas between")->required();
   add_spec_options(*command, options->spec);
