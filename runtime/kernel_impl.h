@@ -5,6 +5,7 @@
 #include <vicinal/vicinal.h>
 
 #include <future>
+#include <mutex>
 
 #include "compiler/driver/compile.h"
 #include "runtime/cpu/compiled_kernel.h"
@@ -37,6 +38,11 @@ struct Kernel::Impl {
   // On the host; without generated code the interpreter computes.
   std::shared_ptr<const cpu::CompiledKernel> compiled;
   mutable runtime::PlanCache host_plans;
+  mutable std::once_flag differentiate_once;
+  mutable ir::Module with_partials;
+
+  // With its derivatives, before the pipeline; made when it is first asked for.
+  const ir::Module& differentiated() const;
 
   bool on_device() const { return program != nullptr; }
   const cuda::Context& context() const { return program->loaded.context(); }  // of a device
