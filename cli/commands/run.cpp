@@ -9,6 +9,7 @@
 
 #include "cli/accuracy.h"
 #include "cli/device_run.h"
+#include "cli/gradients.h"
 #include "runtime/files/npy.h"
 #include "runtime/host/elements.h"
 #include "runtime/host/parallel.h"
@@ -21,6 +22,7 @@ using nlohmann::ordered_json;
 
 struct Options {
   ProblemOptions problem;
+  GradientOptions gradients;
   std::string backend = "auto", tile, kernel, out, lse, scores;
   bool check = false, json = false;
   int device = 0;
@@ -53,6 +55,7 @@ class Runner {
     // Found before any work is done.
     for (const std::string& path : {options_.out, options_.lse, options_.scores})
       if (!path.empty()) VICINAL_TRY_VOID(files::check_writable(path));
+    VICINAL_TRY_VOID(check_gradient_options(spec, options_.gradients));
     VICINAL_TRY(HostProblem problem, make_problem(spec, options_.problem));
     problem_ = &problem;
     CompileOptions compile_options = problem.compile_options();
@@ -83,6 +86,9 @@ class Runner {
     if (!options_.out.empty()) VICINAL_TRY_VOID(write_tensor(options_.out, out, problem.layout, true));
     if (!options_.lse.empty()) VICINAL_TRY_VOID(write_tensor(options_.lse, lse, problem.layout, false));
     if (!options_.scores.empty()) VICINAL_TRY_VOID(write_scores(oracle, bound));
+    if (options_.gradients.wanted()) {
+      VICINAL_TRY(gradient_ms_, differentiate(spec, compile_options));
+    }
     if (options_.json)
       report_json(spec, milliseconds, comparison);
     else
@@ -111,6 +117,13 @@ class Runner {
     VICINAL_TRY_VOID(device.download(out, lse));
     VICINAL_TRY(const float milliseconds, end.milliseconds_since(begin));
     return static_cast<double>(milliseconds);
+  }
+
+  // Gradients are the interpreter's.
+  Result<double> differentiate(const Spec& spec, CompileOptions options) const {
+    options.backend = Backend::interpreter;
+    VICINAL_TRY(const Kernel kernel, compile(spec, options));
+    return write_gradients(spec, kernel, *problem_, options_.gradients);
   }
 
   // [batch, heads, tokens, keys + context], -inf where a key is not kept.
@@ -147,6 +160,7 @@ class Runner {
                  : info.backend == Backend::cpu ? "; no compiler for the CPU: " + beginning(info.path_reason)
                                                 : "",
                  info.miss_reason.empty() ? "" : "; no GPU: " + beginning(info.miss_reason));
+    if (gradient_ms_) fmt::print("gradients by the interpreter in {:.1f} ms\n", *gradient_ms_);
     if (!comparison) return;
     if (info.path == "interpreter") fmt::print("(the same interpreter: only rounding differs)\n");
     fmt::print("checked {} of {} rows against the interpreter in double precision\n", comparison->compared,
@@ -189,6 +203,7 @@ class Runner {
                            {"registers", info.registers},
                            {"local_bytes", info.local_bytes},
                            {"shared_bytes", info.shared_bytes}}}};
+    if (gradient_ms_) json["gradients"] = {{"path", "interpreter"}, {"milliseconds", *gradient_ms_}};
     if (comparison) {
       ordered_json errors = ordered_json::array();
       for (const ErrorRow& r : comparison->rows)
@@ -212,6 +227,7 @@ class Runner {
   HostProblem* problem_ = nullptr;
   const Kernel* kernel_ = nullptr;
   bool softmax_ = true;
+  std::optional<double> gradient_ms_;
 };
 
 }  // namespace
@@ -232,6 +248,7 @@ void add_run(CLI::App& app, Globals& globals) {
   command->add_option("--lse", options->lse, "Write the log-sum-exp here, f32 .npy");
   command->add_option("--scores", options->scores,
                       "Write every score here (the interpreter's), f32 .npy, -inf where a key is not kept");
+  add_gradient_options(*command, options->gradients);
   command->add_flag("--check", options->check, "Compare with the interpreter; a mismatch exits with 4");
   command->add_flag("--json", options->json, "The report as JSON");
   command->callback([options, &globals] {
