@@ -58,7 +58,9 @@ TEST_CASE("run: gradients of learnable inputs and params, and through the LSE") 
                 "  score = gain * (score + bias[h])\n  mask = k <= q\n}\n");
   const Outcome o = box.run(plus(
       arguments(box, spec),
-      {"--input", "bias=" + box.write_npy("bias.npy", f64, {kHeads}, [](std::int64_t i) { return 0.5 + i; }),
+      {"--input",
+       "bias=" + box.write_npy("bias.npy", f64, {kHeads},
+                               [](std::int64_t i) { return 0.5 + static_cast<double>(i); }),
        "--grad-lse", box.write_npy("d_lse.npy", f64, {1, kHeads, kTokens}, [](std::int64_t) { return 2.0; }),
        "--grad", "bias=" + box.path("d_bias.npy"), "--grad", "gain=" + box.path("d_gain.npy"), "--json"}));
   CAPTURE(o.err);
