@@ -1,5 +1,5 @@
-// The backward kernels that the compiler emits for every variant of the gallery: their text is ours alone, and a
-// sample of it compiles.
+// The backward kernels that the compiler emits for every variant of the gallery: their text is ours alone,
+// and a sample of it compiles.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -66,9 +66,13 @@ TEST_CASE("backward kernels: every kind compiles through NVRTC, for every kind o
   }
   std::size_t n = 0;
   for (const GalleryBlock& block : learnable_gallery()) {
-    constexpr std::string_view sample[] = {"swin:swin", "video_context:video_context", "learned_sinks:learned_sinks",
-                                      "cosine_attention:cosine_attention",    "s01_s09_scores:s6_softcap",
-                                      "s19_s29_hooks:s26_sink_as_output",     "sigmoid_attention:sigmoid_attention"};
+    constexpr std::string_view sample[] = {"swin:swin",
+                                           "video_context:video_context",
+                                           "learned_sinks:learned_sinks",
+                                           "cosine_attention:cosine_attention",
+                                           "s01_s09_scores:s6_softcap",
+                                           "s19_s29_hooks:s26_sink_as_output",
+                                           "sigmoid_attention:sigmoid_attention"};
     if (std::ranges::find(sample, block.name) == std::end(sample)) continue;
     CAPTURE(block.name);
     const emit::Specialized variant = emit::specialize(driver::differentiated(block.spec.impl().variant));

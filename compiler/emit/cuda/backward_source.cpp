@@ -51,16 +51,16 @@ class BackwardEmitter {
     const std::string call = entry_call(step);
     source.threads = kThreads;
     source.rows = kBackwardTile;
-    source.entry = fmt::format("vicinal_backward_{}_{}", name_of(step),
-                               support::sha256_hex(body + call).substr(0, 12));
+    source.entry =
+        fmt::format("vicinal_backward_{}_{}", name_of(step), support::sha256_hex(body + call).substr(0, 12));
     source.text = fmt::format(
         "// Emitted by vicinal. {} kernel of backward, {}, head dim {}, value dim {}.\n"
         "#include \"vicinal/backward.cuh\"\n\n"
         "namespace emitted {{\n\n{}}}  // namespace emitted\n\n"
         "extern \"C\" __global__ void __launch_bounds__({}) {}(const __grid_constant__ "
         "emitted::Variant::Arguments a) {{\n{}}}\n",
-        name_of(step), vicinal::name_of(options_.dtype), options_.head_dim, options_.value_dim, body, kThreads,
-        source.entry, call);
+        name_of(step), vicinal::name_of(options_.dtype), options_.head_dim, options_.value_dim, body,
+        kThreads, source.entry, call);
     result.captured = slots_;
     return result;
   }
@@ -69,8 +69,7 @@ class BackwardEmitter {
   bool has_output() const { return variant_.declarations().root(Root::output).valid(); }
 
   std::string entry_call(BackwardStep step) const {
-    const std::string_view element = element_type(options_.dtype),
-                           d_out = has_output() ? "float" : element;
+    const std::string_view element = element_type(options_.dtype), d_out = has_output() ? "float" : element;
     std::string types;
     if (step == BackwardStep::rows)
       types = fmt::format(", {}, {}", element, options_.value_dim);
@@ -116,9 +115,8 @@ class BackwardEmitter {
     count("output_sites", sites(grid, Root::output).size());
     const std::size_t of_grid = sites(grid, Root::score).size(),
                       of_context = variant_.context ? sites(variant_.context->module, Root::score).size() : 0;
-    out += fmt::format(
-        "  template <bool Context>\n  static constexpr int score_sites = Context ? {} : {};\n", of_context,
-        of_grid);
+    out += fmt::format("  template <bool Context>\n  static constexpr int score_sites = Context ? {} : {};\n",
+                       of_context, of_grid);
     out += declarations_.pair_function(
         "float d_score(const Arguments& a, const Query& q, const Key& k, float score)",
         [&](const SpecializedKeys& keys, int indent) {
@@ -126,14 +124,17 @@ class BackwardEmitter {
         });
     for (const auto& [name, leaf, otherwise] : {std::tuple("d_output_out", SymbolKind::out, "1.0f"),
                                                 std::tuple("d_output_lse", SymbolKind::lse, "0.0f")})
-      out += fmt::format("{}float {}(const Arguments& a, const Query& q, float out, float lse) {{\n{}  }}\n",
-                         Declarations::kHead, name, derivative(variant_.grid, Root::output, leaf, otherwise, 4));
+      out +=
+          fmt::format("{}float {}(const Arguments& a, const Query& q, float out, float lse) {{\n{}  }}\n",
+                      Declarations::kHead, name, derivative(variant_.grid, Root::output, leaf, otherwise, 4));
     out += score_site_function();
     const std::string row = "const Arguments& a, const Query& q, ";
-    out += row_site_function("scale_site", Root::scale, row) + row_site_function("sink_site", Root::sink, row) +
+    out += row_site_function("scale_site", Root::scale, row) +
+           row_site_function("sink_site", Root::sink, row) +
            row_site_function("output_site", Root::output, row + "float out, float lse, ");
     return out +
-           "};\nstatic_assert(vicinal::DifferentiatedVariant<Variant>, \"the variant does not meet the contract "
+           "};\nstatic_assert(vicinal::DifferentiatedVariant<Variant>, \"the variant does not meet the "
+           "contract "
            "of templates/\");\n\n";
   }
 
@@ -175,7 +176,8 @@ class BackwardEmitter {
 
   std::string score_site_function() const {
     std::string out = fmt::format(
-        "\n  template <bool Context, int Site>\n  static VICINAL_DEVICE void score_site(const Arguments& a, const "
+        "\n  template <bool Context, int Site>\n  static VICINAL_DEVICE void score_site(const Arguments& a, "
+        "const "
         "Query& q, const Key& k, float score, {}) {{\n",
         kResults);
     if (!variant_.context) return out + chosen_site(variant_.grid, Root::score, 4) + "  }\n";

@@ -7,8 +7,9 @@
 namespace vicinal::emit {
 
 enum class BackwardStep { rows, queries, keys, captured, sums };
-inline constexpr BackwardStep kBackwardSteps[] = {BackwardStep::rows, BackwardStep::queries, BackwardStep::keys,
-                                                  BackwardStep::captured, BackwardStep::sums};
+inline constexpr BackwardStep kBackwardSteps[] = {BackwardStep::rows, BackwardStep::queries,
+                                                  BackwardStep::keys, BackwardStep::captured,
+                                                  BackwardStep::sums};
 std::string_view name_of(BackwardStep step);
 
 // Of tiles of queries and of keys.
@@ -29,6 +30,7 @@ struct BackwardSource {
 std::optional<std::string> backward_obstacle(const Specialized& differentiated);
 
 // `differentiated`: specialize() of a module with its partials.
-BackwardSource emit_backward(const Specialized& differentiated, const KernelOptions& options, BackwardStep step);
+BackwardSource emit_backward(const Specialized& differentiated, const KernelOptions& options,
+                             BackwardStep step);
 
 }  // namespace vicinal::emit

@@ -31,9 +31,7 @@ const KernelRow& row(KernelKind kind) {
 class Emitter {
  public:
   Emitter(const Specialized& variant, const KernelOptions& options)
-      : variant_(variant),
-        options_(options),
-        declarations_(variant, options, uses(variant)) {}
+      : variant_(variant), options_(options), declarations_(variant, options, uses(variant)) {}
 
   KernelSource run() {
     KernelSource source;
@@ -112,9 +110,9 @@ class Emitter {
   }
 
   std::string variant_struct() const {
-    std::string out = "struct Variant {\n" +
-                      variant_members(variant_, declarations_, "vicinal::ForwardArguments<rank, Parameters>",
-                                      options_.head_dim);
+    std::string out = "struct Variant {\n" + variant_members(variant_, declarations_,
+                                                             "vicinal::ForwardArguments<rank, Parameters>",
+                                                             options_.head_dim);
     if (hopper()) out += HopperMembers(variant_, options_).text(declarations_.names());
     out += fmt::format(
         "}};\nstatic_assert(vicinal::{}<Variant>, \"the variant does not meet the contract of "

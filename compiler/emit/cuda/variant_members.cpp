@@ -43,11 +43,11 @@ class Members {
   }
 
   std::string scale_function(int head_dim) const {
-    return fmt::format(
-        "{}float scale(const Arguments& a, const Query& q) {{\n{}  }}\n", kHead,
-        module_.root(Root::scale).valid()
-            ? body(variant_.grid, Root::scale, false, 4)
-            : fmt::format("    return {}f;  // 1 / sqrt(head dim)\n", support::hex_float(default_scale(head_dim))));
+    return fmt::format("{}float scale(const Arguments& a, const Query& q) {{\n{}  }}\n", kHead,
+                       module_.root(Root::scale).valid()
+                           ? body(variant_.grid, Root::scale, false, 4)
+                           : fmt::format("    return {}f;  // 1 / sqrt(head dim)\n",
+                                         support::hex_float(default_scale(head_dim))));
   }
   std::string sink_function() const {
     return fmt::format(

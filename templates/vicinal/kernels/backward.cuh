@@ -2,10 +2,11 @@
 //
 //   rows      of every row: its gradient before the output expression, and what its weights share
 //   queries   dQ, by tiles of queries, which walk over the keys in their reach
-//   keys      dK and dV, by tiles of keys, which walk over the queries that reach them, head by head of the group
-//   captured  gradients of captured tensors and params (captured_gradients.cuh), and `sums` after it
+//   keys      dK and dV, by tiles of keys, which walk over the queries that reach them, head by head of the
+//   group captured  gradients of captured tensors and params (captured_gradients.cuh), and `sums` after it
 //
-// No kernel uses atomics: every sum is one thread's, in one order, so that the same arguments give the same bits.
+// No kernel uses atomics: every sum is one thread's, in one order, so that the same arguments give the same
+// bits.
 #pragma once
 
 #include "vicinal/tile/tile_pair.cuh"
@@ -24,11 +25,11 @@ VICINAL_DEVICE void rows(const typename V::Arguments& a) {
        row += warps) {
     const i64 slice = row / queries;
     const auto token = token_at(a.q_axis, static_cast<int>(row - slice * queries));
-    const auto q = query_of<V>(a, static_cast<int>(slice / a.heads), static_cast<int>(slice % a.heads), token);
+    const auto q =
+        query_of<V>(a, static_cast<int>(slice / a.heads), static_cast<int>(slice % a.heads), token);
     const i64 out_at = query_offset<V>(a, a.out, q), d_at = query_offset<V>(a, a.d_out, q);
     const bool softmax = V::normalize == Normalize::softmax;
-    const float lse =
-        softmax ? static_cast<const float*>(a.lse.data)[query_offset<V>(a, a.lse, q)] : 0.0f;
+    const float lse = softmax ? static_cast<const float*>(a.lse.data)[query_offset<V>(a, a.lse, q)] : 0.0f;
     float product = 0.0f, d_lse = 0.0f;
 #pragma unroll 1
     for (int c = lane; c < ValueDim; c += kWarp) {
@@ -62,7 +63,8 @@ class Queries : TilePair<V, T, G, HeadDim, ValueDim> {
 
  public:
   using typename Pair::Shared;
-  VICINAL_DEVICE Queries(const typename V::Arguments& arguments, Shared& storage) : Pair(arguments, storage) {}
+  VICINAL_DEVICE Queries(const typename V::Arguments& arguments, Shared& storage)
+      : Pair(arguments, storage) {}
 
   VICINAL_DEVICE void run() {
     const int heads = static_cast<int>(a.heads), tiles = static_cast<int>(a.tiles.rows);
@@ -104,7 +106,7 @@ class Queries : TilePair<V, T, G, HeadDim, ValueDim> {
         this->template through_norm<T, HeadDim>(d_query[i], row_source<T>(a.q, 0), offset, norm[i]);
       if (offset == kNoRow) continue;
       this->template store_row<HeadDim>(d_query[i], a.d_q,
-                                    query_offset<V>(a, a.d_q, shared.queries.query[thread_row(i)]));
+                                        query_offset<V>(a, a.d_q, shared.queries.query[thread_row(i)]));
     }
   }
 };
@@ -154,7 +156,8 @@ class Keys : TilePair<V, T, G, HeadDim, ValueDim> {
       span.begin = group_position(axis, span.residue, keys.first);
       span.end = span.begin + keys.count;
       shared.tiles.tiles[i] = 1;
-      const int q_origin = static_cast<int>(a.q_axis[i].origin), q_local = static_cast<int>(a.q_axis[i].local);
+      const int q_origin = static_cast<int>(a.q_axis[i].origin),
+                q_local = static_cast<int>(a.q_axis[i].local);
       own.reach[i] = V::neighborhood && keys.count > 0 ? query_span(axis, keys, q_origin, q_local)
                                                        : whole_span(q_origin, q_local);
       own.reach_tiles[i] = own.reach[i].tiles(static_cast<int>(a.tiles.q[i]));

@@ -1,10 +1,10 @@
-// Gradients of captured tensors and params, whatever their indices: each block walks over some tiles of queries,
-// one after the other, and adds what its pairs and rows give to a list of sums of its own; `sums` then adds the
-// blocks' lists in order.
+// Gradients of captured tensors and params, whatever their indices: each block walks over some tiles of
+// queries, one after the other, and adds what its pairs and rows give to a list of sums of its own; `sums`
+// then adds the blocks' lists in order.
 //
-// Within a block a tile's contributions go through shared memory. Every thread looks at all of them, in order, and
-// adds up those for the elements that are its own, one of kThreads: no two threads write one sum, and the order is
-// always the same.
+// Within a block a tile's contributions go through shared memory. Every thread looks at all of them, in
+// order, and adds up those for the elements that are its own, one of kThreads: no two threads write one sum,
+// and the order is always the same.
 #pragma once
 
 #include "vicinal/tile/tile_pair.cuh"
@@ -100,7 +100,8 @@ class Captured : TilePair<V, T, G, HeadDim, ValueDim> {
         i64 element = 0;
         float slope = 0.0f;
         if (gradient != 0.0f)
-          V::template score_site<Context, Site - 1>(a, q, k, shared.scale * shared.weights.at(r, j), element, slope);
+          V::template score_site<Context, Site - 1>(a, q, k, shared.scale * shared.weights.at(r, j), element,
+                                                    slope);
         contribute(r * kTile + j, element, slope, gradient);
       }
       gather(kTile * kTile);
@@ -218,7 +219,8 @@ VICINAL_DEVICE void sums(const typename V::Arguments& a) {
   for (i64 i = blockIdx.x * static_cast<i64>(kThreads) + threadIdx.x; i < a.captured_elements;
        i += static_cast<i64>(gridDim.x) * kThreads) {
     float total = 0.0f;
-    for (i64 block = 0; block < a.partial_blocks; ++block) total += a.partial_sums[block * a.captured_elements + i];
+    for (i64 block = 0; block < a.partial_blocks; ++block)
+      total += a.partial_sums[block * a.captured_elements + i];
 #pragma unroll 1
     for (int n = 0; n < V::captured; ++n) {
       const CapturedGradient& to = a.captured[n];

@@ -1,10 +1,12 @@
-// Backward, what every kernel does with a tile of queries and a tile of keys: scores and weights again from Q, K
-// and the LSE, the gradients of the weights from d_out and V, and from both the gradients of the scores.
+// Backward, what every kernel does with a tile of queries and a tile of keys: scores and weights again from
+// Q, K and the LSE, the gradients of the weights from d_out and V, and from both the gradients of the scores.
 //
-// Tiles are 32 by 32; threads form a grid of 16 by 16. A thread's two queries are neighbours, its two keys 16 apart.
+// Tiles are 32 by 32; threads form a grid of 16 by 16. A thread's two queries are neighbours, its two keys 16
+// apart.
 //
-// Numbers of what is not kept never spread: what an unkept pair would have comes from no arithmetic but is set to
-// 0, and in the products that follow a staged row that holds NaN or Inf is multiplied by what is not 0 alone.
+// Numbers of what is not kept never spread: what an unkept pair would have comes from no arithmetic but is
+// set to 0, and in the products that follow a staged row that holds NaN or Inf is multiplied by what is not 0
+// alone.
 #pragma once
 
 #include "vicinal/backward_arguments.cuh"
@@ -131,8 +133,8 @@ class TilePair {
     }
   }
 
-  // Leaves weights (dot products, of the expression) and gradients of scores in shared memory, 0 where a pair is not
-  // kept. False, and nothing of it, where none is.
+  // Leaves weights (dot products, of the expression) and gradients of scores in shared memory, 0 where a pair
+  // is not kept. False, and nothing of it, where none is.
   template <Of of>
   VICINAL_DEVICE bool compute(int b, int kv_h, bool context) {
     __syncthreads();
@@ -184,8 +186,8 @@ class TilePair {
     return row_source<T>(v, b * v.batch + kv_h * v.head);
   }
 
-  // Gradients of rows as they leave: through the norm of x, of which `reciprocal` is 1 / |x|. A norm at its floor
-  // passes nothing on; 0 stands for that of a row that met no tile, whose gradient is 0.
+  // Gradients of rows as they leave: through the norm of x, of which `reciprocal` is 1 / |x|. A norm at its
+  // floor passes nothing on; 0 stands for that of a row that met no tile, whose gradient is 0.
   template <class E, int Dim>
   VICINAL_DEVICE void through_norm(float (&gradient)[kColumns], const RowSource<E>& x, i64 offset,
                                    float reciprocal) const {
@@ -202,19 +204,21 @@ class TilePair {
     for (int c = 0; c < kColumns; ++c) {
       const int column = thread_lane() + c * kSide;
       if (column < Dim && offset != kNoRow)
-        gradient[c] = floored ? 0.0f
-                              : (gradient[c] - to_float(x.data[offset + column * x.step]) * reciprocal * along) *
-                                    reciprocal;
+        gradient[c] = floored
+                          ? 0.0f
+                          : (gradient[c] - to_float(x.data[offset + column * x.step]) * reciprocal * along) *
+                                reciprocal;
     }
   }
 
   template <int Dim>
   VICINAL_DEVICE void store_row(const float (&gradient)[kColumns], const TensorArgument<kRank>& tensor,
-                            i64 offset) const {
+                                i64 offset) const {
 #pragma unroll
     for (int c = 0; c < kColumns; ++c) {
       const int column = thread_lane() + c * kSide;
-      if (column < Dim) static_cast<T*>(tensor.data)[offset + column * tensor.dim] = from_float<T>(gradient[c]);
+      if (column < Dim)
+        static_cast<T*>(tensor.data)[offset + column * tensor.dim] = from_float<T>(gradient[c]);
     }
   }
 
