@@ -21,6 +21,7 @@
 #include "runtime/kernel_plan.h"
 #include "tests/support/gallery.h"
 #include "tests/support/gradient_check.h"
+#include "tests/support/kernel_gradients.h"
 #include "tests/support/random_problem.h"
 
 namespace vicinal::testing {
@@ -95,59 +96,30 @@ void run_forward(const Kernel& kernel, const runtime::Problem& p, std::byte* bef
   }
 }
 
-// Gradients of everything, rounded to what kernels store.
-struct Gradients {
-  HostTensor q, k, v, context_k, context_v;
-  std::map<std::string, HostTensor> inputs, params;
-
-  explicit Gradients(const GradientCase& c, DType dtype) {
-    const auto like = [](const HostTensor& t, DType of) {
-      HostTensor copy(of, t.shape());
-      return copy.fill(7.0);
-    };
-    q = like(c.q, dtype), k = like(c.k, dtype), v = like(c.v, dtype);
-    if (c.problem.shape.context >= 0)
-      context_k = like(c.context_k, dtype), context_v = like(c.context_v, dtype);
-    for (const auto& [name, t] : c.inputs) inputs[name] = like(t, DType::f32);
-    for (const auto& [name, t] : c.params) params[name] = like(t, DType::f32);
-  }
-  Differentials view(bool context) const {
-    Differentials d{.q = q.view(), .k = k.view(), .v = v.view()};
-    if (context) d.context_k = context_k.view(), d.context_v = context_v.view();
-    for (const auto& [name, t] : inputs) d.inputs[name] = t.view();
-    for (const auto& [name, t] : params) d.params[name] = t.view();
-    return d;
-  }
-};
-
-// In units of the largest gradient of each tensor.
-double largest_error(const HostTensor& got, const HostTensor& wanted) {
-  double largest = 1e-3, error = 0;
-  if (got.bytes().empty()) return 0;
-  wanted.each([&](const Index& i) {
-    largest = std::max(largest, std::fabs(wanted.at(i)));
-    const double difference = std::fabs(got.at(i) - wanted.at(i));
-    if (!(difference <= error)) error = difference;
+bool read(const ir::Module& module, const std::vector<emit::CapturedSlot>& slots, const std::string& name) {
+  return std::ranges::any_of(slots, [&](const emit::CapturedSlot& slot) {
+    return (slot.param ? module.params[slot.index].name : module.inputs[slot.index].name) == name;
   });
-  return error / largest;
 }
 
-// fp32 sums of some tens of terms, of which some cancel.
-constexpr double kTolerance = 2e-5;
+struct Trial {
+  std::int64_t tokens = 40;
+  DType dtype = DType::f32;
+  bool poisoned = false;  // what nobody keeps leaves no trace
+};
 
-void check_variant(const std::string& name, const Spec& spec, unsigned seed, std::int64_t tokens,
-                   bool poisoned) {
+void check_variant(const std::string& name, const Spec& spec, unsigned seed, const Trial& trial) {
   CAPTURE(name);
   CompileOptions compile_options;
   compile_options.backend = Backend::interpreter;
-  compile_options.dtype = DType::f32;
+  compile_options.dtype = trial.dtype;
   compile_options.head_dim = 16;
   compile_options.value_dim = 24;
   const Kernel kernel = compile(spec, compile_options).value();
   const emit::Specialized variant = emit::specialize(driver::differentiated(kernel.impl().variant));
   if (emit::backward_obstacle(variant)) return;
   emit::KernelOptions options;
-  options.dtype = DType::f32;
+  options.dtype = trial.dtype;
   options.head_dim = 16;
   options.value_dim = 24;
   const std::optional<Emulated> emulated = build(variant, options);
@@ -155,19 +127,14 @@ void check_variant(const std::string& name, const Spec& spec, unsigned seed, std
 
   std::mt19937 random(seed);
   ProblemShape whole;  // where it matters that a certain key is there
-  whole.queries = whole.keys = {tokens};
-  whole.head_dim = 16, whole.value_dim = 24, whole.dtype = DType::f32;
+  whole.queries = whole.keys = {trial.tokens};
+  whole.head_dim = 16, whole.value_dim = 24, whole.dtype = trial.dtype;
   std::optional<Problem> problem =
-      poisoned ? make_problem(whole) : random_problem(kernel, random, {.tokens = tokens});
+      trial.poisoned ? make_problem(whole) : random_problem(kernel, random, {.tokens = trial.tokens});
   REQUIRE(problem.has_value());
   GradientCase c = gradient_case(kernel, *std::move(problem), random);
-  const auto as_f32 = [](const HostTensor& t) {
-    HostTensor copy(DType::f32, t.shape());
-    return copy.fill([&](const Index& i) { return t.at(i); });
-  };
-  c.d_out = as_f32(c.d_out);
-  if (!c.d_lse.shape().empty()) c.d_lse = as_f32(c.d_lse);
-  if (poisoned)  // what nobody keeps leaves no trace
+  round_given(c, trial.dtype);
+  if (trial.poisoned)
     c.problem.k.each([&](const Index& i) {
       if (i[2] == 3) c.problem.k.set(i, NAN), c.problem.v.set(i, INFINITY);
     });
@@ -175,13 +142,13 @@ void check_variant(const std::string& name, const Spec& spec, unsigned seed, std
 
   const ir::Module& module = variant.declarations();
   const runtime::Problem bound = kernel.impl().bind(c.problem.arguments()).value();
-  const bool context = c.problem.shape.context >= 0, has_output = module.root(ir::Root::output).valid();
-  Gradients got(c, DType::f32);
+  const bool has_output = module.root(ir::Root::output).valid();
+  KernelGradients got(c, trial.dtype);
   const auto given = runtime::bind_output_differentials(module, bound, c.given(), "gradient", true).value();
-  const auto wanted = runtime::bind_differentials(module, bound, got.view(context), "gradient").value();
+  const auto wanted = runtime::bind_differentials(module, bound, got.wanted(), "gradient").value();
   const std::vector<emit::CapturedSlot>& slots = emulated->sources[0].captured;
   const runtime::BackwardLayout layout =
-      runtime::backward_layout(bound, slots, has_output, DType::f32).value();
+      runtime::backward_layout(bound, slots, has_output, trial.dtype).value();
   std::vector<std::byte> workspace(layout.bytes + 256, std::byte{0xff});
   std::byte* const memory =
       workspace.data() + (256 - reinterpret_cast<std::uintptr_t>(workspace.data()) % 256) % 256;
@@ -190,7 +157,7 @@ void check_variant(const std::string& name, const Spec& spec, unsigned seed, std
   const plan::TileShape shape = shapes.shape(module, bound, emit::kBackwardTile, emit::kBackwardTile);
   const runtime::BackwardProblem of{
       bound, shape, given, wanted, layout, reinterpret_cast<std::uint64_t>(memory), has_output};
-  runtime::check_backward(of, slots, DType::f32).value();
+  runtime::check_backward(of, slots, trial.dtype).value();
   for (std::size_t i = 0; i < emulated->entries.size(); ++i) {
     const auto launch =
         runtime::prepare_backward(of, emulated->sources[i], emit::kBackwardSteps[i], options, module);
@@ -201,26 +168,12 @@ void check_variant(const std::string& name, const Spec& spec, unsigned seed, std
           emit::kBackwardSteps[i] == emit::BackwardStep::captured ? (*launch)->shape.grid.x : 3,
           (*launch)->shape.block.x);
   }
-  const auto compare = [&](const std::string& what, const HostTensor& x, const HostTensor& y) {
-    CAPTURE(what);
-    CHECK(largest_error(x, y) <= kTolerance);
-  };
-  compare("q", got.q, c.q);
-  compare("k", got.k, c.k);
-  compare("v", got.v, c.v);
-  if (context)
-    compare("context_k", got.context_k, c.context_k), compare("context_v", got.context_v, c.context_v);
-  const auto read = [&](bool param, const std::string& learnable) {
-    for (const emit::CapturedSlot& slot : slots)
-      if (slot.param == param &&
-          (param ? module.params[slot.index].name : module.inputs[slot.index].name) == learnable)
-        return true;
-    return false;
-  };
+  // What is read nowhere is cleared by the runtime, not by a kernel.
   for (const auto& [input, x] : c.inputs)
-    if (read(false, input)) compare(input, got.inputs.at(input), x);
+    if (!read(module, slots, input)) got.inputs.at(input).fill(0.0);
   for (const auto& [param, x] : c.params)
-    if (read(true, param)) compare(param, got.params.at(param), x);
+    if (!read(module, slots, param)) got.params.at(param).fill(0.0);
+  check_kernel_gradients(got, c, trial.dtype);
 }
 
 Spec block(const std::string& statements) {
@@ -239,26 +192,30 @@ TEST_CASE("backward kernels on the host agree with the interpreter") {
             "score = a * 2.5 * tanh(score / 2.5) + t[h, clamp(k - q, -4, 4) + 4] * relu(score) + r[q]\n"
             "scale = 0.5 * s[h]\nsink = s[h] + a\nmask = k <= q or k % 5 == 2\nkey = l2norm\n"
             "output = out * sigmoid(lse - s[h]) + r[q]"),
-      1, 70, false);
+      1, {.tokens = 70});
   check_variant(
       "axes, context and what is not kept",
       block("axis y { window = 3, dilation = 2 }\naxis x { window = 4, stride = 2, causal }\ncontext\n"
             "input t: float[heads] learnable\nquery = l2norm\n"
             "score = score + (0.25 * k * t[h] if k.context else t[h] * (q.x - k.x) * score)\n"
             "mask = (k + q.y) % 3 != 1 if k.context else k.x != 2"),
-      2, 40, false);
-  check_variant("poison", block("mask = k != 3 and k <= q + 9"), 3, 50, true);
+      2, {});
+  check_variant("poison", block("mask = k != 3 and k <= q + 9"), 3, {.tokens = 50, .poisoned = true});
   check_variant("sigmoid",
                 block("normalize = sigmoid\ninput w: float[batch, heads, tokens, keys] learnable\n"
                       "score = 0.5 * score * w[b, h, q, k] if q < k + 20 else -inf"),
-                4, 40, false);
+                4, {});
+  check_variant("bf16",
+                block("input t: float[heads, 9] learnable\n"
+                      "score = score + t[h, clamp(k - q, -4, 4) + 4]\nmask = k <= q"),
+                5, {.dtype = DType::bf16});
 }
 
 TEST_CASE("backward kernels on the host: the gallery" *
           doctest::skip(std::getenv("VICINAL_EMULATE") == nullptr)) {
   unsigned seed = 0;
   for (const GalleryBlock& variant : learnable_gallery())
-    check_variant(variant.name, variant.spec, ++seed, 40, false);
+    check_variant(variant.name, variant.spec, ++seed, {.dtype = seed % 2 == 0 ? DType::f32 : DType::bf16});
 }
 
 }  // namespace vicinal::testing
