@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
+#include <array>
 
 #include "runtime/files/npy.h"
 
@@ -26,13 +26,13 @@ bool has(const std::vector<std::string>& names, const std::string& name) {
 }
 
 // A gradient of what the run computes, in the layout of the problem's tensors.
-Result<HostTensor> read_gradient(const std::string& path, Layout layout, bool has_dim) {
+Result<HostTensor> read_gradient(const std::string& path, DType dtype, Layout layout, bool has_dim) {
   VICINAL_TRY(const files::Array array, files::read_npy(path));
   if (array.shape.size() < (has_dim ? 4u : 3u))
     return unexpected(ErrorKind::spec,
                       fmt::format("{} has {} dimensions: it must be shaped as what it is the gradient of",
                                   path, array.shape.size()));
-  return tensor_from(array, DType::f32, layout, has_dim);
+  return tensor_from(array, dtype, layout, has_dim);
 }
 
 }  // namespace
@@ -74,14 +74,14 @@ Result<void> check_gradient_options(const Spec& spec, const GradientOptions& opt
   return {};
 }
 
-Result<double> write_gradients(const Spec& spec, const Kernel& kernel, HostProblem& problem,
-                               const GradientOptions& options) {
+Result<double> write_gradients(const Spec& spec, HostProblem& problem, const GradientOptions& options,
+                               DType dtype, const ComputeGradients& compute) {
   OutputDifferentials given;
-  VICINAL_TRY(const HostTensor d_out, read_gradient(options.out, problem.layout, true));
+  VICINAL_TRY(const HostTensor d_out, read_gradient(options.out, dtype, problem.layout, true));
   given.out = d_out.view;
   HostTensor d_lse;
   if (!options.lse.empty()) {
-    VICINAL_TRY(d_lse, read_gradient(options.lse, problem.layout, false));
+    VICINAL_TRY(d_lse, read_gradient(options.lse, DType::f32, problem.layout, false));
     given.lse = d_lse.view;
   }
 
@@ -90,7 +90,7 @@ Result<double> write_gradients(const Spec& spec, const Kernel& kernel, HostProbl
   made.reserve(5 + options.captured.size());  // the views point into them
   const auto make = [&](const std::string& path, const HostTensor& like, std::optional<Tensor>& target) {
     if (path.empty()) return;
-    made.emplace_back(path, make_tensor(DType::f32, like.view.shape, problem.layout, true));
+    made.emplace_back(path, make_tensor(dtype, like.view.shape, problem.layout, true));
     target = made.back().second.view;
   };
   make(options.q, problem.q, wanted.q);
@@ -112,13 +112,11 @@ Result<double> write_gradients(const Spec& spec, const Kernel& kernel, HostProbl
         made.back().second.view;
   }
 
-  const auto start = std::chrono::steady_clock::now();
-  VICINAL_TRY_VOID(kernel.backward(problem.arguments(nullptr, nullptr), given, wanted));
-  const std::chrono::duration<double, std::milli> time = std::chrono::steady_clock::now() - start;
+  VICINAL_TRY(const double milliseconds, compute(given, wanted));
   for (std::size_t i = 0; i < made.size(); ++i)
     VICINAL_TRY_VOID(i < tensors ? write_tensor(made[i].first, made[i].second, problem.layout, true)
                                  : write_tensor(made[i].first, made[i].second, Layout::bhnd, false));
-  return time.count();
+  return milliseconds;
 }
 
 }  // namespace vicinal::cli

@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -23,8 +24,11 @@ void add_gradient_options(CLI::App& app, GradientOptions& options);
 // have, a missing gradient of the output.
 Result<void> check_gradient_options(const Spec& spec, const GradientOptions& options);
 
-// Computes and writes what is wanted; returns the milliseconds that computing took.
-Result<double> write_gradients(const Spec& spec, const Kernel& kernel, HostProblem& problem,
-                               const GradientOptions& options);
+// Computes gradients of tensors in host memory; returns how many milliseconds it took.
+using ComputeGradients =
+    std::function<Result<double>(const OutputDifferentials& given, const Differentials& wanted)>;
+// Computes and writes what is wanted. `dtype`: of the gradients of out, q, k, v and context.
+Result<double> write_gradients(const Spec& spec, HostProblem& problem, const GradientOptions& options,
+                               DType dtype, const ComputeGradients& compute);
 
 }  // namespace vicinal::cli

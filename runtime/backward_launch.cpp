@@ -126,7 +126,8 @@ Result<BackwardLayout> backward_layout(const Problem& p, const std::vector<emit:
                       fmt::format("the gradients of captured tensors have {} elements", layout.elements),
                       "2^32 - 2 is the most that one launch takes");
   const std::int64_t room = kMostPartialBytes / (4 * std::max<std::int64_t>(1, layout.elements));
-  layout.blocks = std::clamp<std::int64_t>(room, 1, kMostBlocks);
+  const std::int64_t tiles = p.rows() / emit::kBackwardTile + 1;
+  layout.blocks = std::clamp<std::int64_t>(room, 1, std::min(kMostBlocks, tiles));
   take(layout.partial_sums, layout.blocks * layout.elements * 4);
   return layout;
 }

@@ -10,6 +10,7 @@
 #include "cli/accuracy.h"
 #include "cli/device_run.h"
 #include "cli/gradients.h"
+#include "compiler/emit/cuda/backward_source.h"
 #include "runtime/files/npy.h"
 #include "runtime/host/elements.h"
 #include "runtime/host/parallel.h"
@@ -63,6 +64,9 @@ class Runner {
       if (name_of(b) == options_.backend) compile_options.backend = b;
     compile_options.kernel = options_.kernel;
     compile_options.device = options_.device;
+    compile_options.gradients =
+        options_.gradients.wanted() &&
+        !emit::backward_obstacle(emit::specialize(driver::differentiated(spec.impl().variant)));
     VICINAL_TRY_VOID(parse_tile(options_.tile, compile_options));
     VICINAL_TRY(const Kernel kernel, compile(spec, compile_options));
     kernel_ = &kernel;
@@ -119,11 +123,32 @@ class Runner {
     return static_cast<double>(milliseconds);
   }
 
-  // Gradients are the interpreter's.
-  Result<double> differentiate(const Spec& spec, CompileOptions options) const {
+  // On the device that ran, where its kernels can compute them, and by the interpreter elsewhere.
+  Result<double> differentiate(const Spec& spec, CompileOptions options) {
+    if (kernel_->impl().gradients) {
+      gradient_path_ = "cuda/portable";
+      return write_gradients(
+          spec, *problem_, options_.gradients, problem_->dtype,
+          [&](const OutputDifferentials& given, const Differentials& wanted) -> Result<double> {
+            const cuda::ContextScope scope(kernel_->impl().context());
+            HostTensor out = problem_->like_rows(problem_->dtype, problem_->value_dim),
+                       lse = problem_->like_rows(DType::f32, 0);
+            VICINAL_TRY(DeviceProblem device,
+                        DeviceProblem::upload(*kernel_, *problem_, out, softmax_ ? &lse : nullptr));
+            VICINAL_TRY_VOID(kernel_->run(device.arguments()));
+            return device.backward(*kernel_, given, wanted);
+          });
+    }
     options.backend = Backend::interpreter;
     VICINAL_TRY(const Kernel kernel, compile(spec, options));
-    return write_gradients(spec, kernel, *problem_, options_.gradients);
+    return write_gradients(
+        spec, *problem_, options_.gradients, DType::f32,
+        [&](const OutputDifferentials& given, const Differentials& wanted) -> Result<double> {
+          const auto start = std::chrono::steady_clock::now();
+          VICINAL_TRY_VOID(kernel.backward(problem_->arguments(nullptr, nullptr), given, wanted));
+          const std::chrono::duration<double, std::milli> time = std::chrono::steady_clock::now() - start;
+          return time.count();
+        });
   }
 
   // [batch, heads, tokens, keys + context], -inf where a key is not kept.
@@ -160,7 +185,9 @@ class Runner {
                  : info.backend == Backend::cpu ? "; no compiler for the CPU: " + beginning(info.path_reason)
                                                 : "",
                  info.miss_reason.empty() ? "" : "; no GPU: " + beginning(info.miss_reason));
-    if (gradient_ms_) fmt::print("gradients by the interpreter in {:.1f} ms\n", *gradient_ms_);
+    if (gradient_ms_)
+      fmt::print("gradients by {} in {:.3g} ms\n",
+                 gradient_path_ == "interpreter" ? "the interpreter" : gradient_path_, *gradient_ms_);
     if (!comparison) return;
     if (info.path == "interpreter") fmt::print("(the same interpreter: only rounding differs)\n");
     fmt::print("checked {} of {} rows against the interpreter in double precision\n", comparison->compared,
@@ -203,7 +230,7 @@ class Runner {
                            {"registers", info.registers},
                            {"local_bytes", info.local_bytes},
                            {"shared_bytes", info.shared_bytes}}}};
-    if (gradient_ms_) json["gradients"] = {{"path", "interpreter"}, {"milliseconds", *gradient_ms_}};
+    if (gradient_ms_) json["gradients"] = {{"path", gradient_path_}, {"milliseconds", *gradient_ms_}};
     if (comparison) {
       ordered_json errors = ordered_json::array();
       for (const ErrorRow& r : comparison->rows)
@@ -228,6 +255,7 @@ class Runner {
   const Kernel* kernel_ = nullptr;
   bool softmax_ = true;
   std::optional<double> gradient_ms_;
+  std::string gradient_path_ = "interpreter";
 };
 
 }  // namespace

@@ -81,9 +81,10 @@ void add_up(Module& m, std::vector<Adjoint>& terms) {
       sums.push_back(std::move(t));
       continue;
     }
-    Product& sum = sums[it->second].value;
-    const NodeId first = node_of(m, sum);
-    sum = {{m.apply(Op::add_f, {first, node_of(m, t.value)})}, {}};
+    Adjoint& sum = sums[it->second];
+    const NodeId first = node_of(m, sum.value);
+    sum.value = {{m.apply(Op::add_f, {first, node_of(m, t.value)})}, {}};
+    sum.vanishes = false;
   }
   terms = std::move(sums);
 }
@@ -112,6 +113,7 @@ bool merge(Module& m, std::vector<Adjoint>& terms) {
         first = first == second ? first : m.apply(Op::select_f, {last.condition, first, second});
       }
       a.value = {{first}, {}};
+      a.vanishes = false;
       terms.erase(terms.begin() + static_cast<std::ptrdiff_t>(j));
       return true;
     }
@@ -123,15 +125,19 @@ bool merge(Module& m, std::vector<Adjoint>& terms) {
 
 Adjoint times(Adjoint adjoint, NodeId factor) {
   adjoint.value.over.push_back(factor);
+  adjoint.vanishes = false;  // 0 times infinity is NaN
   return adjoint;
 }
 Adjoint divided_by(Adjoint adjoint, NodeId divisor) {
   adjoint.value.under.push_back(divisor);
+  adjoint.vanishes = false;
   return adjoint;
 }
 Adjoint where(Adjoint adjoint, NodeId condition, bool holds) {
   const Literal literal{condition, holds};
-  if (std::ranges::find(adjoint.path, literal) == adjoint.path.end()) adjoint.path.push_back(literal);
+  if (std::ranges::find(adjoint.path, literal) != adjoint.path.end()) return adjoint;
+  adjoint.path.push_back(literal);
+  adjoint.vanishes = false;
   return adjoint;
 }
 
@@ -191,11 +197,13 @@ Adjoint sum_of(Module& m, std::vector<Adjoint> terms) {
   }
   if (!everywhere) result.path.push_back({some, true});
   result.value = {{sum}, {}};
+  result.vanishes = !everywhere;
   return result;
 }
 
 NodeId node_of(Module& m, const Adjoint& adjoint) {
-  return or_zero(m, adjoint.path, node_of(m, adjoint.value));
+  const std::span<const Literal> path = adjoint.path;
+  return or_zero(m, adjoint.vanishes ? path.first(path.size() - 1) : path, node_of(m, adjoint.value));
 }
 
 }  // namespace vicinal::passes

@@ -25,6 +25,7 @@ struct Literal {
 struct Adjoint {
   std::vector<Literal> path;
   Product value;
+  bool vanishes = false;  // the value itself is 0 where the last condition of the path does not hold
 };
 
 Adjoint times(Adjoint adjoint, ir::NodeId factor);

@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <memory>
 
 #include "compiler/driver/compile.h"
 #include "compiler/emit/cuda/backward_source.h"
@@ -34,6 +35,7 @@ using Entry = void (*)(const void* arguments, unsigned grid, unsigned threads);
 // All steps of a variant in one library.
 struct Emulated {
   std::vector<emit::BackwardSource> sources;
+  std::shared_ptr<void> library;
   std::vector<Entry> entries;
 };
 
@@ -75,6 +77,7 @@ std::optional<Emulated> build(const emit::Specialized& variant, const emit::Kern
     MESSAGE(std::string(std::istreambuf_iterator<char>(log), {}).substr(0, 4000));
     return std::nullopt;
   }
+  result.library.reset(library, [](void* handle) { dlclose(handle); });
   for (std::size_t i = 0; i < result.sources.size(); ++i)
     result.entries.push_back(reinterpret_cast<Entry>(dlsym(library, fmt::format("emulate{}", i).c_str())));
   fs::remove_all(folder);
