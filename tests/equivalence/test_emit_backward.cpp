@@ -78,7 +78,7 @@ TEST_CASE("backward kernels: every kind compiles through NVRTC, for every kind o
     const emit::Specialized variant = emit::specialize(driver::differentiated(block.spec.impl().variant));
     for (const emit::BackwardStep step : emit::kBackwardSteps) {
       CAPTURE(std::string(name_of(step)));
-      const emit::KernelSource source = emit::emit_backward(variant, options_for(n), step).kernel;
+      const emit::KernelSource source = emit::emit_backward(variant, options_for(n + n / 5), step).kernel;
       cuda::CompileRequest request;
       request.source = source.text;
       request.entry = source.entry;

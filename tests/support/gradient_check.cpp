@@ -302,12 +302,12 @@ std::optional<GradientCase> gradient_case(const Kernel& kernel, std::mt19937& ra
     std::optional<Problem> problem = random_problem(kernel, random, {.tokens = tokens});
     if (!problem) return std::nullopt;
     GradientCase c = gradient_case(kernel, *std::move(problem), random);
-    if (distance_from_kinks(kernel, c.problem) >= kMargin) return c;
+    if (keeps_from_kinks(kernel, c.problem, kMargin)) return c;
   }
   return std::nullopt;
 }
 
-double distance_from_kinks(const Kernel& kernel, const Problem& problem) {
+bool keeps_from_kinks(const Kernel& kernel, const Problem& problem, double margin) {
   const ir::Module& module = kernel.impl().variant.checked.module;
   const runtime::Problem bound = kernel.impl().bind(problem.arguments()).value();
   const cpu::Differentiated of(module, bound);
@@ -316,7 +316,7 @@ double distance_from_kinks(const Kernel& kernel, const Problem& problem) {
   double nearest = INFINITY;
   const std::int64_t queries = bound.local_queries();
   std::vector<std::int64_t> coordinate;
-  for (std::int64_t n = 0; n < bound.rows() && nearest >= kMargin; ++n) {
+  for (std::int64_t n = 0; n < bound.rows() && nearest >= margin; ++n) {
     const cpu::RowTrace trace =
         of.interpreter.trace({n / queries / bound.heads, n / queries % bound.heads, n % queries});
     cpu::Place place = trace.place;
@@ -331,7 +331,7 @@ double distance_from_kinks(const Kernel& kernel, const Problem& problem) {
       nearest = std::min(nearest, score.at(place));
     }
   }
-  return nearest;
+  return nearest >= margin;
 }
 
 std::vector<double> row_losses(const Kernel& kernel, const GradientCase& c) {

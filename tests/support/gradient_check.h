@@ -31,8 +31,8 @@ std::optional<GradientCase> gradient_case(const Kernel& kernel, std::mt19937& ra
                                           int attempts);
 GradientCase gradient_case(const Kernel& kernel, Problem problem, std::mt19937& random);
 
-// How near a kept pair or a row comes to a place without a derivative; infinity where there are none.
-double distance_from_kinks(const Kernel& kernel, const Problem& problem);
+// Whether every kept pair and every row stays so far from places without a derivative.
+bool keeps_from_kinks(const Kernel& kernel, const Problem& problem, double margin);
 
 struct GradientErrors {
   std::int64_t compared = 0;
