@@ -293,10 +293,15 @@ RowTrace Interpreter::trace(const Row& row) const {
   if (normalize == ir::Normalize::softmax) {
     if (impl.sink.valid()) sink = impl.value(impl.sink, s.place);
     const double base = std::max(largest, sink) == -kInfinity ? 0 : std::max(largest, sink);
-    double sum = sink == -kInfinity ? 0 : std::exp(sink - base);
+    // A sink that nothing exceeds has all of it, also where it is inf, whose difference from itself is no
+    // number.
+    const auto share = [&](double of) {
+      return sink == -kInfinity ? 0 : sink == of ? 1 : std::exp(sink - of);
+    };
+    double sum = share(base);
     for (const RowTrace::Pair& p : trace.pairs) sum += std::exp(p.score - base);
     s.place.lse = base + std::log(sum);
-    trace.sink = sink == -kInfinity ? 0 : std::exp(sink - s.place.lse);
+    trace.sink = share(s.place.lse);
   }
   trace.out.resize(static_cast<std::size_t>(impl.problem.value_dim));
   for (std::size_t i = 0; i < trace.pairs.size(); ++i) {

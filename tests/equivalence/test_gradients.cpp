@@ -135,6 +135,9 @@ TEST_CASE("gradients: rows that keep nothing give zeros, save the sink's through
     CHECK(sink.inputs.at("s").at({h}) == doctest::Approx(wanted).epsilon(1e-12));
   }
   CHECK(all_zero(sink.q));
+  // A sink that is infinite leaves nothing to the keys.
+  const GradientCase all = computed(kernel_of("sink = inf"), make_problem({}));
+  for (const HostTensor* t : {&all.q, &all.k, &all.v}) CHECK(all_zero(*t));
 }
 
 TEST_CASE("gradients: what no query keeps leaves no trace, NaN or infinite as it may be") {

@@ -166,7 +166,8 @@ class Captured : TilePair<V, T, G, HeadDim, ValueDim> {
         if (shared.queries.exists(r)) {
           const Query<V::rank>& q = shared.queries.query[r];
           const float sink = V::sink(a, q);
-          if (sink != -infinity()) gradient = natural_exp(sink - shared.lse[r]) * shared.term[r];
+          const float lse = shared.lse[r];  // inf where the sink is
+          if (sink != -infinity()) gradient = (sink == lse ? 1.0f : natural_exp(sink - lse)) * shared.term[r];
           V::template sink_site<Site - 1>(a, q, element, slope);
         }
         contribute(r, element, slope, gradient);
