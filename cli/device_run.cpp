@@ -1,5 +1,7 @@
 #include "cli/device_run.h"
 
+#include <span>
+
 #include "runtime/kernel_impl.h"
 
 namespace vicinal::cli {
@@ -34,6 +36,44 @@ Result<DeviceProblem> DeviceProblem::upload(const Kernel& kernel, HostProblem& p
 Result<void> DeviceProblem::download(HostTensor& out, HostTensor* lse) const {
   VICINAL_TRY_VOID(buffers_[0].read(out.bytes));
   return lse == nullptr ? Result<void>() : buffers_[1].read(lse->bytes);
+}
+
+Result<double> DeviceProblem::backward(const Kernel& kernel, OutputDifferentials given,
+                                       Differentials wanted) {
+  const cuda::DriverApi& api = kernel.impl().context().api();
+  const auto bytes_of = [](const Tensor& t) {
+    return static_cast<std::size_t>(product_of(t.shape)) * size_of(t.dtype);
+  };
+  struct Written {
+    std::span<std::byte> host;
+    std::size_t buffer;
+  };
+  std::vector<Written> written;
+  const auto move_result = [&](Tensor& t) -> Result<void> {
+    written.push_back({{static_cast<std::byte*>(t.data), bytes_of(t)}, buffers_.size()});
+    return move(api, t, bytes_of(t));
+  };
+  VICINAL_TRY_VOID(move(api, *given.out, bytes_of(*given.out)));
+  if (given.lse) VICINAL_TRY_VOID(move(api, *given.lse, bytes_of(*given.lse)));
+  for (std::optional<Tensor>* t : {&wanted.q, &wanted.k, &wanted.v, &wanted.context_k, &wanted.context_v})
+    if (*t) VICINAL_TRY_VOID(move_result(**t));
+  for (auto* named : {&wanted.inputs, &wanted.params})
+    for (auto& [name, t] : *named) VICINAL_TRY_VOID(move_result(t));
+
+  VICINAL_TRY(const Support support, kernel.supports(arguments_));
+  VICINAL_TRY(const cuda::DeviceBuffer workspace,
+              cuda::DeviceBuffer::allocate(api, support.gradient_workspace_bytes));
+  RunArguments arguments = arguments_;
+  arguments.workspace = {reinterpret_cast<void*>(workspace.address()), workspace.size()};
+  VICINAL_TRY(cuda::Event begin, cuda::Event::create(api));
+  VICINAL_TRY(cuda::Event end, cuda::Event::create(api));
+  VICINAL_TRY_VOID(begin.record(nullptr));
+  VICINAL_TRY_VOID(kernel.backward(arguments, given, wanted));
+  VICINAL_TRY_VOID(end.record(nullptr));
+  for (const Written& w : written) VICINAL_TRY_VOID(buffers_[w.buffer].read(w.host));
+  VICINAL_TRY_VOID(end.synchronize());
+  VICINAL_TRY(const float milliseconds, end.milliseconds_since(begin));
+  return static_cast<double>(milliseconds);
 }
 
 std::size_t DeviceProblem::bytes() const {

@@ -17,6 +17,10 @@ class DeviceProblem {
   Result<void> download(HostTensor& out, HostTensor* lse) const;
   std::size_t bytes() const;
 
+  // Gradients of what has been run; tensors in host memory, each without gaps, are copied there and back.
+  // Returns how many milliseconds the kernels took.
+  Result<double> backward(const Kernel& kernel, OutputDifferentials given, Differentials wanted);
+
  private:
   Result<void> move(const cuda::DriverApi& api, Tensor& tensor, std::size_t bytes);
 

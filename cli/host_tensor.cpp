@@ -97,10 +97,10 @@ void fill_normal(HostTensor& t, std::uint64_t seed) {
   });
 }
 
-HostTensor tensor_from(const files::Array& array, DType dtype, Layout layout) {
+HostTensor tensor_from(const files::Array& array, DType dtype, Layout layout, bool has_dim) {
   Shape shape = array.shape;
-  to_logical_order(shape, layout, true);
-  HostTensor t = make_tensor(dtype, shape, layout, true);
+  to_logical_order(shape, layout, has_dim);
+  HostTensor t = make_tensor(dtype, shape, layout, has_dim);
   // The file's order is the layout's, so elements go over one by one.
   for (std::int64_t i = 0; i < t.elements(); ++i)
     host::store_element(t.view.data, dtype, i, host::load_element(array.bytes.data(), array.dtype, i));

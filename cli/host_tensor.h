@@ -59,7 +59,7 @@ HostTensor make_outline(DType dtype, const Shape& shape);
 void fill_normal(HostTensor& t, std::uint64_t seed);
 
 // The array, whose shape is in the layout's order, converted to a dtype.
-HostTensor tensor_from(const files::Array& array, DType dtype, Layout layout);
+HostTensor tensor_from(const files::Array& array, DType dtype, Layout layout, bool has_dim = true);
 // The array as it is.
 HostTensor tensor_from(files::Array array);
 

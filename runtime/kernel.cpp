@@ -224,6 +224,10 @@ Result<void> compile_for_cuda(Engine& engine, const cuda::Context& context, Kern
   if (planner.valid()) {
     VICINAL_TRY(impl.planner, planner.get());
   }
+  if (wanted.gradients) {
+    VICINAL_TRY(impl.gradients,
+                runtime::BackwardProgram::make(engine, context, impl.variant, options, info.arch));
+  }
   return {};
 }
 

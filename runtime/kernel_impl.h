@@ -5,8 +5,10 @@
 #include <vicinal/vicinal.h>
 
 #include <future>
+#include <mutex>
 
 #include "compiler/driver/compile.h"
+#include "runtime/backward_program.h"
 #include "runtime/cpu/compiled_kernel.h"
 #include "runtime/cuda_kernel.h"
 #include "runtime/device_planner.h"
@@ -33,10 +35,16 @@ struct Kernel::Impl {
   // On a device. The fallback takes the tensors that the program cannot, and is compiled beside it.
   std::shared_ptr<const runtime::Program> program;
   std::shared_future<Result<std::shared_ptr<const runtime::Program>>> fallback;
-  std::optional<runtime::DevicePlanner> planner;  // where the mask reads inputs
+  std::optional<runtime::DevicePlanner> planner;              // where the mask reads inputs
+  std::shared_ptr<const runtime::BackwardProgram> gradients;  // if they were asked for
   // On the host; without generated code the interpreter computes.
   std::shared_ptr<const cpu::CompiledKernel> compiled;
   mutable runtime::PlanCache host_plans;
+  mutable std::once_flag differentiate_once;
+  mutable ir::Module with_partials;
+
+  // With its derivatives, before the pipeline; made when it is first asked for.
+  const ir::Module& differentiated() const;
 
   bool on_device() const { return program != nullptr; }
   const cuda::Context& context() const { return program->loaded.context(); }  // of a device

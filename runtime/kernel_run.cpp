@@ -66,6 +66,10 @@ Result<Support> Kernel::supports(const RunArguments& arguments) const {
                 impl_->planner->layout(problem, program->shape(problem)));
     support.workspace_bytes = layout.bytes;
   }
+  if (impl_->gradients) {
+    VICINAL_TRY(const runtime::BackwardLayout layout, impl_->gradients->layout(problem));
+    support.gradient_workspace_bytes = layout.bytes;
+  }
   support.path = runtime::path_of(*program);
   support.reason = impl_->info.path_reason;
   if (const auto obstacle = impl_->program->obstacle(problem)) support.reason = *obstacle;

@@ -6,6 +6,8 @@
 #include "cli/command.h"
 #include "compiler/diagnostics/render.h"
 #include "compiler/driver/compile.h"
+#include "compiler/driver/gradient_text.h"
+#include "compiler/emit/cuda/backward_source.h"
 #include "compiler/emit/cuda/kernel_choice.h"
 #include "compiler/ir/text.h"
 #include "compiler/syntax/lexer.h"
@@ -56,6 +58,8 @@ class Emission {
     if (kind == "ir") return ir::print(variant_->checked.module);
     if (kind == "ir-optimized") return ir::print(variant_->optimized);
     if (kind == "passes") return passes_;
+    if (kind == "gradient") return driver::print_gradient(driver::differentiated(*variant_));
+    if (kind == "gradient-ir") return ir::print(driver::differentiated(*variant_));
     if (kind.starts_with("ir-after=")) {
       const auto pass = after_.find(kind.substr(9));
       if (pass != after_.end()) return pass->second;
@@ -72,10 +76,10 @@ class Emission {
     if (const auto text = code_text(kind)) return generated(*text);
     if (kind == "key") return key();
     if (kind == "ptx" || kind == "cubin") return binary(kind == "ptx");
-    return unexpected(
-        ErrorKind::usage, fmt::format("`{}` cannot be emitted", kind),
-        "the kinds are tokens, ast, ir, ir-after=PASS, ir-optimized, passes, cuda, ptx, cubin, key, llvm, "
-        "llvm-optimized and asm");
+    return unexpected(ErrorKind::usage, fmt::format("`{}` cannot be emitted", kind),
+                      "the kinds are tokens, ast, ir, ir-after=PASS, ir-optimized, passes, gradient, "
+                      "gradient-ir, cuda, ptx, "
+                      "cubin, key, llvm, llvm-optimized and asm");
   }
 
   Result<void> compile() {
@@ -122,6 +126,8 @@ class Emission {
 
   Result<emit::KernelSource> source() const {
     const emit::KernelOptions kernel = kernel_options();
+    for (const emit::BackwardStep step : emit::kBackwardSteps)
+      if (options_.kernel == fmt::format("backward-{}", name_of(step))) return backward_source(kernel, step);
     if (const auto kind = emit::kernel_named(options_.kernel)) {
       const int any_capability = *kind == emit::KernelKind::hopper ? 90 : 80;
       const emit::Choice choice = emit::choose(*kind, variant_->specialized, kernel, any_capability, true);
@@ -137,6 +143,14 @@ class Emission {
       return unexpected(ErrorKind::usage, "the variant has no mask, and a planner is made of one",
                         "its tiles follow from its extents and neighborhoods alone");
     return emit::emit_planner(variant_->specialized, kernel).rows;
+  }
+
+  Result<emit::KernelSource> backward_source(const emit::KernelOptions& kernel,
+                                             emit::BackwardStep step) const {
+    const emit::Specialized variant = emit::specialize(driver::differentiated(*variant_));
+    if (const auto obstacle = emit::backward_obstacle(variant))
+      return unexpected(ErrorKind::limit, *obstacle, "the interpreter computes them");
+    return emit::emit_backward(variant, kernel, step).kernel;
   }
 
   static std::optional<cpu::CodeText> code_text(const std::string& kind) {
@@ -203,8 +217,8 @@ class Emission {
 void add_emit(CLI::App& app, Globals& globals) {
   auto* command = app.add_subcommand(
       "emit",
-      "Write any stage: tokens, ast, ir, ir-after=PASS, ir-optimized, passes, cuda, ptx, cubin, key, llvm, "
-      "llvm-optimized, asm");
+      "Write any stage: tokens, ast, ir, ir-after=PASS, ir-optimized, passes, gradient, gradient-ir, cuda, "
+      "ptx, cubin, key, llvm, llvm-optimized, asm");
   auto options = std::make_shared<Options>();
   command->add_option("kinds", options->kinds, "One kind, or several with commas between")->required();
   add_spec_options(*command, options->spec);
@@ -218,8 +232,10 @@ void add_emit(CLI::App& app, Globals& globals) {
       ->check(CLI::IsMember({"ieee", "tf32"}))
       ->capture_default_str();
   command
-      ->add_option("--kernel", options->kernel, "hopper, mma, portable, reference, or the planner of tiles")
-      ->check(CLI::IsMember({"hopper", "mma", "portable", "reference", "planner"}))
+      ->add_option("--kernel", options->kernel,
+                   "hopper, mma, portable, reference, the planner of tiles, or a step of backward")
+      ->check(CLI::IsMember({"hopper", "mma", "portable", "reference", "planner", "backward-rows",
+                             "backward-queries", "backward-keys", "backward-captured", "backward-sums"}))
       ->capture_default_str();
   command->add_option("--schedule", options->schedule, "Number of the kernel's schedule")
       ->check(CLI::NonNegativeNumber)

@@ -1,9 +1,10 @@
-// vicinal explain mask|tiles|score SPEC, vicinal explain DIAGNOSTIC: what the compiler understood.
+// vicinal explain mask|tiles|score|gradient SPEC, vicinal explain DIAGNOSTIC: what the compiler understood.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include <nlohmann/json.hpp>
 
+#include "cli/commands/explain_gradient.h"
 #include "cli/commands/explain_tiles.h"
 #include "cli/picture.h"
 #include "cli/problem.h"
@@ -33,9 +34,10 @@ int explain_diagnostic(const Globals& globals, const std::string& name) {
     std::string names;
     for (const diagnostics::CatalogEntry& e : diagnostics::catalog())
       names += fmt::format("{}{}", names.empty() ? "" : ", ", e.name);
-    return fail(globals,
-                Error(ErrorKind::usage, fmt::format("there is nothing to explain about `{}`", name),
-                      "`explain mask SPEC`, `explain tiles SPEC`, `explain score SPEC`, or one of " + names));
+    return fail(globals, Error(ErrorKind::usage, fmt::format("there is nothing to explain about `{}`", name),
+                               "`explain mask SPEC`, `explain tiles SPEC`, `explain score SPEC`, "
+                               "`explain gradient SPEC`, or one of " +
+                                   names));
   }
   fmt::print("{}: {}\n", entry->name, entry->explanation);
   return kOk;
@@ -178,7 +180,7 @@ class MaskExplainer {
 
 int explain(const Globals& globals, const Options& options) {
   const bool tiles = options.topic == "tiles";
-  if (options.topic != "mask" && options.topic != "score" && !tiles)
+  if (options.topic != "mask" && options.topic != "score" && options.topic != "gradient" && !tiles)
     return explain_diagnostic(globals, options.topic);
   if (options.problem.spec.spec.empty())
     return fail(globals, Error(ErrorKind::usage, fmt::format("`explain {}` needs a spec", options.topic)));
@@ -189,6 +191,7 @@ int explain(const Globals& globals, const Options& options) {
       return fail(globals, Error(ErrorKind::usage, fmt::format("{} goes with `explain tiles`", option)));
   return with_spec(globals, options.problem.spec, [&](const Spec& spec) -> Result<int> {
     if (options.topic == "score") return explain_score(spec);
+    if (options.topic == "gradient") return explain_gradient(spec, options.json);
     return tiles ? explain_tiles(spec, {.problem = options.problem,
                                         .tile = options.tile,
                                         .query = options.query,
@@ -207,10 +210,11 @@ int explain(const Globals& globals, const Options& options) {
 void add_explain(CLI::App& app, Globals& globals) {
   auto* command = app.add_subcommand(
       "explain",
-      "Draw a mask with its exact pair counts or the tiles that it skips, show what a score varies with, or "
-      "explain a diagnostic");
+      "Draw a mask with its exact pair counts or the tiles that it skips, show what a score varies with or "
+      "what its derivatives are, or explain a diagnostic");
   auto options = std::make_shared<Options>();
-  command->add_option("topic", options->topic, "mask, tiles, score, or a diagnostic's name")->required();
+  command->add_option("topic", options->topic, "mask, tiles, score, gradient, or a diagnostic's name")
+      ->required();
   add_problem_options(*command, options->problem);
   command->get_option("spec")->required(false);
   command->add_option(

@@ -9,6 +9,8 @@
 
 #include "cli/accuracy.h"
 #include "cli/device_run.h"
+#include "cli/gradients.h"
+#include "compiler/emit/cuda/backward_source.h"
 #include "runtime/files/npy.h"
 #include "runtime/host/elements.h"
 #include "runtime/host/parallel.h"
@@ -21,6 +23,7 @@ using nlohmann::ordered_json;
 
 struct Options {
   ProblemOptions problem;
+  GradientOptions gradients;
   std::string backend = "auto", tile, kernel, out, lse, scores;
   bool check = false, json = false;
   int device = 0;
@@ -53,6 +56,7 @@ class Runner {
     // Found before any work is done.
     for (const std::string& path : {options_.out, options_.lse, options_.scores})
       if (!path.empty()) VICINAL_TRY_VOID(files::check_writable(path));
+    VICINAL_TRY_VOID(check_gradient_options(spec, options_.gradients));
     VICINAL_TRY(HostProblem problem, make_problem(spec, options_.problem));
     problem_ = &problem;
     CompileOptions compile_options = problem.compile_options();
@@ -60,6 +64,9 @@ class Runner {
       if (name_of(b) == options_.backend) compile_options.backend = b;
     compile_options.kernel = options_.kernel;
     compile_options.device = options_.device;
+    compile_options.gradients =
+        options_.gradients.wanted() &&
+        !emit::backward_obstacle(emit::specialize(driver::differentiated(spec.impl().variant)));
     VICINAL_TRY_VOID(parse_tile(options_.tile, compile_options));
     VICINAL_TRY(const Kernel kernel, compile(spec, compile_options));
     kernel_ = &kernel;
@@ -83,6 +90,9 @@ class Runner {
     if (!options_.out.empty()) VICINAL_TRY_VOID(write_tensor(options_.out, out, problem.layout, true));
     if (!options_.lse.empty()) VICINAL_TRY_VOID(write_tensor(options_.lse, lse, problem.layout, false));
     if (!options_.scores.empty()) VICINAL_TRY_VOID(write_scores(oracle, bound));
+    if (options_.gradients.wanted()) {
+      VICINAL_TRY(gradient_ms_, differentiate(spec, compile_options));
+    }
     if (options_.json)
       report_json(spec, milliseconds, comparison);
     else
@@ -111,6 +121,34 @@ class Runner {
     VICINAL_TRY_VOID(device.download(out, lse));
     VICINAL_TRY(const float milliseconds, end.milliseconds_since(begin));
     return static_cast<double>(milliseconds);
+  }
+
+  // On the device that ran, where its kernels can compute them, and by the interpreter elsewhere.
+  Result<double> differentiate(const Spec& spec, CompileOptions options) {
+    if (kernel_->impl().gradients) {
+      gradient_path_ = "cuda/portable";
+      return write_gradients(
+          spec, *problem_, options_.gradients, problem_->dtype,
+          [&](const OutputDifferentials& given, const Differentials& wanted) -> Result<double> {
+            const cuda::ContextScope scope(kernel_->impl().context());
+            HostTensor out = problem_->like_rows(problem_->dtype, problem_->value_dim),
+                       lse = problem_->like_rows(DType::f32, 0);
+            VICINAL_TRY(DeviceProblem device,
+                        DeviceProblem::upload(*kernel_, *problem_, out, softmax_ ? &lse : nullptr));
+            VICINAL_TRY_VOID(kernel_->run(device.arguments()));
+            return device.backward(*kernel_, given, wanted);
+          });
+    }
+    options.backend = Backend::interpreter;
+    VICINAL_TRY(const Kernel kernel, compile(spec, options));
+    return write_gradients(
+        spec, *problem_, options_.gradients, DType::f32,
+        [&](const OutputDifferentials& given, const Differentials& wanted) -> Result<double> {
+          const auto start = std::chrono::steady_clock::now();
+          VICINAL_TRY_VOID(kernel.backward(problem_->arguments(nullptr, nullptr), given, wanted));
+          const std::chrono::duration<double, std::milli> time = std::chrono::steady_clock::now() - start;
+          return time.count();
+        });
   }
 
   // [batch, heads, tokens, keys + context], -inf where a key is not kept.
@@ -147,6 +185,9 @@ class Runner {
                  : info.backend == Backend::cpu ? "; no compiler for the CPU: " + beginning(info.path_reason)
                                                 : "",
                  info.miss_reason.empty() ? "" : "; no GPU: " + beginning(info.miss_reason));
+    if (gradient_ms_)
+      fmt::print("gradients by {} in {:.3g} ms\n",
+                 gradient_path_ == "interpreter" ? "the interpreter" : gradient_path_, *gradient_ms_);
     if (!comparison) return;
     if (info.path == "interpreter") fmt::print("(the same interpreter: only rounding differs)\n");
     fmt::print("checked {} of {} rows against the interpreter in double precision\n", comparison->compared,
@@ -189,6 +230,7 @@ class Runner {
                            {"registers", info.registers},
                            {"local_bytes", info.local_bytes},
                            {"shared_bytes", info.shared_bytes}}}};
+    if (gradient_ms_) json["gradients"] = {{"path", gradient_path_}, {"milliseconds", *gradient_ms_}};
     if (comparison) {
       ordered_json errors = ordered_json::array();
       for (const ErrorRow& r : comparison->rows)
@@ -212,6 +254,8 @@ class Runner {
   HostProblem* problem_ = nullptr;
   const Kernel* kernel_ = nullptr;
   bool softmax_ = true;
+  std::optional<double> gradient_ms_;
+  std::string gradient_path_ = "interpreter";
 };
 
 }  // namespace
@@ -232,6 +276,7 @@ void add_run(CLI::App& app, Globals& globals) {
   command->add_option("--lse", options->lse, "Write the log-sum-exp here, f32 .npy");
   command->add_option("--scores", options->scores,
                       "Write every score here (the interpreter's), f32 .npy, -inf where a key is not kept");
+  add_gradient_options(*command, options->gradients);
   command->add_flag("--check", options->check, "Compare with the interpreter; a mismatch exits with 4");
   command->add_flag("--json", options->json, "The report as JSON");
   command->callback([options, &globals] {

@@ -5,6 +5,7 @@
 #include "compiler/analysis/index_bounds.h"
 #include "compiler/driver/score_remarks.h"
 #include "compiler/driver/tile_remarks.h"
+#include "compiler/passes/differentiate.h"
 
 namespace vicinal::driver {
 namespace {
@@ -61,6 +62,10 @@ std::optional<Variant> compile_variant(const syntax::Program& program, const ast
     remark_on_scores(variant.checked, variant.specialized, sink);
   }
   return variant;
+}
+
+ir::Module differentiated(const Variant& variant) {
+  return passes::run_pipeline(passes::differentiate(variant.checked.module));
 }
 
 Result<const ast::Attention*> find_block(const syntax::Program& program, const std::string& name) {

@@ -143,6 +143,16 @@ inline constexpr int kRootCount = 5;
 std::string_view name_of(Normalize normalize);
 std::string_view name_of(Root root);
 
+// The derivative of a root with respect to one value that it is computed from.
+struct Partial {
+  Root of;
+  // The symbol `score`, `out` or `lse`, a learnable param, a Load of a learnable input, or a Dot that reads
+  // one, whose other factor then completes the chain.
+  NodeId leaf;
+  NodeId value;
+  friend bool operator==(const Partial&, const Partial&) = default;
+};
+
 class Module {
  public:
   std::string name;
@@ -154,6 +164,8 @@ class Module {
   Normalize normalize = Normalize::softmax;
   bool query_l2norm = false, key_l2norm = false, align_end = false;
   NodeId roots[kRootCount];  // none: not assigned
+  // What passes::differentiate adds: at most one for a root and a leaf, and none where the derivative is 0.
+  std::vector<Partial> partials;
 
   NodeId root(Root r) const { return roots[static_cast<int>(r)]; }
   NodeId& root(Root r) { return roots[static_cast<int>(r)]; }
@@ -176,11 +188,12 @@ class Module {
 
   std::optional<Value> constant_value(NodeId id) const;
   bool is_constant(NodeId id) const { return std::holds_alternative<Constant>((*this)[id].what); }
-  // Every use of a node from outside the list: roots, axes, dims. F takes a NodeId&.
+  // Every use of a node from outside the list: roots, partials, axes, dims. F takes a NodeId&.
   template <class F>
   void for_each_use(F f) {
     for (NodeId& r : roots)
       if (r.valid()) f(r);
+    for (Partial& p : partials) f(p.leaf), f(p.value);
     for (Axis& a : axes)
       for (NodeId* id : {&a.window, &a.dilation, &a.stride})
         if (id->valid()) f(*id);

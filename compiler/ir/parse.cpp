@@ -125,8 +125,10 @@ class Parser {
       module_.extents.emplace_back(word());
     else if (first == "input")
       input();
+    else if (first == "partial")
+      partial();
     else
-      root(first);
+      module_.root(root_named(first)) = reference();
   }
 
   void normalize(std::string_view name) {
@@ -164,10 +166,16 @@ class Parser {
     module_.inputs.push_back(std::move(i));
   }
 
-  void root(std::string_view name) {
+  void partial() {
+    const Root of = root_named(word());
+    const NodeId leaf = reference();
+    module_.partials.push_back({of, leaf, reference()});
+  }
+
+  static Root root_named(std::string_view name) {
     for (int r = 0; r < kRootCount; ++r)
-      if (name_of(static_cast<Root>(r)) == name) return void(module_.roots[r] = reference());
-    throw Malformed{fmt::format("`{}` begins no line", name)};
+      if (name_of(static_cast<Root>(r)) == name) return static_cast<Root>(r);
+    throw Malformed{fmt::format("`{}` is no root and begins no line", name)};
   }
 
   void node(std::string_view label) {

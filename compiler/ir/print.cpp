@@ -80,6 +80,8 @@ std::string print(const Module& module) {
   for (int r = 0; r < kRootCount; ++r)
     if (module.roots[r].valid())
       line(fmt::format("{} {}", name_of(static_cast<Root>(r)), reference(module.roots[r])));
+  for (const Partial& p : module.partials)
+    line(fmt::format("partial {} {} {}", name_of(p.of), reference(p.leaf), reference(p.value)));
   return out;
 }
 

@@ -93,7 +93,12 @@ class Verifier {
       if (type(module_.roots[r]) != wanted)
         why_ = fmt::format("{} is not {}", name_of(static_cast<Root>(r)), name_of(wanted));
     }
+    for (const Partial& p : module_.partials)
+      if (type(p.value) != Type::real || type(p.leaf) != Type::real || !is_leaf(module_[p.leaf]))
+        why_ = fmt::format("a partial of {} is no derivative", name_of(p.of));
   }
+
+  static bool is_leaf(const Node& node) { return !std::holds_alternative<Apply>(node.what); }
 
   const Module& module_;
   std::string why_;

@@ -7,6 +7,7 @@
 #include "compiler/analysis/pair_facts.h"
 #include "compiler/ir/text.h"
 #include "compiler/ir/verify.h"
+#include "compiler/passes/differentiate.h"
 #include "compiler/passes/passes.h"
 #include "compiler/passes/rewrite.h"
 #include "compiler/support/check.h"
@@ -53,7 +54,8 @@ ir::Module run_pipeline(const ir::Module& module, const Observer& observe) {
 namespace {
 
 ir::Module settled(const ir::Module& module) {
-  return simplify(fold_constants(simplify(fold_constants(module))));
+  ir::Module result = simplify(fold_constants(simplify(fold_constants(module))));
+  return result.partials.empty() ? result : drop_zero_partials(result);
 }
 
 }  // namespace

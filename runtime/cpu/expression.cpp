@@ -29,34 +29,39 @@ bool left_out(const runtime::CapturedInput& x) {
 }
 
 Expression::Expression(const ir::Module& module, const Problem& problem, NodeId root, Arithmetic arithmetic)
-    : module_(module),
-      problem_(problem),
-      root_(root),
-      arithmetic_(arithmetic),
-      exact_(arithmetic != Arithmetic::wide) {
-  if (!root.valid()) return;
+    : Expression(module, problem, std::span(&root, root.valid() ? 1 : 0), arithmetic) {
+  root_ = root;
+}
+
+Expression::Expression(const ir::Module& module, const Problem& problem, std::span<const NodeId> roots,
+                       Arithmetic arithmetic)
+    : module_(module), problem_(problem), arithmetic_(arithmetic), exact_(arithmetic != Arithmetic::wide) {
   const std::vector<std::uint8_t> varies = ir::variance(module);
-  std::vector<bool> reached(root.value + 1);
-  reached[root.value] = true;
-  for (std::uint32_t n = root.value + 1; n-- > 0;)
+  std::vector<bool> reached(module.size());
+  for (const NodeId root : roots) reached[root.value] = true;
+  for (std::size_t n = module.size(); n-- > 0;)
     if (reached[n])
       for (NodeId id : module.nodes()[n].operands) reached[id.value] = true;
-  for (std::uint32_t n = 0; n <= root.value; ++n)
+  for (std::uint32_t n = 0; n < module.size(); ++n)
     if (reached[n])
       ((varies[n] & (ir::kKey | ir::kScore | ir::kOutput)) != 0 ? per_key_ : per_row_).push_back(n);
 }
 
 void Expression::start_row(const Place& place, Scratch& values) const {
   values.resize(module_.size());
-  for (std::uint32_t n : per_row_) values[n] = evaluate(n, place, values);
+  for (std::uint32_t n : per_row_) values[n] = value(n, place, values);
+}
+
+void Expression::evaluate(const Place& place, Scratch& values) const {
+  for (std::uint32_t n : per_key_) values[n] = value(n, place, values);
 }
 
 Value Expression::at(const Place& place, Scratch& values) const {
-  for (std::uint32_t n : per_key_) values[n] = evaluate(n, place, values);
+  evaluate(place, values);
   return values[root_.value];
 }
 
-Value Expression::evaluate(std::uint32_t n, const Place& place, const Scratch& values) const {
+Value Expression::value(std::uint32_t n, const Place& place, const Scratch& values) const {
   const ir::Node& node = module_.nodes()[n];
   return support::match(
       node.what, [](const ir::Constant& c) { return ir::value_of(c); },

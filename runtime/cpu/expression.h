@@ -1,6 +1,7 @@
 // Expressions of a module evaluated on the host, a node at a time.
 #pragma once
 
+#include <span>
 #include <vector>
 
 #include "compiler/ir/module.h"
@@ -22,11 +23,14 @@ struct Place {
 // approximations as coarse as the language lets them be.
 enum class Arithmetic { wide, exact, plain };
 
-// The nodes of one expression in evaluation order, those that do not change from key to key first. `module`
-// and `problem` must outlive it.
+// The nodes of an expression, or of several, in evaluation order, those that do not change from key to key
+// first. `module` and `problem` must outlive it.
 class Expression {
  public:
   Expression(const ir::Module& module, const runtime::Problem& problem, ir::NodeId root,
+             Arithmetic arithmetic);
+  // Several at once: evaluate() leaves the value of each in the scratch, by node.
+  Expression(const ir::Module& module, const runtime::Problem& problem, std::span<const ir::NodeId> roots,
              Arithmetic arithmetic);
 
   bool valid() const { return root_.valid(); }
@@ -34,10 +38,11 @@ class Expression {
   // Values by node, reused from key to key of one row.
   using Scratch = std::vector<ir::Value>;
   void start_row(const Place& place, Scratch& values) const;
+  void evaluate(const Place& place, Scratch& values) const;
   ir::Value at(const Place& place, Scratch& values) const;
 
  private:
-  ir::Value evaluate(std::uint32_t n, const Place& place, const Scratch& values) const;
+  ir::Value value(std::uint32_t n, const Place& place, const Scratch& values) const;
   ir::Value symbol(const ir::Symbol& s, const Place& at) const;
   std::int64_t offset(std::uint32_t input, const ir::Node& node, std::size_t first, std::size_t last,
                       const Scratch& values) const;

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "runtime/cpu/expression.h"
+#include "runtime/cpu/places.h"
 #include "runtime/host/elements.h"
 #include "runtime/host/parallel.h"
 #include "templates/vicinal/geometry.cuh"
@@ -17,14 +18,10 @@ using runtime::Problem;
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-// Splits a flattened local token into local coordinates.
-std::vector<std::int64_t> local_coordinates(const std::vector<runtime::GridAxis>& axes, std::int64_t token) {
-  std::vector<std::int64_t> local(axes.size());
-  for (std::size_t i = axes.size(); i-- > 0;) {
-    local[i] = token % axes[i].local;
-    token /= axes[i].local;
-  }
-  return local;
+double weight_of(ir::Normalize normalize, double score, double lse) {
+  return normalize == ir::Normalize::softmax   ? std::exp(score - lse)
+         : normalize == ir::Normalize::sigmoid ? 1 / (1 + std::exp(-score))
+                                               : score;
 }
 
 }  // namespace
@@ -55,35 +52,10 @@ struct Interpreter::Impl {
     bool plain = false;  // fp32 instead of double
     std::vector<double> query;
     double query_norm = 1, scale = 1;
+    double dot = 0;  // of the last key: of normalized vectors, before scaling
   };
 
   Axis axis(std::size_t i) const { return plan::neighborhood_axis(problem, i); }
-
-  static std::int64_t offset(const runtime::Strided& t, const Place& p, std::int64_t head,
-                             const std::vector<std::int64_t>& local) {
-    std::int64_t at = p.b * t.batch + head * t.head;
-    for (std::size_t i = 0; i < local.size(); ++i) at += local[i] * t.axis[i];
-    return at;
-  }
-
-  // The whole grid's position of a token, with its coordinates.
-  static std::int64_t position(const std::vector<runtime::GridAxis>& axes,
-                               const std::vector<std::int64_t>& local,
-                               std::vector<std::int64_t>& coordinate) {
-    std::int64_t at = 0;
-    coordinate.resize(local.size());
-    for (std::size_t i = 0; i < local.size(); ++i) {
-      coordinate[i] = local[i] + axes[i].origin;
-      at = at * axes[i].extent + coordinate[i];
-    }
-    return at;
-  }
-
-  static double norm(const std::vector<double>& x) {
-    double squares = 0;
-    for (double v : x) squares += v * v;
-    return std::max(std::sqrt(squares), 1e-12);
-  }
 
   double value(const Expression& e, const Place& place) const {
     Expression::Scratch values;
@@ -104,7 +76,7 @@ struct Interpreter::Impl {
     p.q_coordinate = s.coordinate.data();
     for (std::size_t i = 0; i < problem.axes.size(); ++i)
       s.ranges.push_back(neighborhood(axis(i), static_cast<int>(s.coordinate[i])));
-    const std::int64_t at = offset(problem.q, p, p.h, s.local);
+    const std::int64_t at = offset(problem.q, p.b, p.h, s.local);
     for (std::int64_t c = 0; c < problem.head_dim; ++c)
       s.query.push_back(host::load_element(problem.q.data, problem.q.dtype, at + c * problem.q.dim));
     if (module.query_l2norm) s.query_norm = norm(s.query);
@@ -133,6 +105,7 @@ struct Interpreter::Impl {
     }
     if (module.query_l2norm) dot /= s.query_norm;
     if (module.key_l2norm) dot /= std::max(std::sqrt(squares), 1e-12);
+    s.dot = dot;
     s.place.score = s.scale * dot;
     return score.valid() ? score.at(s.place, s.score_values).f : s.place.score;
   }
@@ -158,8 +131,8 @@ struct Interpreter::Impl {
     s.place.k_coordinate = s.key_coordinate.data();
     s.place.context_key = false;
     const bool keep = sure || (in_neighborhood(s, s.key_coordinate) && masked_in(s));
-    visit(keep ? score_of(s, problem.k, offset(problem.k, s.place, s.place.kv_h, local)) : -kInfinity,
-          problem.v, offset(problem.v, s.place, s.place.kv_h, local));
+    visit(keep ? score_of(s, problem.k, offset(problem.k, s.place.b, s.place.kv_h, local)) : -kInfinity,
+          problem.v, offset(problem.v, s.place.b, s.place.kv_h, local));
   }
   template <class Visit>
   void context_key(RowState& s, std::int64_t j, bool sure, Visit visit) const {
@@ -167,9 +140,9 @@ struct Interpreter::Impl {
     s.place.context_key = true;
     const std::vector<std::int64_t> local = {j};
     const bool keep = sure || masked_in(s);
-    visit(keep ? score_of(s, problem.context_k, offset(problem.context_k, s.place, s.place.kv_h, local))
+    visit(keep ? score_of(s, problem.context_k, offset(problem.context_k, s.place.b, s.place.kv_h, local))
                : -kInfinity,
-          problem.context_v, offset(problem.context_v, s.place, s.place.kv_h, local));
+          problem.context_v, offset(problem.context_v, s.place.b, s.place.kv_h, local));
   }
 
   // Every key, the grid's and then the context's, in order.
@@ -244,9 +217,7 @@ struct Interpreter::Impl {
       result.lse = base + std::log(sum);
     }
     for (const Kept& k : kept) {
-      const double weight = softmax                                      ? std::exp(k.score - result.lse)
-                            : module.normalize == ir::Normalize::sigmoid ? 1 / (1 + std::exp(-k.score))
-                                                                         : k.score;
+      const double weight = weight_of(module.normalize, k.score, result.lse);
       for (std::int64_t c = 0; c < problem.value_dim; ++c)
         result.out[static_cast<std::size_t>(c)] +=
             weight * host::load_element(k.values->data, k.values->dtype, k.at + c * k.values->dim);
@@ -303,6 +274,52 @@ struct Interpreter::Impl {
   }
 };
 
+RowTrace Interpreter::trace(const Row& row) const {
+  const Impl& impl = *impl_;
+  const ir::Normalize normalize = impl.module.normalize;
+  Impl::RowState s = impl.start(row);
+  RowTrace trace;
+  std::int64_t key = 0;
+  double largest = -kInfinity;
+  std::vector<std::int64_t> v_at;
+  impl.each_key(s, [&](double score, const runtime::Strided&, std::int64_t at) {
+    const std::int64_t grid = impl.problem.local_keys(), number = key++;
+    if (score == -kInfinity) return;
+    largest = score > largest ? score : largest;
+    trace.pairs.push_back({number < grid ? number : number - grid, number >= grid, s.dot, score, 0});
+    v_at.push_back(at);
+  });
+  double sink = -kInfinity;
+  if (normalize == ir::Normalize::softmax) {
+    if (impl.sink.valid()) sink = impl.value(impl.sink, s.place);
+    const double base = std::max(largest, sink) == -kInfinity ? 0 : std::max(largest, sink);
+    // A sink that nothing exceeds has all of it, also where it is inf, whose difference from itself is no
+    // number.
+    const auto share = [&](double of) {
+      return sink == -kInfinity ? 0 : sink == of ? 1 : std::exp(sink - of);
+    };
+    double sum = share(base);
+    for (const RowTrace::Pair& p : trace.pairs) sum += std::exp(p.score - base);
+    s.place.lse = base + std::log(sum);
+    trace.sink = share(s.place.lse);
+  }
+  trace.out.resize(static_cast<std::size_t>(impl.problem.value_dim));
+  for (std::size_t i = 0; i < trace.pairs.size(); ++i) {
+    RowTrace::Pair& p = trace.pairs[i];
+    p.weight = weight_of(normalize, p.score, s.place.lse);
+    const runtime::Strided& values = p.context ? impl.problem.context_v : impl.problem.v;
+    for (std::size_t c = 0; c < trace.out.size(); ++c)
+      trace.out[c] += p.weight * host::load_element(values.data, values.dtype,
+                                                    v_at[i] + static_cast<std::int64_t>(c) * values.dim);
+  }
+  trace.query_norm = s.query_norm;
+  trace.scale = s.scale;
+  trace.place = s.place;
+  trace.coordinate = std::move(s.coordinate);
+  trace.place.q_coordinate = trace.coordinate.data();
+  return trace;
+}
+
 Interpreter::Interpreter(const ir::Module& module, const Problem& problem)
     : impl_(std::make_unique<Impl>(module, problem)) {}
 Interpreter::~Interpreter() = default;
@@ -327,7 +344,7 @@ std::vector<bool> Interpreter::kept(const Row& row) const {
   std::vector<bool> result;
   std::vector<std::int64_t> coordinate;
   for (std::int64_t j = 0; j < p.local_keys(); ++j) {
-    s.place.k = Impl::position(p.k_axis, local_coordinates(p.k_axis, j), coordinate);
+    s.place.k = position(p.k_axis, local_coordinates(p.k_axis, j), coordinate);
     s.place.k_coordinate = coordinate.data();
     result.push_back(impl_->in_neighborhood(s, coordinate) && impl_->masked_in(s));
   }
@@ -341,14 +358,12 @@ void Interpreter::run(unsigned threads, const plan::TilePlan* plan) const {
     const Row where{n / queries / p.heads, n / queries % p.heads, n % queries};
     const RowResult result = impl_->row(where, plan);
     const std::vector<std::int64_t> local = local_coordinates(p.q_axis, where.token);
-    Place place;
-    place.b = where.batch;
-    const std::int64_t at = Impl::offset(p.out, place, where.head, local);
+    const std::int64_t at = offset(p.out, where.batch, where.head, local);
     for (std::int64_t c = 0; c < p.value_dim; ++c)
       host::store_element(p.out.data, p.out.dtype, at + c * p.out.dim,
                           result.out[static_cast<std::size_t>(c)]);
     if (p.lse.data != nullptr)
-      host::store_element(p.lse.data, p.lse.dtype, Impl::offset(p.lse, place, where.head, local), result.lse);
+      host::store_element(p.lse.data, p.lse.dtype, offset(p.lse, where.batch, where.head, local), result.lse);
   });
 }
 

@@ -7,6 +7,7 @@
 #include <span>
 
 #include "runtime/binding/problem.h"
+#include "runtime/cpu/expression.h"
 #include "runtime/plan/tile_plan.h"
 
 namespace vicinal::cpu {
@@ -23,6 +24,22 @@ struct RowResult {
   std::int64_t kept = 0;    // keys, context keys included
 };
 
+// What a row's result is made of, for who differentiates it.
+struct RowTrace {
+  Place place;                           // of the row, with its LSE
+  std::vector<std::int64_t> coordinate;  // of the query; `place` points at it
+  double query_norm = 1, scale = 1;
+  double sink = 0;          // its share of the softmax
+  std::vector<double> out;  // before the output expression
+  struct Pair {
+    std::int64_t key;  // number of the local token, or of the context's
+    bool context;
+    double dot;  // of the normalized vectors, before scaling
+    double score, weight;
+  };
+  std::vector<Pair> pairs;  // the kept keys
+};
+
 class Interpreter {
  public:
   // `module` after check, with tensors of `problem` in host memory. Both must outlive the interpreter.
@@ -34,6 +51,7 @@ class Interpreter {
   // fp32, in order, weights rounded to the tensors' dtype, the output rounded once. What an error is measured
   // against.
   RowResult plain_row(const Row& row) const;
+  RowTrace trace(const Row& row) const;
   // The row's scores after the score expression, -inf where a key is not kept; the grid's keys, then context
   // keys.
   std::vector<double> scores(const Row& row) const;

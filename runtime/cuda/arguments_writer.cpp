@@ -58,6 +58,22 @@ class Writer {
   std::vector<std::uint64_t> words_;
 };
 
+void write(const ForwardWords& forward, const ParameterWords& parameters, Writer& writer) {
+  for (const std::int64_t value :
+       {forward.batch, forward.heads, forward.kv_heads, forward.tokens, forward.keys, forward.context}) {
+    writer.word(value);
+  }
+  writer.axes(forward.q_axis);
+  writer.axes(forward.k_axis);
+  for (const TensorWords* tensor : {&forward.q, &forward.k, &forward.v, &forward.context_k,
+                                    &forward.context_v, &forward.out, &forward.lse}) {
+    writer.tensor(*tensor);
+  }
+  writer.tiles(forward.tiles);
+  for (const std::uint64_t word : parameters.words()) writer.word(word);
+  if (parameters.words().empty()) writer.word(std::uint64_t{0});
+}
+
 }  // namespace
 
 void ParameterWords::add_float(float value) {
@@ -75,19 +91,30 @@ void ParameterWords::add_input(std::uint64_t data, std::span<const std::int64_t>
 
 std::vector<std::byte> write_arguments(const ForwardWords& forward, const ParameterWords& parameters) {
   Writer writer(forward.q_axis.size());
-  for (const std::int64_t value :
-       {forward.batch, forward.heads, forward.kv_heads, forward.tokens, forward.keys, forward.context}) {
-    writer.word(value);
-  }
-  writer.axes(forward.q_axis);
-  writer.axes(forward.k_axis);
-  for (const TensorWords* tensor : {&forward.q, &forward.k, &forward.v, &forward.context_k,
-                                    &forward.context_v, &forward.out, &forward.lse}) {
+  write(forward, parameters, writer);
+  return writer.bytes();
+}
+
+std::vector<std::byte> write_arguments(const ForwardWords& forward, const ParameterWords& parameters,
+                                       const BackwardWords& backward) {
+  Writer writer(forward.q_axis.size());
+  write(forward, parameters, writer);
+  for (const TensorWords* tensor :
+       {&backward.d_out, &backward.d_lse, &backward.given_d_out, &backward.d_q, &backward.d_k, &backward.d_v,
+        &backward.d_context_k, &backward.d_context_v})
     writer.tensor(*tensor);
+  writer.word(backward.key_rows);
+  for (const std::uint64_t address : {backward.d_rows, backward.row_terms, backward.partial_sums})
+    writer.word(address);
+  writer.word(backward.captured_elements);
+  writer.word(backward.partial_blocks);
+  std::vector<CapturedGradientWords> captured = backward.captured;
+  if (captured.empty()) captured.emplace_back();
+  for (const CapturedGradientWords& c : captured) {
+    writer.word(c.data);
+    writer.word(c.begin);
+    writer.word(c.count);
   }
-  writer.tiles(forward.tiles);
-  for (const std::uint64_t word : parameters.words()) writer.word(word);
-  if (parameters.words().empty()) writer.word(std::uint64_t{0});
   return writer.bytes();
 }
 

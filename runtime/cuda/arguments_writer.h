@@ -59,4 +59,20 @@ class ParameterWords {
 // An empty Parameters struct still takes a word, as an empty C++ struct takes a byte.
 std::vector<std::byte> write_arguments(const ForwardWords& forward, const ParameterWords& parameters);
 
+// What BackwardArguments (templates/vicinal/backward_arguments.cuh) has beyond ForwardArguments.
+struct CapturedGradientWords {
+  std::uint64_t data = 0;
+  std::int64_t begin = 0, count = 0;
+};
+struct BackwardWords {
+  TensorWords d_out, d_lse, given_d_out;
+  TensorWords d_q, d_k, d_v, d_context_k, d_context_v;
+  std::int64_t key_rows = 0;
+  std::uint64_t d_rows = 0, row_terms = 0, partial_sums = 0;
+  std::int64_t captured_elements = 0, partial_blocks = 0;
+  std::vector<CapturedGradientWords> captured;
+};
+std::vector<std::byte> write_arguments(const ForwardWords& forward, const ParameterWords& parameters,
+                                       const BackwardWords& backward);
+
 }  // namespace vicinal::cuda

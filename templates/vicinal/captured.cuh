@@ -41,6 +41,15 @@ VICINAL_DEVICE bool load_bool(const InputArgument<T, Rank>& x, Indices... i) {
   return x.data[offset(x, 0, i...)] != 0;
 }
 
+// The number of an element in C order.
+template <class T, int Rank, class... Indices>
+VICINAL_DEVICE i64 element(const InputArgument<T, Rank>& x, Indices... i) {
+  i64 number = 0;
+  int dimension = 0;
+  ((number = number * x.extent[dimension++] + i), ...);
+  return number;
+}
+
 // Sum over the last dimension of both, from the given offsets on, fp32 products added in index order and
 // never contracted, so that a mask may use it.
 template <class T, int M, class U, int N>

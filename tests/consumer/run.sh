@@ -49,6 +49,7 @@ for kind in static shared; do
   configure -S "$here" -B "$tree-consumer" -DCMAKE_PREFIX_PATH="$moved"
   build "$tree-consumer"
   echo "find_package, $kind: $("$tree-consumer/example")"
+  "$tree-consumer/train"
 
   export PKG_CONFIG_PATH=$moved/lib/pkgconfig
   read -ra flags <<<"$(pkg-config --cflags --libs vicinal)"

@@ -7,7 +7,9 @@
 
 #include "compiler/diagnostics/render.h"
 #include "compiler/driver/compile.h"
+#include "compiler/driver/gradient_text.h"
 #include "compiler/driver/load.h"
+#include "compiler/emit/cuda/backward_source.h"
 #include "compiler/emit/cuda/kernel_choice.h"
 #include "compiler/emit/cuda/kernel_source.h"
 #include "compiler/ir/text.h"
@@ -104,6 +106,37 @@ TEST_CASE("golden: passes") {
     for (const driver::Variant& v : compiled.variants)
       checked += "checked:\n" + ir::print(v.checked.module) + "\n";
     return checked + out;
+  });
+}
+
+TEST_CASE("golden: derivatives") {
+  golden::run("gradient", ".txt", [](const fs::path& spec) {
+    const Compiled compiled = compile(spec);
+    CHECK(!compiled.sink.has_errors());
+    std::string out;
+    for (const driver::Variant& v : compiled.variants) {
+      const ir::Module module = driver::differentiated(v);
+      out += driver::print_gradient(module);
+      const driver::GradientText text = driver::gradient_text(module);
+      for (const driver::GradientSite& site : driver::gradient_sites(module))
+        out += fmt::format("{} is read {}: {}\n", text.derivatives[site.partial].leaf,
+                           analysis::name_of(site.use.pattern),
+                           analysis::name_of(analysis::accumulation(site.use.pattern)));
+    }
+    return out;
+  });
+}
+
+TEST_CASE("golden: CUDA of backward") {
+  golden::run("backward", ".cu", [](const fs::path& spec) {
+    const Compiled compiled = compile(spec);
+    CHECK(!compiled.sink.has_errors());
+    std::string out;
+    for (const driver::Variant& v : compiled.variants)
+      out +=
+          emit::emit_backward(emit::specialize(driver::differentiated(v)), {}, emit::BackwardStep::captured)
+              .kernel.text;
+    return out;
   });
 }
 

@@ -39,6 +39,10 @@ const std::set<std::string_view> kWords = {
     "tile_q",
     // of the tensor-core kernel
     "chunk", "holds_queries", "mma", "split", "warps",
+    // of the backward kernels
+    "BackwardArguments", "DifferentiatedVariant", "Site", "backward", "begin", "captured", "d_output_lse",
+    "d_output_out", "d_score", "element", "output_site", "output_sites", "queries", "rows", "scale_site",
+    "scale_sites", "score_site", "score_sites", "sink_site", "sink_sites", "sums",
     // of planners
     "InputTable", "KeyBox", "Mask", "QueryBox", "Range", "RealRange", "Truth", "any_real", "computed", "fill",
     "kTableThreads", "keeps", "plan_rows", "planning", "point", "ranges", "read", "sizeof", "x", "y"};
@@ -57,6 +61,7 @@ const std::set<std::string_view> kStrings = {"\"vicinal/kernel.cuh\"",
                                              "\"vicinal/mma.cuh\"",
                                              "\"vicinal/hopper.cuh\"",
                                              "\"vicinal/planner.cuh\"",
+                                             "\"vicinal/backward.cuh\"",
                                              "\"C\"",
                                              "\"the variant does not meet the contract of templates/\"",
                                              "\"the host launches 256 threads\"",
@@ -109,7 +114,8 @@ std::optional<std::string> forbidden_in(const std::string& text, const std::stri
       token = to_line_end();
       const bool ours =
           token == "#include \"vicinal/kernel.cuh\"" || token == "#include \"vicinal/mma.cuh\"" ||
-          token == "#include \"vicinal/hopper.cuh\"" || token == "#include \"vicinal/planner.cuh\"";
+          token == "#include \"vicinal/hopper.cuh\"" || token == "#include \"vicinal/planner.cuh\"" ||
+          token == "#include \"vicinal/backward.cuh\"";
       if (!ours) return fmt::format("the directive {}", token);
     } else if (all.substr(at, 2) == "//") {
       token = to_line_end();

@@ -16,5 +16,7 @@ struct GalleryBlock {
 // From VICINAL_SPECS_DIR (a copy of specs/) or else the source tree, and from tests/specs beside it where
 // there is one. Files of functions alone have no block and are left out; a spec with errors throws them.
 std::vector<GalleryBlock> gallery();
+// The same with every float param and input declared learnable, where the language lets it be.
+std::vector<GalleryBlock> learnable_gallery();
 
 }  // namespace vicinal::testing

@@ -16,6 +16,9 @@ class ValuePrinter final : public Printer {
   ValuePrinter(const ir::Module& module, const analysis::IndexBounds* bounds, const Names& names, bool exact)
       : Printer(module), bounds_(bounds), names_(names), exact_(exact) {}
 
+  // Of this load the element's number is printed, not its value.
+  void print_element_of(NodeId load) { element_ = load; }
+
  private:
   std::string_view type_name(Type type) const override { return cuda_type(type); }
 
@@ -51,7 +54,9 @@ class ValuePrinter final : public Printer {
 
   std::string load(std::uint32_t n, const ir::Node& node, const ir::Load& l) const {
     const std::string input = "a." + names_.inputs[l.input];
-    return fmt::format("vicinal::load_{}({}{})", cuda_type(node.type), input,
+    const std::string function =
+        NodeId{n} == element_ ? "element" : fmt::format("load_{}", cuda_type(node.type));
+    return fmt::format("vicinal::{}({}{})", function, input,
                        indices(n, node, 0, node.operands.size(), input));
   }
 
@@ -65,6 +70,7 @@ class ValuePrinter final : public Printer {
   const analysis::IndexBounds* bounds_;
   const Names& names_;
   bool exact_;
+  NodeId element_;
 };
 
 }  // namespace
@@ -84,6 +90,13 @@ std::string function_body(const ir::Module& module, std::span<const Printer::Res
   ValuePrinter printer(module, &bounds, names, exact);
   for (const KnownValue& value : known) printer.know(value.node, value.name);
   return printer.body(results, indent);
+}
+
+std::string element_body(const ir::Module& module, NodeId load, const analysis::IndexBounds& bounds,
+                         const Names& names, const std::string& statement, int indent) {
+  ValuePrinter printer(module, &bounds, names, false);
+  printer.print_element_of(load);
+  return printer.body(std::array{Printer::Result{load, statement}}, indent);
 }
 
 std::string inline_expression(const ir::Module& module, NodeId node, const Names& names) {

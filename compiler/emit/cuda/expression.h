@@ -25,6 +25,10 @@ std::string function_body(const ir::Module& module, std::span<const Printer::Res
                           std::span<const KnownValue> known, const analysis::IndexBounds& bounds,
                           const Names& names, bool exact, int indent);
 
+// The statement with, in place of what the load reads, the number of the element in C order.
+std::string element_body(const ir::Module& module, ir::NodeId load, const analysis::IndexBounds& bounds,
+                         const Names& names, const std::string& statement, int indent);
+
 // The node alone, for constants and small expressions over dynamic params.
 std::string inline_expression(const ir::Module& module, ir::NodeId node, const Names& names);
 

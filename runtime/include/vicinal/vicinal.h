@@ -111,6 +111,8 @@ struct CompileOptions {
   // Of that kernel, by its number among those that tuning tries; -1: chosen.
   int schedule = -1;
   int device = 0;
+  // On a device: compile the kernels of backward() too.
+  bool gradients = false;
 };
 
 // Memory of the caller's, aligned to 256 bytes, that a run may overwrite; used until its work is done.
@@ -139,6 +141,20 @@ struct RunArguments {
   Workspace workspace = {};
 };
 
+// A tensor for each thing that a result is differentiated with respect to: gradients that backward() writes,
+// or tangents that jvp() reads. Those that are left out are not computed, or are zero. Shapes are those of
+// the run's tensors, strides and float dtypes any; a param's has no dimensions. Only what the spec declares
+// `learnable` stands in `inputs` and `params`.
+struct Differentials {
+  std::optional<Tensor> q = {}, k = {}, v = {};
+  std::optional<Tensor> context_k = {}, context_v = {};
+  std::map<std::string, Tensor> inputs = {}, params = {};
+};
+// The same for what a run computes.
+struct OutputDifferentials {
+  std::optional<Tensor> out = {}, lse = {};
+};
+
 // Opaque CUstream_st*; null is the default stream. Ignored by CPU backends.
 using Stream = void*;
 
@@ -149,6 +165,7 @@ struct Support {
   std::string path;                 // "cuda/hopper", "cuda/mma", "cuda/portable", "cpu/jit", "interpreter"
   std::string reason;               // why this path, or why not
   std::size_t workspace_bytes = 0;  // device memory that a run plans its tiles in, if it is given
+  std::size_t gradient_workspace_bytes = 0;  // device memory that backward() needs
 };
 
 // Where a kernel came from.
@@ -204,6 +221,22 @@ class VICINAL_API Kernel {
   // Errors (spec): a plan of another kernel, or for other extents; with VICINAL_CHECK_PLANS=on, which waits
   // for the stream, also one that the inputs no longer give.
   Result<void> run(const RunArguments& arguments, const Plan& plan, Stream stream = nullptr) const;
+
+  // Reverse mode: from the gradients of out, and of lse if there is one, to those of everything in `wanted`,
+  // which are written, not added to. specs/LANGUAGE.md says what they are at kinks. The same arguments give
+  // the same bits. On the host `arguments` need no out and no lse; gradients may have any layout and float
+  // dtype. On a device the kernel has to be compiled with `gradients`; `arguments` hold the lse that run()
+  // wrote, its out where the variant has no output expression, and a workspace of as many bytes as supports()
+  // says. There the gradients of out, q, k, v and context have the kernel's dtype, those of lse, inputs and
+  // params are f32, and those of inputs in C order. Enqueued as run() is. Errors (spec): a gradient of what
+  // is not learnable, a shape that does not match, no gradient of out; (usage): a name that the variant does
+  // not have. Nothing has been computed then.
+  Result<void> backward(const RunArguments& arguments, const OutputDifferentials& given,
+                        const Differentials& wanted, Stream stream = nullptr) const;
+  // Forward mode: from tangents of everything in `given` to those of out and lse. By the interpreter, in host
+  // memory.
+  Result<void> jvp(const RunArguments& arguments, const Differentials& given,
+                   const OutputDifferentials& wanted) const;
 
   const CompileInfo& info() const;
   const std::string& source() const;  // emitted text; empty for the interpreter

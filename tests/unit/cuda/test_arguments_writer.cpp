@@ -5,6 +5,7 @@
 
 #include "runtime/cuda/arguments_writer.h"
 #include "vicinal/arguments.cuh"
+#include "vicinal/backward_arguments.cuh"
 
 namespace vicinal::cuda {
 namespace {
@@ -116,6 +117,68 @@ TEST_CASE("arguments: without parameters, and with eight axes") {
   const auto a = as<ForwardArguments<8, None>>(write_arguments(words, {}));
   CHECK(a.k_axis[7].origin == 5);
   CHECK(a.lse.data == nullptr);
+}
+
+TEST_CASE("arguments: of backward, behind those of forward") {
+  std::int64_t next = 500;
+  const auto tensor = [&] {
+    TensorWords t{static_cast<std::uint64_t>(next), next + 1, next + 2, next + 3, {next + 4, next + 5}};
+    next += 6;
+    return t;
+  };
+  ForwardWords forward;
+  forward.batch = 1;
+  forward.q_axis.resize(2);
+  forward.k_axis.resize(2);
+  forward.tiles.q = forward.tiles.k = {4, 8};
+  ParameterWords parameters;
+  parameters.add_float(2.5f);
+  const BackwardWords words{.d_out = tensor(),
+                            .d_lse = tensor(),
+                            .given_d_out = tensor(),
+                            .d_q = tensor(),
+                            .d_k = tensor(),
+                            .d_v = tensor(),
+                            .d_context_k = tensor(),
+                            .d_context_v = tensor(),
+                            .key_rows = 1,
+                            .d_rows = 2,
+                            .row_terms = 3,
+                            .partial_sums = 4,
+                            .captured_elements = 5,
+                            .partial_blocks = 6,
+                            .captured = {{7, 8, 9}, {10, 11, 12}}};
+  struct Gain {
+    alignas(8) float gain;
+  };
+  const auto read = as<BackwardArguments<2, Gain, 2>>(write_arguments(forward, parameters, words));
+  CHECK(read.batch == 1);
+  CHECK(read.parameters.gain == 2.5f);
+  check_tensor(read.d_out, words.d_out);
+  check_tensor(read.d_lse, words.d_lse);
+  check_tensor(read.given_d_out, words.given_d_out);
+  check_tensor(read.d_q, words.d_q);
+  check_tensor(read.d_k, words.d_k);
+  check_tensor(read.d_v, words.d_v);
+  check_tensor(read.d_context_k, words.d_context_k);
+  check_tensor(read.d_context_v, words.d_context_v);
+  CHECK(read.key_rows == 1);
+  CHECK(reinterpret_cast<std::uint64_t>(read.d_rows) == 2);
+  CHECK(reinterpret_cast<std::uint64_t>(read.row_terms) == 3);
+  CHECK(reinterpret_cast<std::uint64_t>(read.partial_sums) == 4);
+  CHECK(read.captured_elements == 5);
+  CHECK(read.partial_blocks == 6);
+  CHECK(reinterpret_cast<std::uint64_t>(read.captured[0].data) == 7);
+  CHECK(read.captured[0].begin == 8);
+  CHECK(read.captured[0].count == 9);
+  CHECK(read.captured[1].count == 12);
+  // Without params and captured gradients both still take their place.
+  struct None {};
+  BackwardWords nothing = words;
+  nothing.captured.clear();
+  const auto empty = as<BackwardArguments<2, None, 0>>(write_arguments(forward, {}, nothing));
+  CHECK(empty.partial_blocks == 6);
+  check_tensor(empty.d_context_v, words.d_context_v);
 }
 
 }  // namespace vicinal::cuda

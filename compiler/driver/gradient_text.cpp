@@ -1,0 +1,50 @@
+#include "compiler/driver/gradient_text.h"
+
+#include <fmt/format.h>
+
+#include "compiler/ir/language.h"
+
+namespace vicinal::driver {
+
+GradientText gradient_text(const ir::Module& module) {
+  std::vector<ir::NodeId> nodes;
+  for (const ir::Partial& p : module.partials) nodes.push_back(p.leaf), nodes.push_back(p.value);
+  ir::LanguageText text = ir::write_language(module, nodes);
+  GradientText result{std::move(text.lets), {}};
+  for (std::size_t i = 0; i < module.partials.size(); ++i)
+    result.derivatives.push_back({std::string(ir::name_of(module.partials[i].of)),
+                                  std::move(text.expressions[2 * i]),
+                                  std::move(text.expressions[2 * i + 1])});
+  return result;
+}
+
+std::string print_gradient(const ir::Module& module) {
+  const GradientText text = gradient_text(module);
+  std::string out = fmt::format("# {}: derivatives at a pair that is kept\n", module.name);
+  for (const std::string& let : text.lets) out += let + '\n';
+  for (const GradientText::Derivative& d : text.derivatives)
+    out += fmt::format("d({})/d({}) = {}\n", d.of, d.leaf, d.value);
+  // What is not assigned is the identity.
+  if (!module.root(ir::Root::score).valid()) out += "d(score)/d(score) = 1.0\n";
+  if (!module.root(ir::Root::output).valid()) out += "d(output)/d(out) = 1.0\n";
+  return out;
+}
+
+std::vector<GradientSite> gradient_sites(const ir::Module& module) {
+  std::vector<GradientSite> sites;
+  for (std::size_t i = 0; i < module.partials.size(); ++i) {
+    const ir::Node& leaf = module[module.partials[i].leaf];
+    const auto add = [&](std::uint32_t input, std::span<const ir::NodeId> indices) {
+      if (module.inputs[input].learnable) sites.push_back({i, input, analysis::index_use(module, indices)});
+    };
+    const std::span<const ir::NodeId> operands(leaf.operands.begin(), leaf.operands.size());
+    if (const auto* l = std::get_if<ir::Load>(&leaf.what)) add(l->input, operands);
+    if (const auto* d = std::get_if<ir::Dot>(&leaf.what)) {
+      add(d->first, operands.first(d->first_indices));
+      add(d->second, operands.subspan(d->first_indices));
+    }
+  }
+  return sites;
+}
+
+}  // namespace vicinal::driver

@@ -1,0 +1,44 @@
+// What the backward kernels are launched with: the memory that they work in, and their arguments.
+#pragma once
+
+#include "compiler/emit/cuda/backward_source.h"
+#include "runtime/binding/differentials.h"
+#include "runtime/cuda_kernel.h"
+#include "runtime/plan/tile_grid.h"
+
+namespace vicinal::runtime {
+
+// Parts of a workspace, as offsets from its beginning.
+struct BackwardLayout {
+  std::size_t row_terms = 0;        // f32, a row
+  std::size_t d_rows = 0, out = 0;  // with an output expression: gradients and outputs before it
+  std::size_t partial_sums = 0;     // f32, [block][element]
+  std::size_t bytes = 0;
+  std::int64_t blocks = 1, elements = 0;     // of captured gradients
+  std::vector<std::int64_t> begins, counts;  // by slot
+};
+Result<BackwardLayout> backward_layout(const Problem& problem,
+                                       const std::vector<emit::CapturedSlot>& captured, bool has_output,
+                                       DType dtype);
+
+// The problem of a run that leaves its output, before the output expression, in the workspace.
+Problem problem_before_output(const Problem& problem, const BackwardLayout& layout, std::uint64_t workspace);
+
+struct BackwardProblem {
+  const Problem& problem;
+  const plan::TileShape& shape;  // tiles of emit::kBackwardTile
+  const BoundOutputDifferentials& given;
+  const BoundDifferentials& wanted;
+  const BackwardLayout& layout;
+  std::uint64_t workspace;  // its address
+  bool has_output;
+};
+// Errors (spec): tensors that the kernels do not take.
+Result<void> check_backward(const BackwardProblem& of, const std::vector<emit::CapturedSlot>& captured,
+                            DType dtype);
+// Nothing where the step has nothing to do.
+Result<std::optional<Launch>> prepare_backward(const BackwardProblem& of, const emit::BackwardSource& source,
+                                               emit::BackwardStep step, const emit::KernelOptions& options,
+                                               const ir::Module& module);
+
+}  // namespace vicinal::runtime

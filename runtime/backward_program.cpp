@@ -1,0 +1,111 @@
+#include "runtime/backward_program.h"
+
+#include <future>
+
+#include "runtime/tile_words.h"
+
+namespace vicinal::runtime {
+namespace {
+
+// The variant as it is before its output expression.
+emit::Specialized without_output(const driver::Variant& variant) {
+  ir::Module module = variant.optimized;
+  module.root(ir::Root::output) = {};
+  return emit::specialize(module);
+}
+
+}  // namespace
+
+Result<std::shared_ptr<const BackwardProgram>> BackwardProgram::make(Engine& engine,
+                                                                     const cuda::Context& context,
+                                                                     const driver::Variant& variant,
+                                                                     const emit::KernelOptions& options,
+                                                                     const std::string& arch) {
+  const emit::Specialized differentiated = emit::specialize(driver::differentiated(variant));
+  if (const auto obstacle = emit::backward_obstacle(differentiated))
+    return unexpected(ErrorKind::limit, *obstacle, "the interpreter computes them, in host memory");
+  auto program = std::make_shared<BackwardProgram>();
+  program->options_ = options;
+  program->options_.kind = emit::KernelKind::portable;
+  program->module_ = differentiated.declarations();
+  std::future<Result<std::shared_ptr<const Program>>> before_output;
+  if (program->module_.root(ir::Root::output).valid())
+    before_output = std::async(std::launch::async, [&] {
+      return Program::make(engine, context, without_output(variant), {program->options_}, arch);
+    });
+  std::vector<std::future<Result<Step>>> steps;
+  for (const emit::BackwardStep step : emit::kBackwardSteps)
+    steps.push_back(std::async(std::launch::async, [&, step]() -> Result<Step> {
+      emit::BackwardSource source = emit::emit_backward(differentiated, program->options_, step);
+      VICINAL_TRY(const CompiledCubin cubin, compile_cubin(engine, source.kernel, arch));
+      const std::string& binary = cubin.kernel.payload->binary;
+      VICINAL_TRY(cuda::LoadedKernel loaded,
+                  cuda::LoadedKernel::load(context, std::as_bytes(std::span(binary.data(), binary.size())),
+                                           source.kernel.entry));
+      return Step{std::move(source), std::move(loaded)};
+    }));
+  // All are waited for before an error leaves: they refer to what is here.
+  std::vector<Result<Step>> made;
+  for (auto& step : steps) made.push_back(step.get());
+  if (before_output.valid()) {
+    VICINAL_TRY(program->before_output_, before_output.get());
+  }
+  for (Result<Step>& step : made) {
+    if (!step) return step.forward_error();
+    program->steps_.push_back(*std::move(step));
+  }
+  return std::shared_ptr<const BackwardProgram>(std::move(program));
+}
+
+Result<BackwardLayout> BackwardProgram::layout(const Problem& problem) const {
+  return backward_layout(problem, steps_[0].source.captured, has_output(), options_.dtype);
+}
+
+// What is learnable and read nowhere has the gradient 0, and no kernel writes it.
+Result<void> BackwardProgram::clear_unread(const Problem& problem, const BoundDifferentials& wanted,
+                                           cuda::StreamHandle stream) const {
+  const auto clear = [&](bool param, std::size_t index,
+                         const BoundDifferentials::Captured& target) -> Result<void> {
+    for (const emit::CapturedSlot& slot : steps_[0].source.captured)
+      if (slot.param == param && slot.index == index) return {};
+    if (target.data == nullptr) return {};
+    std::size_t count = 1;
+    if (!param)
+      for (const std::int64_t extent : problem.inputs[index].extents)
+        count *= static_cast<std::size_t>(extent);
+    const cuda::DriverApi& api = steps_[0].loaded.context().api();
+    return cuda::check(api, api.memory_set, reinterpret_cast<cuda::DevicePointer>(target.data), 0,
+                       count * size_of(target.dtype), stream);
+  };
+  for (std::size_t i = 0; i < wanted.inputs.size(); ++i) VICINAL_TRY_VOID(clear(false, i, wanted.inputs[i]));
+  for (std::size_t i = 0; i < wanted.params.size(); ++i) VICINAL_TRY_VOID(clear(true, i, wanted.params[i]));
+  return {};
+}
+
+Result<void> BackwardProgram::launch(const Problem& problem, const BoundOutputDifferentials& given,
+                                     const BoundDifferentials& wanted, std::uint64_t workspace,
+                                     cuda::StreamHandle stream) const {
+  VICINAL_TRY(const BackwardLayout sizes, layout(problem));
+  const plan::TileShape shape = shapes_.shape(module_, problem, emit::kBackwardTile, emit::kBackwardTile);
+  const BackwardProblem of{problem, shape, given, wanted, sizes, workspace, has_output()};
+  VICINAL_TRY_VOID(check_backward(of, steps_[0].source.captured, options_.dtype));
+  std::vector<std::optional<Launch>> launches;
+  for (std::size_t i = 0; i < steps_.size(); ++i) {
+    VICINAL_TRY(std::optional<Launch> prepared,
+                prepare_backward(of, steps_[i].source, emit::kBackwardSteps[i], options_, module_));
+    launches.push_back(std::move(prepared));
+  }
+  const cuda::ContextScope scope(steps_[0].loaded.context());
+  VICINAL_TRY_VOID(clear_unread(problem, wanted, stream));
+  if (before_output_ && problem.rows() != 0) {
+    const Problem before = problem_before_output(problem, sizes, workspace);
+    VICINAL_TRY_VOID(
+        before_output_->launch(before, tile_words(before, before_output_->shape(before)), stream));
+  }
+  for (std::size_t i = 0; i < steps_.size(); ++i)
+    if (launches[i])
+      VICINAL_TRY_VOID(cuda::launch(steps_[i].loaded, stream, launches[i]->shape, launches[i]->arguments));
+  return {};
+}
+
+}  // namespace vicinal::runtime

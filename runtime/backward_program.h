@@ -1,0 +1,42 @@
+// The kernels that compute a variant's gradients on a device, one after the other on a stream.
+#pragma once
+
+#include <array>
+
+#include "compiler/driver/compile.h"
+#include "runtime/backward_launch.h"
+#include "runtime/program.h"
+
+namespace vicinal::runtime {
+
+class BackwardProgram {
+ public:
+  // Errors (limit): gradients that the kernels cannot compute.
+  static Result<std::shared_ptr<const BackwardProgram>> make(Engine& engine, const cuda::Context& context,
+                                                             const driver::Variant& variant,
+                                                             const emit::KernelOptions& options,
+                                                             const std::string& arch);
+
+  Result<BackwardLayout> layout(const Problem& problem) const;
+  // Everything of the problem is checked, and there is a workspace of as many bytes as the layout says.
+  Result<void> launch(const Problem& problem, const BoundOutputDifferentials& given,
+                      const BoundDifferentials& wanted, std::uint64_t workspace,
+                      cuda::StreamHandle stream) const;
+
+ private:
+  struct Step {
+    emit::BackwardSource source;
+    cuda::LoadedKernel loaded;
+  };
+  bool has_output() const { return before_output_ != nullptr; }
+  Result<void> clear_unread(const Problem& problem, const BoundDifferentials& wanted,
+                            cuda::StreamHandle stream) const;
+
+  emit::KernelOptions options_;
+  ir::Module module_;  // its declarations
+  std::vector<Step> steps_;
+  std::shared_ptr<const Program> before_output_;  // where there is an output expression: the run without it
+  mutable PlanCache shapes_;
+};
+
+}  // namespace vicinal::runtime

@@ -1,0 +1,95 @@
+// What reverse and forward mode share: the variant's derivatives, and vectors read from tensors.
+#pragma once
+
+#include "runtime/cpu/interpreter.h"
+#include "runtime/cpu/places.h"
+#include "runtime/cpu/root_differential.h"
+#include "runtime/host/elements.h"
+
+namespace vicinal::cpu {
+
+struct Differentiated {
+  const ir::Module& module;
+  const runtime::Problem& problem;
+  Interpreter interpreter;
+  RootDifferential score, scale, sink, output;
+
+  Differentiated(const ir::Module& m, const runtime::Problem& p)
+      : module(m),
+        problem(p),
+        interpreter(m, p),
+        score(m, p, ir::Root::score),
+        scale(m, p, ir::Root::scale),
+        sink(m, p, ir::Root::sink),
+        output(m, p, ir::Root::output) {}
+
+  // Derivatives of a root that is computed once for a row.
+  void pull(const RootDifferential& root, const Place& place, double upstream, LeafVector& to) const {
+    RootDifferential::Scratch values;
+    root.start_row(place, values);
+    root.pull(place, values, upstream, to);
+  }
+  double push(const RootDifferential& root, const Place& place, const LeafVector& from) const {
+    RootDifferential::Scratch values;
+    root.start_row(place, values);
+    return root.push(place, values, from);
+  }
+
+  // The local coordinates of a pair's key; the place is told of the key.
+  std::vector<std::int64_t> go_to(const RowTrace::Pair& pair, Place& place,
+                                  std::vector<std::int64_t>& coordinate) const {
+    place.context_key = pair.context;
+    place.score = 0;
+    if (pair.context) {
+      place.k = pair.key;
+      return {pair.key};
+    }
+    std::vector<std::int64_t> local = local_coordinates(problem.k_axis, pair.key);
+    place.k = position(problem.k_axis, local, coordinate);
+    place.k_coordinate = coordinate.data();
+    return local;
+  }
+
+  // Channels of a token. A tensor without data is 0.
+  static std::vector<double> channels(const runtime::Strided& t, std::int64_t count, std::int64_t batch,
+                                      std::int64_t head, const std::vector<std::int64_t>& local) {
+    std::vector<double> x(static_cast<std::size_t>(count));
+    if (t.data == nullptr) return x;
+    const std::int64_t at = offset(t, batch, head, local);
+    for (std::int64_t c = 0; c < count; ++c)
+      x[static_cast<std::size_t>(c)] = host::load_element(t.data, t.dtype, at + c * t.dim);
+    return x;
+  }
+  static void store(const runtime::Strided& t, const double* x, std::int64_t count, std::int64_t batch,
+                    std::int64_t head, const std::vector<std::int64_t>& local) {
+    if (t.data == nullptr) return;
+    const std::int64_t at = offset(t, batch, head, local);
+    for (std::int64_t c = 0; c < count; ++c) host::store_element(t.data, t.dtype, at + c * t.dim, x[c]);
+  }
+};
+
+inline double dot(const std::vector<double>& x, const std::vector<double>& y) {
+  double sum = 0;
+  for (std::size_t i = 0; i < x.size(); ++i) sum += x[i] * y[i];
+  return sum;
+}
+
+// A vector divided by its norm.
+struct Direction {
+  std::vector<double> unit;
+  double length = 0;
+
+  explicit Direction(std::vector<double> x) : unit(std::move(x)), length(norm(unit)) {
+    for (double& v : unit) v /= length;
+  }
+  // The derivative of x / |x| is symmetric, so this serves both modes: (v - u <u, v>) / |x|. Where the norm
+  // is at its floor it is 0.
+  std::vector<double> differential(std::vector<double> v) const {
+    const double along = dot(unit, v);
+    for (std::size_t i = 0; i < v.size(); ++i)
+      v[i] = length > kLeastNorm ? (v[i] - unit[i] * along) / length : 0;
+    return v;
+  }
+};
+
+}  // namespace vicinal::cpu

@@ -1,0 +1,96 @@
+// What a kernel does with gradients and tangents.
+#include <fmt/format.h>
+
+#include "compiler/passes/differentiate.h"
+#include "runtime/binding/differentials.h"
+#include "runtime/cpu/backward.h"
+#include "runtime/engine.h"
+#include "runtime/kernel_impl.h"
+
+namespace vicinal {
+namespace {
+
+// Of a run whose output nobody needs, since it is computed again.
+RunArguments without_output(const RunArguments& arguments, const std::optional<Tensor>& like,
+                            bool keeps_lse) {
+  RunArguments result = arguments;
+  if (!keeps_lse) result.lse.reset();
+  if (!like) return result;
+  result.out = *like;
+  result.out.dtype = arguments.q.dtype;
+  return result;
+}
+
+// Where forward mode is given no tangent's place for out, nothing says where out would be: q's rows do.
+RunArguments with_any_output(const RunArguments& arguments, const CompileOptions& options) {
+  RunArguments result = arguments;
+  result.lse.reset();
+  result.out = arguments.q;
+  if (!result.out.shape.empty()) result.out.shape.back() = options.value_dim;
+  return result;
+}
+
+Result<void> check_device_arguments(const Kernel::Impl& kernel, const RunArguments& arguments) {
+  if (!kernel.gradients)
+    return unexpected(ErrorKind::spec, "the kernel was compiled without gradients",
+                      "compile with CompileOptions::gradients");
+  const ir::Module& module = kernel.variant.checked.module;
+  if (module.normalize == ir::Normalize::softmax && !arguments.lse)
+    return unexpected(ErrorKind::spec, "the lse is missing: on a device gradients are computed from it",
+                      "pass the one that run() wrote");
+  return {};
+}
+
+}  // namespace
+
+const ir::Module& Kernel::Impl::differentiated() const {
+  std::call_once(differentiate_once, [&] { with_partials = passes::differentiate(variant.checked.module); });
+  return with_partials;
+}
+
+Result<void> Kernel::backward(const RunArguments& arguments, const OutputDifferentials& given,
+                              const Differentials& wanted, Stream stream) const {
+  if (!given.out)
+    return unexpected(ErrorKind::spec, "the gradient of out is missing", "pass it: it has the shape of out");
+  const bool device = impl_->on_device();
+  const ir::Module& module = impl_->differentiated();
+  if (device) VICINAL_TRY_VOID(check_device_arguments(*impl_, arguments));
+  const bool reads_output = device && !module.root(ir::Root::output).valid();
+  VICINAL_TRY(const runtime::Problem problem,
+              impl_->bind(device && reads_output ? arguments : without_output(arguments, given.out, device)));
+  VICINAL_TRY(const runtime::BoundOutputDifferentials from,
+              runtime::bind_output_differentials(module, problem, given, "gradient", true));
+  VICINAL_TRY(const runtime::BoundDifferentials to,
+              runtime::bind_differentials(module, problem, wanted, "gradient"));
+  if (device) {
+    VICINAL_TRY(const runtime::BackwardLayout layout, impl_->gradients->layout(problem));
+    const auto memory = reinterpret_cast<std::uint64_t>(arguments.workspace.data);
+    if (arguments.workspace.bytes < layout.bytes || memory % 256 != 0)
+      return unexpected(ErrorKind::spec,
+                        fmt::format("the workspace has {} bytes, and the gradients of this problem take {}",
+                                    arguments.workspace.bytes, layout.bytes),
+                        "allocate what supports() says, aligned to 256 bytes");
+    return impl_->gradients->launch(problem, from, to, memory, static_cast<cuda::StreamHandle>(stream));
+  }
+  VICINAL_TRY(const runtime::Engine* const engine, runtime::Engine::process());
+  cpu::backward(module, problem, from, to, engine->threads());
+  return {};
+}
+
+Result<void> Kernel::jvp(const RunArguments& arguments, const Differentials& given,
+                         const OutputDifferentials& wanted) const {
+  if (impl_->on_device())
+    return unexpected(ErrorKind::environment, "forward mode is not computed on a GPU",
+                      "compile for the CPU, with tensors in host memory");
+  VICINAL_TRY(const runtime::Problem problem, impl_->bind(with_any_output(arguments, impl_->options)));
+  const ir::Module& module = impl_->differentiated();
+  VICINAL_TRY(const runtime::BoundDifferentials from,
+              runtime::bind_differentials(module, problem, given, "tangent"));
+  VICINAL_TRY(const runtime::BoundOutputDifferentials to,
+              runtime::bind_output_differentials(module, problem, wanted, "tangent", false));
+  VICINAL_TRY(const runtime::Engine* const engine, runtime::Engine::process());
+  cpu::jvp(module, problem, from, to, engine->threads());
+  return {};
+}
+
+}  // namespace vicinal

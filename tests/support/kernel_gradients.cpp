@@ -1,0 +1,76 @@
+#include "tests/support/kernel_gradients.h"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+
+namespace vicinal::testing {
+namespace {
+
+HostTensor like(const HostTensor& t, DType dtype) {
+  HostTensor copy(dtype, t.shape());
+  return copy.fill(7.0);
+}
+
+HostTensor rounded(const HostTensor& t, DType dtype) {
+  HostTensor copy(dtype, t.shape());
+  return copy.fill([&](const Index& i) { return t.at(i); });
+}
+
+double tolerance(DType dtype) {
+  constexpr double kSums = 5e-5;  // fp32 sums of many terms, of which some cancel, and exp2 on its own unit
+  return kSums + (dtype == DType::f32 ? 0 : dtype == DType::f16 ? 0x1p-8 : 0x1p-5);
+}
+
+// In units of the largest gradient of the tensor.
+double largest_error(const HostTensor& got, const HostTensor& wanted) {
+  double largest = 1e-3, error = 0;
+  wanted.each([&](const Index& i) {
+    largest = std::max(largest, std::fabs(wanted.at(i)));
+    const double difference = std::fabs(got.at(i) - wanted.at(i));
+    if (!(difference <= error)) error = difference;
+  });
+  return error / largest;
+}
+
+void compare(const std::string& what, const HostTensor& got, const HostTensor& wanted, DType dtype) {
+  CAPTURE(what);
+  CHECK(largest_error(got, wanted) <= tolerance(dtype));
+}
+
+}  // namespace
+
+KernelGradients::KernelGradients(const GradientCase& c, DType dtype)
+    : q(like(c.q, dtype)), k(like(c.k, dtype)), v(like(c.v, dtype)), context(c.problem.shape.context >= 0) {
+  if (context) context_k = like(c.context_k, dtype), context_v = like(c.context_v, dtype);
+  for (const auto& [name, t] : c.inputs) inputs[name] = like(t, DType::f32);
+  for (const auto& [name, t] : c.params) params[name] = like(t, DType::f32);
+}
+
+Differentials KernelGradients::wanted() const {
+  Differentials d{.q = q.view(), .k = k.view(), .v = v.view()};
+  if (context) d.context_k = context_k.view(), d.context_v = context_v.view();
+  for (const auto& [name, t] : inputs) d.inputs[name] = t.view();
+  for (const auto& [name, t] : params) d.params[name] = t.view();
+  return d;
+}
+
+void round_given(GradientCase& c, DType dtype) {
+  c.d_out = rounded(c.d_out, dtype);
+  if (!c.d_lse.shape().empty()) c.d_lse = rounded(c.d_lse, DType::f32);
+}
+
+void check_kernel_gradients(const KernelGradients& got, const GradientCase& c, DType dtype) {
+  compare("q", got.q, c.q, dtype);
+  compare("k", got.k, c.k, dtype);
+  compare("v", got.v, c.v, dtype);
+  if (got.context) {
+    compare("context_k", got.context_k, c.context_k, dtype);
+    compare("context_v", got.context_v, c.context_v, dtype);
+  }
+  for (const auto& [name, x] : c.inputs) compare(name, got.inputs.at(name), x, dtype);
+  for (const auto& [name, x] : c.params) compare(name, got.params.at(name), x, dtype);
+}
+
+}  // namespace vicinal::testing

@@ -1,0 +1,26 @@
+// Gradients as kernels on a device store them, held against the interpreter's.
+#pragma once
+
+#include "tests/support/gradient_check.h"
+
+namespace vicinal::testing {
+
+// Room for every gradient: those of tensors in the kernel's dtype, those of inputs and params in f32. Filled
+// with what no gradient is, so that one that is not written shows.
+struct KernelGradients {
+  HostTensor q, k, v, context_k, context_v;
+  std::map<std::string, HostTensor> inputs, params;
+  bool context = false;
+
+  KernelGradients(const GradientCase& c, DType dtype);
+  Differentials wanted() const;
+};
+
+// The incoming gradients as a kernel takes them: out's in its dtype, the LSE's in f32.
+void round_given(GradientCase& c, DType dtype);
+
+// `c` holds the interpreter's. An error may be a few roundings of the dtype, relative to the tensor's largest
+// gradient, since out is rounded before it meets d_out, and weights' sums cancel.
+void check_kernel_gradients(const KernelGradients& got, const GradientCase& c, DType dtype);
+
+}  // namespace vicinal::testing
