@@ -132,7 +132,7 @@ TEST_CASE("lengths around tiles, head dims, and layouts on the CPU") {
       std::vector<CpuJob> jobs = {made};
       compile_all(jobs);
       REQUIRE_MESSAGE(jobs[0].compiled.has_value(), jobs[0].error);
-      const cpu::CodeShape shape = jobs[0].compiled->impl().compiled->code().shape;
+      const cpu::CodeShape shape = jobs[0].compiled->impl().executor->compiled().code().shape;
       const Layout layouts[] = {Layout::bhnd, Layout::bnhd, Layout::padded, Layout::reversed};
       int turn = 0;
       for (const std::int64_t queries : {1, shape.tile_q - 1, shape.tile_q, shape.tile_q + 1})
@@ -175,7 +175,7 @@ TEST_CASE("the same bits on any number of threads") {
   for (const unsigned threads : {1u, 2u, 3u, 7u}) {
     const runtime::Problem bound = impl.bind(problem.arguments()).value();
     const Plan plan = jobs[0].compiled->prepare(problem.arguments()).value();
-    REQUIRE(impl.compiled->run(impl.variant.checked.module, bound, *plan.impl().tiles, threads).has_value());
+    REQUIRE(impl.executor->run(bound, *plan.impl().tiles, threads).has_value());
     if (first.empty()) first = problem.out.bytes();
     CHECK(std::memcmp(first.data(), problem.out.bytes().data(), first.size()) == 0);
   }

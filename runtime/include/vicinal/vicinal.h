@@ -111,6 +111,9 @@ struct CompileOptions {
   // Of that kernel, by its number among those that tuning tries; -1: chosen.
   int schedule = -1;
   int device = 0;
+  // The processor that code for the CPU may be run on, by LLVM's name for it, such as "x86-64-v3"; empty:
+  // this machine's, with all that it has.
+  std::string cpu_target = {};
 };
 
 // Memory of the caller's, aligned to 256 bytes, that a run may overwrite; used until its work is done.
