@@ -1,8 +1,10 @@
 #include "cli/fma_peak.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
-#include <numeric>
+#include <filesystem>
+#include <fstream>
 
 #include "runtime/host/parallel.h"
 
@@ -17,8 +19,22 @@ double seconds_since(Clock::time_point start) {
 
 // As much of the best burst is taken for an undisturbed one.
 constexpr double kUndisturbed = 0.93;
+constexpr double kWaited = 0.03;
 // Some tenths of a millisecond: long beside starting the threads, short beside what disturbs them.
 constexpr std::int64_t kRounds = 100'000;
+constexpr std::chrono::milliseconds kPatience(1);
+
+// Seconds that this process' threads have been ready to run and did not: the second number of their
+// schedstat. 0 where the kernel does not count.
+double waited_for_processors() {
+  double sum = 0;
+  std::error_code error;
+  for (const auto& thread : std::filesystem::directory_iterator("/proc/self/task", error)) {
+    double ran = 0, waited = 0;
+    if (std::ifstream(thread.path() / "schedstat") >> ran >> waited) sum += waited * 1e-9;
+  }
+  return sum;
+}
 
 }  // namespace
 
@@ -33,13 +49,22 @@ Result<FmaPeak> FmaPeak::measure(const cpu::CodeGeneratorApi& generator, unsigne
 }
 
 double FmaPeak::burst() {
-  std::vector<double> rates(threads_);
+  // All begin together, so that threads which take turns on one processor are seen to; but none waits for
+  // long for one that does not come.
+  std::atomic<unsigned> ready = 0;
+  std::vector<Clock::time_point> starts(threads_), ends(threads_);
   host::parallel_for(threads_, threads_, [&](std::int64_t i) {
-    const Clock::time_point start = Clock::now();
-    [[maybe_unused]] volatile const float kept = burst_.run(kRounds);
-    rates[static_cast<std::size_t>(i)] = burst_.flops * kRounds / seconds_since(start);
+    const Clock::time_point arrival = Clock::now();
+    ++ready;
+    while (ready < threads_ && Clock::now() - arrival < kPatience) {
+    }
+    starts[static_cast<std::size_t>(i)] = Clock::now();
+    [[maybe_unused]] const volatile float kept = burst_.run(kRounds);
+    ends[static_cast<std::size_t>(i)] = Clock::now();
   });
-  const double rate = std::accumulate(rates.begin(), rates.end(), 0.0);
+  const std::chrono::duration<double> whole =
+      *std::ranges::max_element(ends) - *std::ranges::min_element(starts);
+  const double rate = burst_.flops * kRounds * threads_ / whole.count();
   best_ = std::max(best_, rate);
   return rate;
 }
@@ -49,14 +74,18 @@ Result<FmaPeak::Times> FmaPeak::times(int repeat, const std::function<Result<voi
   std::vector<double> lower;
   for (int i = 0; i < repeat; ++i) {
     const double before = burst();
+    const double waited = waited_for_processors();
     const Clock::time_point start = Clock::now();
     VICINAL_TRY_VOID(run());
-    times.milliseconds.push_back(seconds_since(start) * 1e3);
+    const double seconds = seconds_since(start);
+    times.milliseconds.push_back(seconds * 1e3);
+    times.waited.push_back((waited_for_processors() - waited) / (seconds * threads_));
     const double after = burst();
     times.peak.push_back((before + after) / 2);
     lower.push_back(std::min(before, after));
   }
-  for (const double rate : lower) times.undisturbed.push_back(rate >= kUndisturbed * best_);
+  for (std::size_t i = 0; i < lower.size(); ++i)
+    times.undisturbed.push_back(lower[i] >= kUndisturbed * best_ && times.waited[i] <= kWaited);
   return times;
 }
 

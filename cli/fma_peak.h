@@ -20,7 +20,11 @@ class FmaPeak {
   struct Times {
     std::vector<double> milliseconds;  // of all repetitions
     std::vector<double> peak;          // FLOP/s that the bursts around each made, on average
-    std::vector<bool> undisturbed;     // whether both came close to the best ever
+    // What part of the time threads that had work waited for a processor, which others had. Bursts are too
+    // short to be interrupted, and do not show it.
+    std::vector<double> waited;
+    std::vector<bool>
+        undisturbed;  // whether both bursts came close to the best ever, and next to no thread waited
   };
   // Runs so often, with bursts between.
   Result<Times> times(int repeat, const std::function<Result<void>()>& run);

@@ -219,10 +219,11 @@ class Bench {
     VICINAL_TRY_VOID(run());
     VICINAL_TRY(FmaPeak peak, FmaPeak::measure(*generator, engine->threads()));
     VICINAL_TRY(const FmaPeak::Times times, peak.times(options_.repeat, run));
-    std::vector<double> undisturbed, of_own_bursts;
+    std::vector<double> undisturbed, of_own_bursts, waited;
     for (std::size_t i = 0; i < times.milliseconds.size(); ++i) {
       const double rate = flops / times.milliseconds[i] * 1e3;
       of_own_bursts.push_back(100 * rate / times.peak[i]);
+      waited.push_back(100 * times.waited[i]);
       if (times.undisturbed[i]) undisturbed.push_back(100 * rate / peak.best());
     }
     json_["threads"] = engine->threads();
@@ -230,6 +231,7 @@ class Bench {
     print("  {:<22} {:>10.4g} GFLOP/s in bursts on {} threads, {}\n", "fma_peak", peak.best() * 1e-9,
           engine->threads(), kernel.info().path_reason);
     row("of_bursts_around", spread(of_own_bursts), "%");
+    row("waited_for_processor", spread(waited), "%");
     if (undisturbed.empty())
       print("  {:<22} no repetition was left in peace\n", "of_fma_peak");
     else

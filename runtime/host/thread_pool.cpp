@@ -39,6 +39,7 @@ void ThreadPool::run(unsigned slots, void (*work)(void* argument, unsigned slot)
     return;
   }
   Call call{work, argument, slots};
+  call.processors.take_one();
   {
     const std::lock_guard guard(lock_);
     add_threads(slots - 1);
@@ -67,6 +68,7 @@ void ThreadPool::serve() {
     const unsigned slot = take_slot(call);
     ++call.working;
     guard.unlock();
+    call.processors.take_one();
     call.work(call.argument, slot);
     guard.lock();
     // Said with the lock in hand: without it the call may be gone.

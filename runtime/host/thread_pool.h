@@ -8,6 +8,8 @@
 #include <thread>
 #include <vector>
 
+#include "runtime/host/processors.h"
+
 namespace vicinal::host {
 
 class ThreadPool {
@@ -32,6 +34,7 @@ class ThreadPool {
     unsigned working = 0;  // threads of the pool
     Call* next = nullptr;
     std::condition_variable done = {};
+    Processors processors = {};
   };
 
   bool inherited() const;
