@@ -120,6 +120,7 @@ class Torch:
         if predicate is not None:
             block_mask = create_block_mask(predicate, None, None, o.tokens, o.tokens, device="cpu")
         score = {"alibi": alibi, "softcap": softcap}.get(self.case)
+        torch._dynamo.reset()  # or it stops compiling after some cases
         compiled = torch.compile(flex_attention)
         self.call = lambda: compiled(q, k, v, score_mod=score, block_mask=block_mask)
         start = time.perf_counter()

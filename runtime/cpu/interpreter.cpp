@@ -223,11 +223,11 @@ struct Interpreter::Impl {
     return kept;
   }
 
-  // Alone in a row a sink is the LSE, also where it is inf, whose difference from itself is no number.
+  // A sink that no score exceeds is the LSE, also where it is inf, whose difference from itself is no number.
   template <class Float>
-  static Float exp_of_sink(Float sink_value, Float base, bool alone) {
+  static Float exp_of_sink(Float sink_value, Float base) {
     if (sink_value == -std::numeric_limits<Float>::infinity()) return 0;
-    return alone && !std::isnan(sink_value) ? 1 : std::exp(sink_value - base);
+    return sink_value == base ? 1 : std::exp(sink_value - base);
   }
 
   // Of the kept scores and the sink; NaN is passed over here and comes back in the sums.
@@ -246,7 +246,7 @@ struct Interpreter::Impl {
     if (softmax) {
       const double sink_value = sink.valid() ? value(sink, s.place) : -kInfinity;
       const double base = largest(kept, sink_value);
-      double sum = exp_of_sink(sink_value, base, kept.empty());
+      double sum = exp_of_sink(sink_value, base);
       for (const Kept& k : kept) sum += std::exp(k.score - base);
       result.lse = base + std::log(sum);
     }
@@ -287,7 +287,7 @@ struct Interpreter::Impl {
     const bool softmax = module.normalize == ir::Normalize::softmax;
     const double sink_value = softmax && sink.valid() ? value(sink, s.place) : -kInfinity;
     const auto base = static_cast<float>(largest(kept, sink_value));
-    float sum = exp_of_sink(static_cast<float>(sink_value), base, kept.empty());
+    float sum = exp_of_sink(static_cast<float>(sink_value), base);
     std::vector<float> out(result.out.size());
     for (const Kept& k : kept) {
       const auto x = static_cast<float>(k.score);
