@@ -12,7 +12,8 @@ constexpr int kMostCopies = 8;
 // What another copy of a tile of keys adds to the tile's products; queries are copied seldom.
 constexpr double kCopyWeight = 0.03;
 // Bringing a tile of keys and values to a multiprocessor, at 32 bytes a clock, takes as long as the products
-// of 128 queries with it (4096 operations a clock); neither runs at its peak, and the copies are nearer to it.
+// of 128 queries with it (4096 operations a clock); neither runs at its peak, and the copies are nearer to
+// it.
 constexpr double kTileWeight = 115;
 constexpr int kGroupRows = 64, kColumnGroup = 8;
 
@@ -30,8 +31,9 @@ int copies(const Problem& p, const std::vector<int>& tile) {
 
 }  // namespace
 
-std::optional<BoxedView> boxed_view(const Strided& t, std::int64_t channels, const std::vector<GridAxis>& axes,
-                                    std::int64_t heads, std::int64_t batch) {
+std::optional<BoxedView> boxed_view(const Strided& t, std::int64_t channels,
+                                    const std::vector<GridAxis>& axes, std::int64_t heads,
+                                    std::int64_t batch) {
   BoxedView view;
   cuda::BoxedTensor& boxed = view.tensor;
   boxed.data = reinterpret_cast<std::uint64_t>(t.data);
@@ -135,7 +137,8 @@ std::vector<std::int64_t> box_words(const Problem& p, const plan::TileShape& sha
     const int extent = i == rank - 1 ? k[i] / kColumnGroup : k[i];
     inverse[i] = (65536 + extent - 1) / extent;
   }
-  for (const auto* list : {&columns, &repeat, &inverse}) words.insert(words.end(), list->begin(), list->end());
+  for (const auto* list : {&columns, &repeat, &inverse})
+    words.insert(words.end(), list->begin(), list->end());
   return words;
 }
 

@@ -20,7 +20,8 @@ struct BoxedView {
 
 // Nothing where three token axes, heads and batches do not fit five dimensions.
 std::optional<BoxedView> boxed_view(const Strided& tensor, std::int64_t channels,
-                                    const std::vector<GridAxis>& axes, std::int64_t heads, std::int64_t batch);
+                                    const std::vector<GridAxis>& axes, std::int64_t heads,
+                                    std::int64_t batch);
 
 // How many tokens of a tile one copy brings, along each axis. The engine steps over at most 8 elements and
 // 256 of them in all; where it takes an axis in parts, it takes the slower ones token by token.

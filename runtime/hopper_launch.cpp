@@ -68,12 +68,13 @@ Result<std::vector<std::byte>> hopper_prefix(const cuda::DriverApi& api, const P
     const BoxedView* view;
     cuda::Box box;
   };
-  const cuda::Box queries = box_of(p, tokens_of_copy(p, shape.q)), keys = box_of(p, tokens_of_copy(p, shape.k));
+  const cuda::Box queries = box_of(p, tokens_of_copy(p, shape.q)),
+                  keys = box_of(p, tokens_of_copy(p, shape.k));
   cuda::Box context, out;
   context.tokens[0] = static_cast<int>(shape.keys());
   const std::vector<int> group = *group_box(shape.q);
   std::copy(group.rbegin(), group.rend(), out.tokens.begin());
-  const Row rows[] = {{&*t.q, queries},         {&*t.k, keys},  {&*t.v, keys}, {&*t.context_k, context},
+  const Row rows[] = {{&*t.q, queries},         {&*t.k, keys}, {&*t.v, keys}, {&*t.context_k, context},
                       {&*t.context_v, context}, {&*t.out, out}};
   std::vector<std::byte> bytes;
   const auto append = [&](const void* from, std::size_t size) {

@@ -254,6 +254,7 @@ Result<void> compile_for_cpu(Engine& engine, Kernel::Impl& impl) {
   options.input_dtypes = common.input_dtypes;
   options.tile_q = impl.options.tile_q;
   options.tile_k = impl.options.tile_k;
+  options.target = impl.options.cpu_target;
   constexpr int kMostTile = 1024;
   if (options.tile_q < 0 || options.tile_k < 0 || options.tile_q > kMostTile || options.tile_k > kMostTile)
     return unexpected(ErrorKind::spec,
@@ -261,13 +262,15 @@ Result<void> compile_for_cpu(Engine& engine, Kernel::Impl& impl) {
                       fmt::format("on the CPU either extent is 1 to {}", kMostTile));
   Stopwatch watch;
   bool known = false;
-  VICINAL_TRY(impl.compiled, cpu::CompiledKernel::make(
-                                 **generator, emit::cpu_kernel(impl.variant.specialized, options), known));
+  VICINAL_TRY(
+      std::shared_ptr<const cpu::CompiledKernel> compiled,
+      cpu::CompiledKernel::make(**generator, emit::cpu_kernel(impl.variant.specialized, options), known));
+  impl.executor.emplace(std::move(compiled), impl.variant.checked.module);
   info.compile_ms = watch.lap();
   info.path = "cpu/jit";
-  info.path_reason = (*generator)->host;
+  info.path_reason = options.target.empty() ? (*generator)->host : options.target;
   info.origin = known ? "memory" : "compiled";
-  info.key = impl.compiled->digest();
+  info.key = impl.executor->compiled().digest();
   info.arch = "host";
   return {};
 }

@@ -9,7 +9,8 @@
 
 #include "compiler/driver/compile.h"
 #include "runtime/backward_program.h"
-#include "runtime/cpu/compiled_kernel.h"
+#include "runtime/bound_call.h"
+#include "runtime/cpu/executor.h"
 #include "runtime/cuda_kernel.h"
 #include "runtime/device_planner.h"
 #include "runtime/kernel_plan.h"
@@ -38,8 +39,9 @@ struct Kernel::Impl {
   std::optional<runtime::DevicePlanner> planner;              // where the mask reads inputs
   std::shared_ptr<const runtime::BackwardProgram> gradients;  // if they were asked for
   // On the host; without generated code the interpreter computes.
-  std::shared_ptr<const cpu::CompiledKernel> compiled;
+  std::optional<cpu::Executor> executor;
   mutable runtime::PlanCache host_plans;
+  mutable host::Spares<runtime::BoundCall> calls;  // as many as have been bound at a time
   mutable std::once_flag differentiate_once;
   mutable ir::Module with_partials;
 
@@ -50,6 +52,8 @@ struct Kernel::Impl {
   const cuda::Context& context() const { return program->loaded.context(); }  // of a device
 
   Result<runtime::Problem> bind(const RunArguments& arguments) const;
+  // The same for a run.
+  Result<host::Spares<runtime::BoundCall>::Loan> bind_call(const RunArguments& arguments) const;
   plan::Masks masks() const;
   // What runs the problem on the device; waits for the fallback's compilation where that is needed first.
   Result<const runtime::Program*> program_for(const runtime::Problem& problem) const;

@@ -34,8 +34,12 @@ std::vector<std::int64_t> plan_key(const ir::Module& module, const Problem& p) {
   return key;
 }
 
-std::optional<plan::TileShape> choose_shape(const Problem& problem, std::int64_t queries, std::int64_t keys,
-                                            const plan::ShapeRules& rules) {
+plan::TileShape choose_shape(const Problem& problem, std::int64_t queries, std::int64_t keys) {
+  return *find_shape(problem, queries, keys, {});
+}
+
+std::optional<plan::TileShape> find_shape(const Problem& problem, std::int64_t queries, std::int64_t keys,
+                                          const plan::ShapeRules& rules) {
   if (problem.q_axis.size() == 1) {
     const plan::TileShape shape{{static_cast<int>(queries)}, {static_cast<int>(keys)}};
     return rules.factor && !rules.factor(shape) ? std::nullopt : std::optional(shape);
@@ -108,15 +112,15 @@ Result<std::vector<std::vector<plan::Run>>> list_rows(const Plan::Impl& plan, cu
   return result;
 }
 
-std::optional<plan::TileShape> PlanCache::shape(const ir::Module& module, const Problem& problem,
-                                                std::int64_t queries, std::int64_t keys,
-                                                const plan::ShapeRules& rules) {
-  if (problem.q_axis.size() == 1) return choose_shape(problem, queries, keys, rules);
+std::optional<plan::TileShape> PlanCache::find_shape(const ir::Module& module, const Problem& problem,
+                                                     std::int64_t queries, std::int64_t keys,
+                                                     const plan::ShapeRules& rules) {
+  if (problem.q_axis.size() == 1) return runtime::find_shape(problem, queries, keys, rules);
   const std::vector<std::int64_t> key = plan_key(module, problem);
   const std::lock_guard guard(lock_);
   if (const auto known = shapes_.find(key); known != shapes_.end()) return known->second;
   if (shapes_.size() >= kMost) shapes_.clear();
-  return shapes_[key] = choose_shape(problem, queries, keys, rules);
+  return shapes_[key] = runtime::find_shape(problem, queries, keys, rules);
 }
 
 std::shared_ptr<const Plan::Impl> PlanCache::find(const std::vector<std::int64_t>& key) const {

@@ -42,9 +42,11 @@ namespace runtime {
 
 std::vector<std::int64_t> plan_key(const ir::Module& module, const Problem& problem);
 
-// The cheapest shape with so many queries and keys that suits; nothing where none does.
-std::optional<plan::TileShape> choose_shape(const Problem& problem, std::int64_t queries, std::int64_t keys,
-                                            const plan::ShapeRules& rules);
+// The cheapest shape with so many queries and keys, and the cheapest of those that a kernel can have; nothing
+// where it can have none.
+plan::TileShape choose_shape(const Problem& problem, std::int64_t queries, std::int64_t keys);
+std::optional<plan::TileShape> find_shape(const Problem& problem, std::int64_t queries, std::int64_t keys,
+                                          const plan::ShapeRules& rules);
 
 // The list of a plan goes to the device, where it has one.
 Result<void> upload(Plan::Impl& plan, const cuda::Context& context);
@@ -63,8 +65,13 @@ Result<HostInputs> download_inputs(const cuda::Context& context, cuda::StreamHan
 // Shapes and plans of one kernel, by extents. The oldest go when there are many.
 class PlanCache {
  public:
-  std::optional<plan::TileShape> shape(const ir::Module& module, const Problem& problem, std::int64_t queries,
-                                       std::int64_t keys, const plan::ShapeRules& rules = {});
+  plan::TileShape shape(const ir::Module& module, const Problem& problem, std::int64_t queries,
+                        std::int64_t keys) {
+    return *find_shape(module, problem, queries, keys, {});
+  }
+  std::optional<plan::TileShape> find_shape(const ir::Module& module, const Problem& problem,
+                                            std::int64_t queries, std::int64_t keys,
+                                            const plan::ShapeRules& rules);
   std::shared_ptr<const Plan::Impl> find(const std::vector<std::int64_t>& key) const;
   void add(std::shared_ptr<const Plan::Impl> plan);
 

@@ -4,7 +4,6 @@
 #include <algorithm>
 
 #include "runtime/cpu/interpreter.h"
-#include "runtime/host/parallel.h"
 #include "runtime/kernel_impl.h"
 
 namespace vicinal {
@@ -22,6 +21,13 @@ Result<runtime::Problem> Kernel::Impl::bind(const RunArguments& arguments) const
                        arguments);
 }
 
+Result<host::Spares<runtime::BoundCall>::Loan> Kernel::Impl::bind_call(const RunArguments& arguments) const {
+  auto call = calls.take();
+  VICINAL_TRY_VOID(
+      call->bind(variant.checked.module, arguments, [&](const RunArguments& a) { return bind(a); }));
+  return call;
+}
+
 plan::Masks Kernel::Impl::masks() const {
   const emit::Specialized& specialized = variant.specialized;
   return {&specialized.grid.module, specialized.context ? &specialized.context->module : nullptr};
@@ -37,10 +43,9 @@ Result<const runtime::Program*> Kernel::Impl::program_for(const runtime::Problem
 plan::TileShape Kernel::Impl::tile_shape(const runtime::Program* on, const runtime::Problem& problem) const {
   if (on != nullptr) return on->shape(problem);
   const emit::KernelOptions tiles;
-  const auto [queries, keys] = compiled
-                                   ? std::pair(compiled->code().shape.tile_q, compiled->code().shape.tile_k)
-                                   : std::pair(tiles.tile_q, tiles.tile_k);
-  return *host_plans.shape(variant.checked.module, problem, queries, keys);
+  if (!executor) return host_plans.shape(variant.checked.module, problem, tiles.tile_q, tiles.tile_k);
+  const cpu::CodeShape& cut = executor->compiled().code().shape;
+  return host_plans.shape(variant.checked.module, problem, cut.tile_q, cut.tile_k);
 }
 
 runtime::PlanCache& Kernel::Impl::plans(const runtime::Program* on) const {
@@ -55,7 +60,7 @@ Result<Support> Kernel::supports(const RunArguments& arguments) const {
   support.path = impl_->info.path;
   VICINAL_TRY(const runtime::Program* const program, impl_->program_for(problem));
   if (program == nullptr) {
-    if (impl_->compiled) VICINAL_TRY_VOID(impl_->compiled->check(problem));
+    if (impl_->executor) VICINAL_TRY_VOID(impl_->executor->compiled().check(problem));
     support.reason = impl_->info.backend == Backend::interpreter ? "the interpreter was asked for"
                                                                  : impl_->info.path_reason;
     return support;
@@ -81,12 +86,12 @@ Result<void> Kernel::Impl::run(const runtime::Program* runs, const runtime::Prob
   if (problem.rows() == 0) return {};
   if (runs == nullptr) {
     VICINAL_TRY(const runtime::Engine* const engine, runtime::Engine::process());
-    if (!compiled) {
+    if (!executor) {
       cpu::Interpreter(variant.checked.module, problem).run(engine->threads(), &*plan.tiles);
       return {};
     }
-    VICINAL_TRY_VOID(compiled->check(problem));
-    return compiled->run(variant.checked.module, problem, *plan.tiles, engine->threads());
+    VICINAL_TRY_VOID(executor->compiled().check(problem));
+    return executor->run(problem, *plan.tiles, engine->threads());
   }
   // A plan for tensors of another kind has other tiles.
   const cuda::TileWords tiles =
@@ -95,9 +100,10 @@ Result<void> Kernel::Impl::run(const runtime::Program* runs, const runtime::Prob
 }
 
 Result<void> Kernel::run(const RunArguments& arguments, Stream stream) const {
-  VICINAL_TRY(const runtime::Problem problem, impl_->bind(arguments));
+  VICINAL_TRY(const auto call, impl_->bind_call(arguments));
+  const runtime::Problem& problem = call->problem();
   VICINAL_TRY(const runtime::Program* const program, impl_->program_for(problem));
-  if (const auto plan = impl_->plans(program).find(runtime::plan_key(impl_->variant.checked.module, problem)))
+  if (const auto plan = impl_->plans(program).find(call->key()))
     return impl_->run(program, problem, *plan, stream);
   if (impl_->info.backend == Backend::cpu) {
     // A plan takes no device memory here and next to no time.
@@ -106,7 +112,8 @@ Result<void> Kernel::run(const RunArguments& arguments, Stream stream) const {
   }
   if (problem.rows() == 0) return {};
   if (program == nullptr) {
-    cpu::Interpreter(impl_->variant.checked.module, problem).run(host::default_threads(), nullptr);
+    VICINAL_TRY(const runtime::Engine* const engine, runtime::Engine::process());
+    cpu::Interpreter(impl_->variant.checked.module, problem).run(engine->threads(), nullptr);
     return {};
   }
   const plan::TileShape shape = program->shape(problem);
@@ -132,11 +139,12 @@ Result<void> Kernel::run(const RunArguments& arguments, Stream stream) const {
 }
 
 Result<void> Kernel::run(const RunArguments& arguments, const Plan& plan, Stream stream) const {
-  VICINAL_TRY(const runtime::Problem problem, impl_->bind(arguments));
+  VICINAL_TRY(const auto call, impl_->bind_call(arguments));
+  const runtime::Problem& problem = call->problem();
   if (plan.impl().kernel != impl_.get())
     return unexpected(ErrorKind::spec, "the plan was prepared by another kernel",
                       "call prepare() on the kernel that runs it");
-  if (plan.impl().key != runtime::plan_key(impl_->variant.checked.module, problem))
+  if (plan.impl().key != call->key())
     return unexpected(ErrorKind::spec, "the plan was prepared for other extents or params",
                       "call prepare() with the arguments of this run");
   VICINAL_TRY(const runtime::Engine* const engine, runtime::Engine::process());
@@ -165,8 +173,9 @@ Result<void> Kernel::Impl::plan_here(Plan::Impl& plan, Stream stream) const {
     VICINAL_TRY(inputs, runtime::download_inputs(context(), handle(stream), plan::inputs_read(masks()),
                                                  plan.problem));
   }
+  VICINAL_TRY(const runtime::Engine* const engine, runtime::Engine::process());
   Result<plan::TilePlan> tiles =
-      plan::plan_tiles(masks(), plan.problem, plan.shape, {.threads = host::default_threads()});
+      plan::plan_tiles(masks(), plan.problem, plan.shape, {.threads = engine->threads()});
   if (!tiles) return tiles.forward_error();
   plan.tiles.emplace(*std::move(tiles));
   plan.depends_on_data = plan.tiles->depends_on_data();

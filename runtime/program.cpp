@@ -89,12 +89,14 @@ std::optional<std::string> Program::obstacle(const Problem& problem) const {
   if (!hopper()) return std::nullopt;
   if (auto found = hopper_tensor_obstacle(problem)) return found;
   if (find_shape(problem)) return std::nullopt;
-  return fmt::format("no boxes of {} queries and {} keys suit the copy engine", options.tile_q, options.tile_k);
+  return fmt::format("no boxes of {} queries and {} keys suit the copy engine", options.tile_q,
+                     options.tile_k);
 }
 
 std::optional<plan::TileShape> Program::find_shape(const Problem& problem) const {
-  return plans.shape(module, problem, options.tile_q, options.tile_k,
-                     hopper() ? hopper_shape_rules(problem, options.schedule.skips) : plan::ShapeRules());
+  return plans.find_shape(
+      module, problem, options.tile_q, options.tile_k,
+      hopper() ? hopper_shape_rules(problem, options.schedule.skips) : plan::ShapeRules());
 }
 
 Result<void> Program::check(const Problem& problem) const {

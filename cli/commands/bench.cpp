@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/device_run.h"
+#include "cli/fma_peak.h"
 #include "cli/launch_times.h"
 #include "compiler/emit/cuda/kernel_choice.h"
 #include "runtime/cpu/interpreter.h"
@@ -168,7 +169,7 @@ class Bench {
     for (int i = 0; i < options_.compile_repeat; ++i) {
       cpu::Code code;
       std::string error;
-      if (!generator->compile(kernel.impl().compiled->kernel(), code, error))
+      if (!generator->compile(kernel.impl().executor->compiled().kernel(), code, error))
         return unexpected(ErrorKind::internal, "LLVM does not compile the kernel: " + error);
       build.push_back(code.build_ms);
       compile.push_back(code.compile_ms);
@@ -182,6 +183,7 @@ class Bench {
   Result<void> run_times(const Kernel& kernel, HostProblem& problem, const runtime::Problem& bound,
                          HostTensor& out) {
     const double pairs = kept_pairs(kernel, bound);
+    const double flops = 2.0 * pairs * static_cast<double>(problem.head_dim + problem.value_dim);
     std::vector<double> times;
     if (kernel.info().backend == Backend::cuda) {
       VICINAL_TRY_VOID(host_plan(kernel, bound));
@@ -190,13 +192,11 @@ class Bench {
       const RunArguments arguments = problem.arguments(&out, nullptr);
       VICINAL_TRY(const Plan plan, timed_plan(kernel, arguments));
       const bool planned = kernel.info().backend == Backend::cpu;
-      // The interpreter runs once; generated code some times more, after a first to warm up.
-      const bool compiled = kernel.info().path == "cpu/jit";
-      for (int i = 0; i < (compiled ? options_.repeat + 1 : 1); ++i) {
-        VICINAL_TRY(const double ms, milliseconds([&] {
-                      return planned ? kernel.run(arguments, plan) : kernel.run(arguments);
-                    }));
-        if (i > 0 || !compiled) times.push_back(ms);
+      const auto run = [&] { return planned ? kernel.run(arguments, plan) : kernel.run(arguments); };
+      if (kernel.info().path == "cpu/jit") {
+        VICINAL_TRY(times, jit_times(kernel, run, flops));
+      } else {
+        VICINAL_TRY(times.emplace_back(), milliseconds(run));
       }
     }
     const Spread s = spread(times);
@@ -204,11 +204,39 @@ class Bench {
     json_["path"] = kernel.info().path;
     json_["path_reason"] = kernel.info().path_reason;
     print("  {:<22} {}\n", kernel.info().path, kernel.info().path_reason);
-    const double flops = 2.0 * pairs * static_cast<double>(problem.head_dim + problem.value_dim);
     json_["kept_pairs"] = pairs;
     json_["tflops"] = flops / s.median * 1e-9;
     print("  {:<22} {:>10.4g} TFLOP/s over {:.4g} kept pairs\n", "rate", flops / s.median * 1e-9, pairs);
     return {};
+  }
+
+  // Of generated code, after a first run to warm up. Beside the times stands what part of the processor's
+  // peak they come to, which says more on a machine that others use too.
+  template <class Run>
+  Result<std::vector<double>> jit_times(const Kernel& kernel, const Run& run, double flops) {
+    VICINAL_TRY(runtime::Engine* const engine, runtime::Engine::process());
+    VICINAL_TRY(const cpu::CodeGeneratorApi* const generator, engine->code_generator());
+    VICINAL_TRY_VOID(run());
+    VICINAL_TRY(FmaPeak peak, FmaPeak::measure(*generator, engine->threads()));
+    VICINAL_TRY(const FmaPeak::Times times, peak.times(options_.repeat, run));
+    std::vector<double> undisturbed, of_own_bursts, waited;
+    for (std::size_t i = 0; i < times.milliseconds.size(); ++i) {
+      const double rate = flops / times.milliseconds[i] * 1e3;
+      of_own_bursts.push_back(100 * rate / times.peak[i]);
+      waited.push_back(100 * times.waited[i]);
+      if (times.undisturbed[i]) undisturbed.push_back(100 * rate / peak.best());
+    }
+    json_["threads"] = engine->threads();
+    json_["fma_peak_gflops"] = peak.best() * 1e-9;
+    print("  {:<22} {:>10.4g} GFLOP/s in bursts on {} threads, {}\n", "fma_peak", peak.best() * 1e-9,
+          engine->threads(), kernel.info().path_reason);
+    row("of_bursts_around", spread(of_own_bursts), "%");
+    row("waited_for_processor", spread(waited), "%");
+    if (undisturbed.empty())
+      print("  {:<22} no repetition was left in peace\n", "of_fma_peak");
+    else
+      row("of_fma_peak", spread(undisturbed), "%");
+    return times.milliseconds;
   }
 
   // prepare(): from tensors to a plan that a launch can take. On a device that plans by itself this is what

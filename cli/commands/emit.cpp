@@ -17,7 +17,8 @@ namespace vicinal::cli {
 namespace {
 
 struct Options {
-  std::string kinds, output, arch = "sm_90a", dtype = "bf16", precision = "ieee", kernel = "portable";
+  std::string kinds, output, arch = "sm_90a", dtype = "bf16", precision = "ieee", kernel = "portable",
+                             cpu_target;
   SpecOptions spec;
   int head_dim = 128, value_dim = 0, tile_q = 64, tile_k = 64, schedule = 0;
   bool force = false;
@@ -160,7 +161,6 @@ class Emission {
     return std::nullopt;
   }
 
-  // For the processor of this machine.
   Result<std::string> generated(cpu::CodeText what) const {
     VICINAL_TRY(runtime::Engine* const engine, runtime::Engine::process());
     VICINAL_TRY(const cpu::CodeGeneratorApi* const generator, engine->code_generator());
@@ -171,9 +171,11 @@ class Emission {
     options.value_dim = gpu.value_dim;
     for (const ir::Input& input : variant_->checked.module.inputs)
       options.input_dtypes.push_back(emit::default_input_dtype(input.type));
+    options.target = options_.cpu_target;
     std::string text, error;
     if (!generator->text(emit::cpu_kernel(variant_->specialized, options), what, text, error))
-      return unexpected(ErrorKind::internal, "LLVM does not take the kernel: " + error);
+      return unexpected(options.target.empty() ? ErrorKind::internal : ErrorKind::usage,
+                        "LLVM does not take the kernel: " + error);
     return text;
   }
 
@@ -223,6 +225,8 @@ void add_emit(CLI::App& app, Globals& globals) {
   command->add_option("kinds", options->kinds, "One kind, or several with commas between")->required();
   add_spec_options(*command, options->spec);
   command->add_option("--arch", options->arch, "GPU architecture")->capture_default_str();
+  command->add_option("--cpu-target", options->cpu_target,
+                      "Processor of llvm and asm, such as x86-64-v3; default: this machine's");
   command->add_option("--dtype", options->dtype, "f32, f16 or bf16")
       ->check(CLI::IsMember({"f32", "f16", "bf16"}))
       ->capture_default_str();

@@ -3,8 +3,6 @@
 #include <dlfcn.h>
 #include <fmt/format.h>
 
-#include <map>
-#include <mutex>
 #include <string_view>
 
 #include "runtime/host/dynamic_library.h"
@@ -60,11 +58,8 @@ Result<const CodeGeneratorApi*> load(const fs::path& path) {
 }  // namespace
 
 Result<const CodeGeneratorApi*> code_generator(const fs::path& path) {
-  static std::mutex mutex;
-  static std::map<fs::path, Result<const CodeGeneratorApi*>> opened;
-  const std::lock_guard lock(mutex);
-  if (const auto it = opened.find(path); it != opened.end()) return it->second;
-  return opened.emplace(path, load(path)).first->second;
+  static host::LoadedLibraries<CodeGeneratorApi> loaded;
+  return loaded.get(path, load);
 }
 
 }  // namespace vicinal::cpu

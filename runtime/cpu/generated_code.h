@@ -56,7 +56,7 @@ struct KeyTile {
   std::int64_t v_step;
   std::int64_t count;
   std::int64_t kind;    // KeyTileKind
-  std::int64_t direct;  // bit 0: rows of k are read where they lie, from k on; bit 1: likewise v
+  std::int64_t direct;  // of which tensors rows are read where they lie, from k or v on
   std::int64_t first;   // the position of the first key, of which the next are `step` apart
   std::int64_t step;
   std::int64_t first_in_group;  // the same as a position of the dilation group
@@ -66,6 +66,9 @@ struct KeyTile {
   const void* next_k;  // the first rows of the next tile, for prefetching; or null
   const void* next_v;
 };
+
+// Bits of KeyTile::direct.
+inline constexpr std::int64_t kDirectKeys = 1, kDirectValues = 2;
 
 enum KeyTileKind : std::int64_t { kFullTile = 0, kPartialTile = 1, kFullContext = 2, kPartialContext = 3 };
 
@@ -99,6 +102,13 @@ struct Code {
   void* owner = nullptr;  // to be given to release()
 };
 
+// Multiplications and additions in registers alone, as many at a time as the processor has room for: how fast
+// a thread could compute if it waited for nothing.
+struct FmaBurst {
+  float (*run)(std::int64_t rounds) = nullptr;
+  double flops = 0;  // of a round
+};
+
 enum class CodeText { llvm, optimized_llvm, assembly };
 
 // What the library exports as kCodeGeneratorSymbol: a function without parameters that returns one of these.
@@ -109,6 +119,8 @@ struct CodeGeneratorApi {
   bool (*compile)(const emit::CpuKernel& kernel, Code& code, std::string& error);
   void (*release)(void* owner);
   bool (*text)(const emit::CpuKernel& kernel, CodeText what, std::string& text, std::string& error);
+  // Kept for the process.
+  bool (*burst)(FmaBurst& burst, std::string& error);
   // y[i] = op(x[i]) as generated code computes it, for operations of one float; false for any other.
   bool (*evaluate)(ir::Op op, const float* x, float* y, std::size_t count, std::string& error);
 };

@@ -196,6 +196,13 @@ struct Interpreter::Impl {
     return kept;
   }
 
+  // A sink that no score exceeds is the LSE, also where it is inf, whose difference from itself is no number.
+  template <class Float>
+  static Float exp_of_sink(Float sink_value, Float base) {
+    if (sink_value == -std::numeric_limits<Float>::infinity()) return 0;
+    return sink_value == base ? 1 : std::exp(sink_value - base);
+  }
+
   // Of the kept scores and the sink; NaN is passed over here and comes back in the sums.
   static double largest(const std::vector<Kept>& kept, double sink_value) {
     double result = sink_value;
@@ -212,7 +219,7 @@ struct Interpreter::Impl {
     if (softmax) {
       const double sink_value = sink.valid() ? value(sink, s.place) : -kInfinity;
       const double base = largest(kept, sink_value);
-      double sum = sink_value == -kInfinity ? 0 : std::exp(sink_value - base);
+      double sum = exp_of_sink(sink_value, base);
       for (const Kept& k : kept) sum += std::exp(k.score - base);
       result.lse = base + std::log(sum);
     }
@@ -251,7 +258,7 @@ struct Interpreter::Impl {
     const bool softmax = module.normalize == ir::Normalize::softmax;
     const double sink_value = softmax && sink.valid() ? value(sink, s.place) : -kInfinity;
     const auto base = static_cast<float>(largest(kept, sink_value));
-    float sum = sink_value == -kInfinity ? 0.0f : std::exp(static_cast<float>(sink_value) - base);
+    float sum = exp_of_sink(static_cast<float>(sink_value), base);
     std::vector<float> out(result.out.size());
     for (const Kept& k : kept) {
       const auto x = static_cast<float>(k.score);

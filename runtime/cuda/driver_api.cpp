@@ -1,7 +1,6 @@
 #include "runtime/cuda/driver_api.h"
 
 #include <map>
-#include <mutex>
 
 namespace vicinal::cuda {
 namespace {
@@ -37,11 +36,8 @@ Result<const DriverApi*> load(const std::filesystem::path& path) {
 }  // namespace
 
 Result<const DriverApi*> driver(const std::filesystem::path& path) {
-  static std::mutex mutex;
-  static std::map<std::filesystem::path, Result<const DriverApi*>> opened;
-  const std::lock_guard lock(mutex);
-  if (const auto it = opened.find(path); it != opened.end()) return it->second;
-  return opened.emplace(path, load(path)).first->second;
+  static host::LoadedLibraries<DriverApi> loaded;
+  return loaded.get(path, load);
 }
 
 Unexpected driver_error(const DriverApi& api, const char* call, const std::string& arguments, Status status) {

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cstdlib>
 #include <map>
-#include <mutex>
 
 namespace vicinal::cuda {
 namespace {
@@ -108,11 +107,8 @@ std::vector<std::string> nvrtc_candidates(const fs::path& path) {
 }
 
 Result<const NvrtcApi*> nvrtc(const fs::path& path) {
-  static std::mutex mutex;
-  static std::map<fs::path, Result<const NvrtcApi*>> opened;
-  const std::lock_guard lock(mutex);
-  if (const auto it = opened.find(path); it != opened.end()) return it->second;
-  return opened.emplace(path, load(path)).first->second;
+  static host::LoadedLibraries<NvrtcApi> loaded;
+  return loaded.get(path, load);
 }
 
 }  // namespace vicinal::cuda

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -36,6 +38,23 @@ struct LibrarySearch {
 Result<DynamicLibrary> open_library(const LibrarySearch& search);
 
 void* find_symbol(void* library, const char* symbol);
+
+// What libraries have been loaded to, by the path that they were asked for at. Each is loaded once; that one
+// could not be is remembered too.
+template <class Api>
+class LoadedLibraries {
+ public:
+  template <class Load>
+  Result<const Api*> get(const std::filesystem::path& path, const Load& load) {
+    const std::lock_guard guard(lock_);
+    if (const auto known = loaded_.find(path); known != loaded_.end()) return known->second;
+    return loaded_.emplace(path, load(path)).first->second;
+  }
+
+ private:
+  std::mutex lock_;
+  std::map<std::filesystem::path, Result<const Api*>> loaded_;
+};
 
 // What identifies the bytes of a library: the build id of the ELF file, or, without one, the bytes. As
 // SHA-256.

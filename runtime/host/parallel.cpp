@@ -1,28 +1,29 @@
-#include <algorithm>
-#include <atomic>
+#include "runtime/host/parallel.h"
+
 #include <thread>
 
-#include "runtime/host/parallel.h"
+#ifdef VICINAL_TBB
+#include <tbb/parallel_for.h>
+#else
+#include "runtime/host/thread_pool.h"
+#endif
 
 namespace vicinal::host {
 
 unsigned default_threads() {
-  return std::max(1u, std::thread::hardware_concurrency());
+  static const unsigned processors = std::max(1u, std::thread::hardware_concurrency());
+  return processors;
 }
 
-void parallel_for(std::int64_t count, unsigned threads,
-                  const std::function<void(std::int64_t, unsigned)>& body) {
-  std::atomic<std::int64_t> next{0};
-  const auto work = [&](unsigned thread) {
-    for (std::int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < count;) body(i, thread);
-  };
-  std::vector<std::jthread> helpers;
-  for (unsigned t = 1; t < threads && t < count; ++t) helpers.emplace_back(work, t);
-  work(0);
-}
-
-void parallel_for(std::int64_t count, unsigned threads, const std::function<void(std::int64_t)>& body) {
-  parallel_for(count, threads, [&](std::int64_t i, unsigned) { body(i); });
+void run_slots(unsigned slots, void (*work)(void* argument, unsigned slot), void* argument) {
+  if (slots == 1) return work(argument, 0);
+#ifdef VICINAL_TBB
+  // A slot is a task: a thread that waits within one may take another up, whose memory is its own.
+  tbb::parallel_for(
+      0u, slots, [&](unsigned slot) { work(argument, slot); }, tbb::simple_partitioner());
+#else
+  ThreadPool::process().run(slots, work, argument);
+#endif
 }
 
 }  // namespace vicinal::host

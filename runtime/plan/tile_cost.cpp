@@ -31,8 +31,7 @@ AxisCost axis_cost(const TileGrid& grid, std::size_t i, Anchor anchor, int part)
     int start = grid.reach(i, tokens).begin;
     if (anchor == Anchor::grid) start -= start % tile;
     for (int done = 0; done < tokens.count; done += part) {
-      const Span reach =
-          grid.reach(i, {tokens.first + done * dilation, smaller(part, tokens.count - done)});
+      const Span reach = grid.reach(i, {tokens.first + done * dilation, smaller(part, tokens.count - done)});
       const int first = (reach.begin - start) / tile, end = tile_count(reach.end - start, tile);
       cost.visited += larger(0, end - first);
       // The full ones are neighbours: from the first that starts where all tokens see to the last that ends
@@ -195,7 +194,8 @@ TileCost plan_cost(const TilePlan& plan, const Masks& masks, const CostOptions& 
 }
 
 std::vector<ShapeChoice> search_shapes(const runtime::Problem& problem, std::int64_t queries,
-                                       std::int64_t keys, std::size_t most, const ShapeRules& rules, Side owner) {
+                                       std::int64_t keys, std::size_t most, const ShapeRules& rules,
+                                       Side owner) {
   const std::size_t rank = problem.q_axis.size();
   const auto of_queries = factorizations(queries, rank), of_keys = factorizations(keys, rank);
   std::vector<ShapeChoice> choices;

@@ -182,6 +182,8 @@ bool TileGrid::has_tokens(const Row& row, std::int64_t number) const {
 bool TileGrid::whole(const Row& row, std::int64_t number) const {
   std::int64_t at[kMaxRank], tokens = 1;
   if (is_context(row, number)) {
+    if (owner_ == Side::queries)
+      return context_tile(number - row.grid_tiles).count == shape_.tokens(visited());
     std::vector<Stretch> box;
     tile(row, number, box);
     for (const Stretch& s : box) tokens *= s.count;

@@ -26,50 +26,17 @@ bool skipped() {
   return !generator;
 }
 
-// A spec compiled, and for the interpreter.
-struct CpuJob {
-  std::string name;
-  Spec spec;
-  CompileOptions options = {};
-  std::optional<Kernel> compiled = {}, host = {};
-  std::string error = {};
-};
-
-CpuJob job(const std::string& name, const Spec& spec, DType dtype, std::mt19937& random) {
-  CpuJob made{name, spec};
-  made.options.dtype = dtype;
-  made.options.head_dim = 64;
-  made.options.input_dtypes = random_input_dtypes(spec, random);
-  return made;
+Job job_of(const std::string& name, const Spec& spec, DType dtype, std::mt19937& random) {
+  Job job{name, spec};
+  job.options.backend = Backend::cpu;
+  job.options.dtype = dtype;
+  job.options.head_dim = 64;
+  job.options.input_dtypes = random_input_dtypes(spec, random);
+  return job;
 }
 
-void compile_all(std::vector<CpuJob>& jobs) {
-  host::parallel_for(static_cast<std::int64_t>(jobs.size()), host::default_threads(), [&](std::int64_t n) {
-    CpuJob& job = jobs[static_cast<std::size_t>(n)];
-    CompileOptions options = job.options;
-    options.backend = Backend::interpreter;
-    Result<Kernel> host = compile(job.spec, options);
-    options.backend = Backend::cpu;
-    Result<Kernel> compiled = compile(job.spec, options);
-    if (host && compiled)
-      job.host = *std::move(host), job.compiled = *std::move(compiled);
-    else
-      job.error = (host ? compiled : host).error().message;
-  });
-}
-
-RunProblem runs(const CpuJob& job) {
-  return [&job](Problem& problem) { return job.compiled->run(problem.arguments()); };
-}
-
-MoreProblems more_of(const CpuJob& job, std::mt19937& random, std::int64_t tokens) {
-  return [&job, &random, tokens] {
-    std::vector<Problem> problems;
-    for (int n = 0; n < 3; ++n)
-      if (auto other = random_problem(*job.host, random, {.tokens = tokens}))
-        problems.push_back(*std::move(other));
-    return problems;
-  };
+RunProblem runs(const Job& job) {
+  return [&job](Problem& problem) { return job.tested->run(problem.arguments()); };
 }
 
 // Under a sanitizer LLVM and the interpreter take several times as long.
@@ -85,26 +52,26 @@ constexpr DType kDTypes[] = {DType::f32, DType::bf16, DType::f16};
 
 TEST_CASE("gallery on the CPU") {
   if (skipped()) return;
-  std::vector<CpuJob> jobs;
+  std::vector<Job> jobs;
   std::mt19937 random(17), more(18);
   for (const GalleryBlock& block : gallery())
-    for (const DType dtype : kDTypes) jobs.push_back(job(block.name, block.spec, dtype, random));
+    for (const DType dtype : kDTypes) jobs.push_back(job_of(block.name, block.spec, dtype, random));
   REQUIRE(jobs.size() > 90);
   compile_all(jobs);
   ErrorTable table;
-  for (const CpuJob& job : jobs) {
+  for (const Job& job : jobs) {
     CAPTURE(job.name);
     CAPTURE(std::string(name_of(job.options.dtype)));
-    CHECK_MESSAGE(job.compiled.has_value(), job.error);
-    if (!job.compiled) continue;
-    CHECK(job.compiled->info().path == "cpu/jit");
+    CHECK_MESSAGE(job.tested.has_value(), job.error);
+    if (!job.tested) continue;
+    CHECK(job.tested->info().path == "cpu/jit");
     for (const std::int64_t tokens : {30, 150}) {
       // The interpreter takes its time: the longer problem in one dtype alone.
       if (tokens > 30 && job.options.dtype != DType::f32) continue;
       std::string why;
       std::optional<Problem> problem = random_problem(*job.host, random, {.tokens = tokens}, &why);
       REQUIRE_MESSAGE(problem.has_value(), why);
-      const MoreProblems others = more_of(job, more, tokens);
+      const MoreProblems others = three_more(*job.host, more, tokens);
       const Accuracy found = check_values(*job.host, runs(job), *problem, others);
       if (tokens > 30 || job.options.dtype != DType::f32)
         table.add(job.name, "cpu", job.options.dtype, found.out, found.lse);
@@ -114,6 +81,70 @@ TEST_CASE("gallery on the CPU") {
     }
   }
   MESSAGE("\n", table.text);
+}
+
+// As on processors that have less than this one: half and a quarter of the register's width, no f16, no fused
+// multiplication.
+TEST_CASE("gallery on the CPU, compiled for lesser processors") {
+  if (skipped()) return;
+  std::vector<Job> jobs;
+  std::mt19937 random(29), more(30);
+  for (const GalleryBlock& block : gallery())
+    for (const char* const target : {"x86-64", "x86-64-v3"}) {
+      Job made = job_of(block.name, block.spec, kDTypes[jobs.size() / 2 % 3], random);
+      made.options.cpu_target = target;
+      jobs.push_back(std::move(made));
+    }
+  compile_all(jobs);
+  if (jobs[0].error.find("machine has not all") != std::string::npos ||
+      jobs[0].error.find("knows no processor") != std::string::npos) {
+    MESSAGE("skipped: ", jobs[0].error);
+    return;
+  }
+  for (const Job& job : jobs) {
+    CAPTURE(job.name);
+    CAPTURE(job.options.cpu_target);
+    CHECK_MESSAGE(job.tested.has_value(), job.error);
+    if (!job.tested) continue;
+    CHECK(job.tested->info().path == "cpu/jit");
+    CHECK(job.tested->info().path_reason == job.options.cpu_target);
+    std::optional<Problem> problem = random_problem(*job.host, random, {.tokens = 30});
+    REQUIRE(problem.has_value());
+    check_values(*job.host, runs(job), *problem, three_more(*job.host, more, 30));
+    if (job.options.dtype == DType::f32) check_mask(*job.host, runs(job), *problem);
+  }
+}
+
+TEST_CASE("code for a processor uses no more than that has") {
+  if (skipped()) return;
+  const cpu::CodeGeneratorApi& generator = *runtime::Engine::process().value()->code_generator().value();
+  const Spec spec = Spec::from_string("attention t {\n score = tanh(score)\n mask = k <= q\n}").value();
+  const auto assembly = [&](const std::string& target) {
+    emit::CpuKernelOptions options;
+    options.dtype = DType::f16;
+    options.target = target;
+    std::string text, error;
+    const bool done = generator.text(emit::cpu_kernel(spec.impl().variant.specialized, options),
+                                     cpu::CodeText::assembly, text, error);
+    return done ? text : "error: " + error;
+  };
+  const auto uses = [](const std::string& text, const char* what) {
+    return text.find(what) != std::string::npos;
+  };
+  const std::string base = assembly("x86-64");
+  if (base.starts_with("error: ")) {
+    MESSAGE("skipped: ", base);
+    return;
+  }
+  CHECK(uses(base, "mulps"));
+  for (const char* const wider : {"%ymm", "%zmm", "vfmadd", "vcvtph2ps"})
+    CHECK_MESSAGE(!uses(base, wider), wider);
+  const std::string avx2 = assembly("x86-64-v3");
+  for (const char* const used : {"%ymm", "vfmadd", "vcvtph2ps"}) CHECK_MESSAGE(uses(avx2, used), used);
+  CHECK(!uses(avx2, "%zmm"));
+  CHECK(uses(assembly("x86-64-v4"), "%zmm"));
+  CHECK(assembly("no-such-processor").find("no processor of the name no-such-processor") !=
+        std::string::npos);
 }
 
 TEST_CASE("lengths around tiles, head dims, and layouts on the CPU") {
@@ -126,13 +157,13 @@ TEST_CASE("lengths around tiles, head dims, and layouts on the CPU") {
   for (const auto& [head_dim, value_dim] :
        {std::pair(64, 64), std::pair(8, 24), std::pair(40, 8), std::pair(128, 256)})
     for (const DType dtype : kDTypes) {
-      CpuJob made = job("around tiles", spec, dtype, random);
+      Job made = job_of("around tiles", spec, dtype, random);
       made.options.head_dim = head_dim;
       made.options.value_dim = value_dim;
-      std::vector<CpuJob> jobs = {made};
+      std::vector<Job> jobs = {made};
       compile_all(jobs);
-      REQUIRE_MESSAGE(jobs[0].compiled.has_value(), jobs[0].error);
-      const cpu::CodeShape shape = jobs[0].compiled->impl().compiled->code().shape;
+      REQUIRE_MESSAGE(jobs[0].tested.has_value(), jobs[0].error);
+      const cpu::CodeShape shape = jobs[0].tested->impl().executor->compiled().code().shape;
       const Layout layouts[] = {Layout::bhnd, Layout::bnhd, Layout::padded, Layout::reversed};
       int turn = 0;
       for (const std::int64_t queries : {1, shape.tile_q - 1, shape.tile_q, shape.tile_q + 1})
@@ -158,24 +189,54 @@ TEST_CASE("lengths around tiles, head dims, and layouts on the CPU") {
     }
 }
 
+TEST_CASE("sinks that are not finite on the CPU") {
+  if (skipped()) return;
+  std::mt19937 random(31);
+  std::vector<Job> jobs;
+  for (const char* const score : {"score", "tanh(score) - 2.0 * (q - k)"})
+    jobs.push_back(job_of(score,
+                          Spec::from_string(fmt::format("attention t {{\n input s: float[heads]\n score = "
+                                                        "{}\n mask = k <= q and k > 9\n sink = s[h]\n}}",
+                                                        score))
+                              .value(),
+                          DType::f32, random));
+  compile_all(jobs);
+  for (const Job& job : jobs) {
+    CAPTURE(job.name);
+    REQUIRE_MESSAGE(job.tested.has_value(), job.error);
+    ProblemShape shape;
+    shape.head_dim = shape.value_dim = 64;
+    shape.queries = shape.keys = {150};  // several tiles of keys
+    shape.dtype = DType::f32;
+    Problem problem = make_problem(shape);
+    constexpr double kSinks[] = {std::numeric_limits<double>::infinity(),
+                                 -std::numeric_limits<double>::infinity(), 0,
+                                 std::numeric_limits<double>::quiet_NaN()};
+    problem.inputs["s"] = HostTensor(job.options.input_dtypes.at("s"), {4}).fill([&](const Index& at) {
+      return kSinks[at[0]];
+    });
+    check_values(*job.host, runs(job), problem);
+  }
+}
+
 TEST_CASE("the same bits on any number of threads") {
   if (skipped()) return;
   const Spec spec = Spec::from_string("attention t {\n mask = k <= q\n}").value();
   std::mt19937 random(5);
-  std::vector<CpuJob> jobs = {job("threads", spec, DType::f32, random)};
+  std::vector<Job> jobs = {job_of("threads", spec, DType::f32, random)};
   compile_all(jobs);
-  REQUIRE_MESSAGE(jobs[0].compiled.has_value(), jobs[0].error);
+  REQUIRE_MESSAGE(jobs[0].tested.has_value(), jobs[0].error);
   ProblemShape s;
   s.head_dim = s.value_dim = 64;
   s.queries = s.keys = {301};
   s.dtype = DType::f32;
   Problem problem = make_problem(s);
-  const Kernel::Impl& impl = jobs[0].compiled->impl();
+  const Kernel::Impl& impl = jobs[0].tested->impl();
   std::vector<std::byte> first;
   for (const unsigned threads : {1u, 2u, 3u, 7u}) {
     const runtime::Problem bound = impl.bind(problem.arguments()).value();
-    const Plan plan = jobs[0].compiled->prepare(problem.arguments()).value();
-    REQUIRE(impl.compiled->run(impl.variant.checked.module, bound, *plan.impl().tiles, threads).has_value());
+    const Plan plan = jobs[0].tested->prepare(problem.arguments()).value();
+    REQUIRE(impl.executor->run(bound, *plan.impl().tiles, threads).has_value());
     if (first.empty()) first = problem.out.bytes();
     CHECK(std::memcmp(first.data(), problem.out.bytes().data(), first.size()) == 0);
   }
@@ -194,12 +255,12 @@ TEST_CASE("random specs on the CPU") {
   std::mt19937 random(19), more(20);
   unsigned without_problem = 0, values = 0, masks = 0;
   for (unsigned from = first; from < first + count; from += kTogether) {
-    std::vector<CpuJob> jobs;
+    std::vector<Job> jobs;
     for (unsigned seed = from; seed < std::min(from + kTogether, first + count); ++seed) {
       const RandomSpec text = random_spec(seed, true);
       // Every third spec for its mask alone, the others for their numbers.
       const std::string& chosen = seed % 3 == 0 ? text.mask_only : text.text;
-      CpuJob made = job(fmt::format("{} {}", seed, chosen), Spec::from_string(chosen).value(),
+      Job made = job_of(fmt::format("{} {}", seed, chosen), Spec::from_string(chosen).value(),
                         seed % 3 == 0 ? DType::f32 : kDTypes[seed % 5 % 3], random);
       made.options.head_dim = seed % 2 == 0 ? 16 : 24;
       made.options.value_dim = seed % 7 == 0 ? 8 : 16;
@@ -209,11 +270,11 @@ TEST_CASE("random specs on the CPU") {
     }
     compile_all(jobs);
     for (std::size_t i = 0; i < jobs.size(); ++i) {
-      const CpuJob& job = jobs[i];
+      const Job& job = jobs[i];
       CAPTURE(job.name);
       CAPTURE(std::string(name_of(job.options.dtype)));
-      CHECK_MESSAGE(job.compiled.has_value(), job.error);
-      if (!job.compiled) continue;
+      CHECK_MESSAGE(job.tested.has_value(), job.error);
+      if (!job.tested) continue;
       std::optional<Problem> problem = random_problem(*job.host, random, {.tokens = kTokens});
       if (!problem) {
         ++without_problem;
@@ -225,7 +286,7 @@ TEST_CASE("random specs on the CPU") {
         continue;
       }
       if (values % 2 == 0) poison(*problem, random);
-      check_values(*job.host, runs(job), *problem, more_of(job, more, kTokens));
+      check_values(*job.host, runs(job), *problem, three_more(*job.host, more, kTokens));
       ++values;
     }
   }

@@ -38,7 +38,7 @@ TEST_CASE("gallery on the GPU") {
         // The reference kernel in one dtype for each block, in turn.
         if (!is_wanted(kernel) || (kernel == std::string_view("reference") && i % 3 != d)) continue;
         if (takes(kernel, *context, blocks[i].spec, kDTypesOnDevice[d]))
-          jobs.push_back({blocks[i].name, blocks[i].spec, kDTypesOnDevice[d], kernel, 64, 64, {}, {}, {}});
+          jobs.push_back(device_job(blocks[i].name, blocks[i].spec, kDTypesOnDevice[d], kernel));
       }
     }
   compile_all(jobs);
@@ -46,24 +46,18 @@ TEST_CASE("gallery on the GPU") {
   std::mt19937 random(17), more(18);
   for (const Job& job : jobs) {
     CAPTURE(job.name);
-    CAPTURE(job.kernel);
-    CAPTURE(std::string(name_of(job.dtype)));
-    CHECK_MESSAGE(job.device.has_value(), job.error);
-    if (!job.device) continue;
-    const bool large_tiles = job.kernel == "hopper" || job.kernel == "mma";
-    for (const std::int64_t tokens : {30, job.kernel == "hopper" ? 450 : 200}) {
+    CAPTURE(job.options.kernel);
+    CAPTURE(std::string(name_of(job.options.dtype)));
+    CHECK_MESSAGE(job.tested.has_value(), job.error);
+    if (!job.tested) continue;
+    const bool large_tiles = job.options.kernel == "hopper" || job.options.kernel == "mma";
+    for (const std::int64_t tokens : {30, job.options.kernel == "hopper" ? 450 : 200}) {
       std::string why;
       std::optional<Problem> problem = random_problem(*job.host, random, {.tokens = tokens}, &why);
       REQUIRE_MESSAGE(problem.has_value(), why);
-      const auto others = [&] {
-        std::vector<Problem> problems;
-        for (int n = 0; n < 3; ++n)
-          if (auto other = random_problem(*job.host, more, {.tokens = tokens}))
-            problems.push_back(*std::move(other));
-        return problems;
-      };
+      const MoreProblems others = three_more(*job.host, more, tokens);
       check_values(*context, job, *problem, tokens > 30 ? &table : nullptr, others);
-      if (job.dtype == DType::f32 || (large_tiles && job.dtype == DType::bf16))
+      if (job.options.dtype == DType::f32 || (large_tiles && job.options.dtype == DType::bf16))
         for (const Tiles tiles : {Tiles::reached, Tiles::planned, Tiles::planned_in_run})
           check_mask(*context, job, *problem, tiles);
       poison(*problem, random);
@@ -90,8 +84,8 @@ TEST_CASE("random specs on the GPU") {
       return takes(turn, *context, of, type) ? turn : takes("mma", *context, of, type) ? "mma" : "portable";
     };
     const DType mask_dtype = kernel(mask, DType::bf16) == std::string("hopper") ? DType::bf16 : DType::f32;
-    jobs.push_back({text.text, spec, dtype, kernel(spec, dtype), 64, 64, {}, {}, {}});
-    jobs.push_back({text.mask_only, mask, mask_dtype, kernel(mask, mask_dtype), 64, 64, {}, {}, {}});
+    jobs.push_back(device_job(text.text, spec, dtype, kernel(spec, dtype)));
+    jobs.push_back(device_job(text.mask_only, mask, mask_dtype, kernel(mask, mask_dtype)));
   }
   compile_all(jobs);
   std::mt19937 random(19), more(20);
@@ -101,9 +95,9 @@ TEST_CASE("random specs on the GPU") {
     const std::size_t seed = i / 2 + 1;
     CAPTURE(seed);
     CAPTURE(job.name);
-    CAPTURE(std::string(name_of(job.dtype)));
-    CHECK_MESSAGE(job.device.has_value(), job.error);
-    if (!job.device) continue;
+    CAPTURE(std::string(name_of(job.options.dtype)));
+    CHECK_MESSAGE(job.tested.has_value(), job.error);
+    if (!job.tested) continue;
     std::optional<Problem> problem = random_problem(*job.host, random, {.tokens = 80});
     if (!problem) {
       ++without_problem;
@@ -113,13 +107,7 @@ TEST_CASE("random specs on the GPU") {
       check_mask(*context, job, *problem, i % 4 == 1 ? Tiles::planned : Tiles::planned_in_run);
       continue;
     }
-    const auto others = [&] {
-      std::vector<Problem> problems;
-      for (int n = 0; n < 3; ++n)
-        if (auto other = random_problem(*job.host, more, {.tokens = 80}))
-          problems.push_back(*std::move(other));
-      return problems;
-    };
+    const MoreProblems others = three_more(*job.host, more, 80);
     check_values(*context, job, *problem, nullptr, others);
     poison(*problem, random);
     check_values(*context, job, *problem, nullptr, others);

@@ -30,11 +30,11 @@ ProblemShape shape_of(const Job& job, std::int64_t queries, std::int64_t keys, L
   ProblemShape shape;
   shape.heads = 2;
   shape.kv_heads = 1;
-  shape.head_dim = job.head_dim;
-  shape.value_dim = job.value_dim;
+  shape.head_dim = job.options.head_dim;
+  shape.value_dim = job.options.value_dim;
   shape.queries = {queries};
   shape.keys = {keys};
-  shape.dtype = job.dtype;
+  shape.dtype = job.options.dtype;
   shape.layout = layout;
   if (job.spec.has_context()) shape.context = 70;
   return shape;
@@ -53,15 +53,8 @@ Problem problem_of(const Job& job, const ProblemShape& shape, unsigned seed = 1)
 Job job_of(const char* text, DType dtype, std::int64_t head_dim, std::int64_t value_dim,
            const char* kernel = "hopper") {
   const Spec spec = Spec::from_string(text).value();
-  return {fmt::format("{} {}/{}", spec.name(), head_dim, value_dim),
-          spec,
-          dtype,
-          kernel,
-          head_dim,
-          value_dim,
-          {},
-          {},
-          {}};
+  return device_job(fmt::format("{} {}/{}", spec.name(), head_dim, value_dim), spec, dtype, kernel, head_dim,
+                    value_dim);
 }
 
 }  // namespace
@@ -82,8 +75,8 @@ TEST_CASE("the Hopper kernel at every head dim") {
   std::mt19937 random(3);
   for (const Job& job : jobs) {
     CAPTURE(job.name);
-    REQUIRE_MESSAGE(job.device.has_value(), job.error);
-    CHECK(job.device->info().path == "cuda/hopper");
+    REQUIRE_MESSAGE(job.tested.has_value(), job.error);
+    CHECK(job.tested->info().path == "cuda/hopper");
     Problem problem = problem_of(job, shape_of(job, 210, 210));
     check_values(*context, job, problem, &table);
     poison(problem, random);
@@ -104,7 +97,7 @@ TEST_CASE("the Hopper kernel at lengths around its tiles") {
   std::mt19937 random(4);
   for (const Job& job : jobs) {
     CAPTURE(job.name);
-    REQUIRE_MESSAGE(job.device.has_value(), job.error);
+    REQUIRE_MESSAGE(job.tested.has_value(), job.error);
     const bool windowed = job.spec.name() == "window";
     for (const std::int64_t tile : {64, 80, 128, 192, 384})
       for (const std::int64_t off : {-1, 0, 1}) {
@@ -112,7 +105,7 @@ TEST_CASE("the Hopper kernel at lengths around its tiles") {
         CAPTURE(tokens);
         Problem problem = problem_of(job, shape_of(job, tokens, tokens));
         check_values(*context, job, problem, nullptr);
-        if (job.dtype == DType::bf16) check_mask(*context, job, problem, Tiles::reached);
+        if (job.options.dtype == DType::bf16) check_mask(*context, job, problem, Tiles::reached);
         poison(problem, random);
         check_values(*context, job, problem, nullptr);
       }
@@ -132,7 +125,7 @@ TEST_CASE("tensors that the copy engine cannot take go to the tensor-core kernel
   compile_all(jobs);
   for (const Job& job : jobs) {
     CAPTURE(job.name);
-    REQUIRE_MESSAGE(job.device.has_value(), job.error);
+    REQUIRE_MESSAGE(job.tested.has_value(), job.error);
     for (const auto& [layout, path] : {std::pair(Layout::bhnd, "cuda/hopper"),
                                        {Layout::bnhd, "cuda/hopper"},
                                        {Layout::padded, "cuda/mma"},
@@ -140,7 +133,7 @@ TEST_CASE("tensors that the copy engine cannot take go to the tensor-core kernel
       CAPTURE(static_cast<int>(layout));
       const Problem problem = problem_of(job, shape_of(job, 150, 150, layout));
       check_values(*context, job, problem, nullptr);
-      const Support support = job.device->supports(problem.arguments()).value();
+      const Support support = job.tested->supports(problem.arguments()).value();
       CHECK(support.path == path);
       if (support.path == "cuda/mma") CHECK(support.reason.find("copy engine") != std::string::npos);
     }
@@ -153,14 +146,14 @@ TEST_CASE("a Hopper launch gives the same bits every time") {
   std::vector<Job> jobs = {job_of(kCausal, DType::bf16, 128, 128), job_of(kFull, DType::bf16, 64, 64)};
   compile_all(jobs);
   for (const Job& job : jobs) {
-    REQUIRE_MESSAGE(job.device.has_value(), job.error);
+    REQUIRE_MESSAGE(job.tested.has_value(), job.error);
     ProblemShape shape = shape_of(job, 1500, 1500);
     shape.heads = 6;
     shape.kv_heads = 2;
     Problem problem = problem_of(job, shape);
     std::vector<std::byte> first;
     for (int n = 0; n < 20; ++n) {
-      REQUIRE(run_on_device(*context, *job.device, problem, Tiles::reached).has_value());
+      REQUIRE(run_on_device(*context, *job.tested, problem, Tiles::reached).has_value());
       const auto bytes = problem.out.bytes();
       if (n == 0)
         first.assign(bytes.begin(), bytes.end());

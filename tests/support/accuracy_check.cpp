@@ -9,6 +9,7 @@
 #include "runtime/cpu/interpreter.h"
 #include "runtime/host/parallel.h"
 #include "runtime/kernel_impl.h"
+#include "tests/support/random_problem.h"
 
 namespace vicinal::testing {
 namespace {
@@ -67,6 +68,31 @@ void ErrorTable::add(const std::string& spec, const std::string& kernel, DType d
                      const Errors& lse) {
   text += fmt::format("{:44} {:9} {:4} {:10.2e} {:10.2e} {:10.2e} {:10.2e}\n", spec, kernel, name_of(dtype),
                       out.largest, out.allowed(), lse.largest, lse.allowed());
+}
+
+MoreProblems three_more(const Kernel& host, std::mt19937& random, std::int64_t tokens) {
+  return [&host, &random, tokens] {
+    std::vector<Problem> problems;
+    for (int n = 0; n < 3; ++n)
+      if (auto other = random_problem(host, random, {.tokens = tokens}))
+        problems.push_back(*std::move(other));
+    return problems;
+  };
+}
+
+void compile_all(std::vector<Job>& jobs) {
+  host::parallel_for(static_cast<std::int64_t>(jobs.size()), host::default_threads(), [&](std::int64_t n) {
+    Job& job = jobs[static_cast<std::size_t>(n)];
+    std::mt19937 random(static_cast<unsigned>(n));
+    if (job.options.input_dtypes.empty()) job.options.input_dtypes = random_input_dtypes(job.spec, random);
+    CompileOptions on_host = job.options;
+    on_host.backend = Backend::interpreter;
+    Result<Kernel> tested = compile(job.spec, job.options), host = compile(job.spec, on_host);
+    if (tested && host)
+      job.tested = *std::move(tested), job.host = *std::move(host);
+    else
+      job.error = (tested ? host : tested).error().message;
+  });
 }
 
 Accuracy check_values(const Kernel& host, const RunProblem& run, Problem problem,

@@ -4,7 +4,10 @@
 
 #include <functional>
 #include <limits>
+#include <optional>
 #include <random>
+#include <string>
+#include <vector>
 
 #include "tests/support/plain_attention.h"
 
@@ -29,6 +32,20 @@ using RunProblem = std::function<Result<void>(Problem& problem)>;
 // Makes problems of the same spec, over which the plain program's error is taken too where its error over
 // this one says no. Of a few rows some suit it by luck.
 using MoreProblems = std::function<std::vector<Problem>()>;
+
+MoreProblems three_more(const Kernel& host, std::mt19937& random, std::int64_t tokens);
+
+// A spec to be compiled for a backend under test, and for the interpreter.
+struct Job {
+  std::string name;
+  Spec spec;
+  CompileOptions options = {};  // of the backend under test; inputs without element types get random ones
+  std::optional<Kernel> tested = {}, host = {};
+  std::string error = {};
+};
+
+// Compiling takes most of the time, so all of it is done first, on all processors.
+void compile_all(std::vector<Job>& jobs);
 
 struct Accuracy {
   Errors out, lse;

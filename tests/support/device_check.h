@@ -14,20 +14,9 @@ std::optional<cuda::Context> context_or_skip();
 // Whether it runs the kernels of sm_90a.
 bool is_hopper(const cuda::Context& context);
 
-// A spec to be compiled for the device and for the interpreter.
-struct Job {
-  std::string name;
-  Spec spec;
-  DType dtype = DType::f32;
-  std::string kernel;
-  std::int64_t head_dim = 64, value_dim = 64;
-  std::optional<Kernel> device = {}, host = {};
-  std::string error = {};
-};
-
-// NVRTC takes most of the time, so all kernels are compiled first, on all processors. Inputs get random
-// element types.
-void compile_all(std::vector<Job>& jobs);
+// For one of the device's kernels.
+Job device_job(const std::string& name, const Spec& spec, DType dtype, const std::string& kernel,
+               std::int64_t head_dim = 64, std::int64_t value_dim = 64);
 
 // Whether a kernel runs the spec on the device.
 bool takes(std::string_view kernel, const cuda::Context& context, const Spec& spec, DType dtype,

@@ -32,11 +32,11 @@ const std::set<std::string_view> kWords = {
     "sub", "tan", "tanf", "tanh", "tanh_approx", "tanhf", "to_int",
     // of the Hopper kernel
     "Column", "KeyLimits", "LaunchArguments", "Products", "Row", "Schedule", "WideLimits", "before", "column",
-    "consumer_registers", "core", "dilated", "early_rescale", "factor", "from", "has_columns", "has_context_keeps",
-    "has_gain", "has_score_columns", "simple_keeps", "gentle", "gain", "square", "fmaf", "has_core",
-    "has_keeps", "has_limits", "has_shift", "has_slope", "holds", "hopper", "i64", "limits", "narrow",
-    "only_if", "output_apart", "ping_pong", "producer_registers", "row", "shared_bytes", "shift", "skips", "slope", "stages", "tile_k",
-    "tile_q",
+    "consumer_registers", "core", "dilated", "early_rescale", "factor", "from", "has_columns",
+    "has_context_keeps", "has_gain", "has_score_columns", "simple_keeps", "gentle", "gain", "square", "fmaf",
+    "has_core", "has_keeps", "has_limits", "has_shift", "has_slope", "holds", "hopper", "i64", "limits",
+    "narrow", "only_if", "output_apart", "ping_pong", "producer_registers", "row", "shared_bytes", "shift",
+    "skips", "slope", "stages", "tile_k", "tile_q",
     // of the tensor-core kernel
     "chunk", "holds_queries", "mma", "split", "warps",
     // of the backward kernels

@@ -108,9 +108,10 @@ CpuKernel cpu_kernel(const Specialized& variant, const CpuKernelOptions& options
 
 std::string print(const CpuKernel& kernel) {
   const CpuKernelOptions& o = kernel.options;
-  std::string text = fmt::format("{} head_dim {} value_dim {} tile {} {} exact {} {} {} {}\n",
-                                 name_of(o.dtype), o.head_dim, o.value_dim, o.tile_q, o.tile_k, o.exact,
-                                 ir::name_of(kernel.normalize), kernel.query_l2norm, kernel.key_l2norm);
+  std::string text =
+      fmt::format("{}{} head_dim {} value_dim {} tile {} {} exact {} {} {} {}\n",
+                  o.target.empty() ? "" : o.target + " ", name_of(o.dtype), o.head_dim, o.value_dim, o.tile_q,
+                  o.tile_k, o.exact, ir::name_of(kernel.normalize), kernel.query_l2norm, kernel.key_l2norm);
   for (const DType dtype : o.input_dtypes) text += fmt::format("{} ", name_of(dtype));
   text += "\n" + print(kernel.grid);
   if (kernel.context) text += print(*kernel.context);

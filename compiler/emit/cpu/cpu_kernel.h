@@ -20,6 +20,7 @@ struct CpuKernelOptions {
   // count 0 times: the difference shows where they are not finite.
   bool exact = false;
   std::vector<DType> input_dtypes;  // by input
+  std::string target;               // CompileOptions::cpu_target
 };
 
 // Of one kind of key.
@@ -56,6 +57,7 @@ struct CpuKernel {
 
   // Tables of params, axes and inputs are the same in both.
   const ir::Module& declarations() const { return grid.form.module; }
+  const CpuKeys& keys(bool of_context) const { return of_context ? *context : grid; }
   // Whether keys are left out along the axis by the neighborhood, beyond what tiles leave out.
   bool windowed(std::size_t axis) const;
   bool windowed() const;

@@ -235,8 +235,8 @@ std::string HopperMembers::text(const Names& names) const {
          flag("has_keeps", !g.limits.rest.empty()) +
          flag("has_context_keeps", context_ && !context_->limits.rest.empty()) +
          flag("simple_keeps", simple_keeps()) + flag("has_columns", column_bytes() != 0) +
-         flag("dilated", dilated()) +
-         flag("has_score_columns", !grid_.score_columns.empty()) + flag("has_gain", gain().has_value());
+         flag("dilated", dilated()) + flag("has_score_columns", !grid_.score_columns.empty()) +
+         flag("has_gain", gain().has_value());
   out += function("float", "factor", "", value(g.form.factor, "1.0f"));
   out += function("float", "slope", "", value(g.form.slope, "0.0f"));
   out += function("float", "shift", "", value(g.form.shift, "0.0f"));

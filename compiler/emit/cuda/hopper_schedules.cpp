@@ -100,8 +100,7 @@ std::vector<HopperSchedule> hopper_variations(const HopperNeeds& needs) {
   const std::vector<HopperSchedule> base = hopper_schedules(needs);
   std::vector<HopperSchedule> result = base;
   const auto add = [&](const HopperSchedule& schedule) {
-    if (fits(schedule, needs) &&
-        std::ranges::find(result, schedule) == result.end())
+    if (fits(schedule, needs) && std::ranges::find(result, schedule) == result.end())
       result.push_back(schedule);
   };
   for (const HopperSchedule& schedule : base) {

@@ -77,7 +77,8 @@ class Emitter {
   int shared_bytes() const {
     if (mma()) return options_.mma.shared_bytes(options_.head_dim, options_.value_dim);
     if (!hopper()) return 0;
-    return options_.schedule.shared_bytes(options_.head_dim, options_.value_dim, static_cast<int>(declarations_.rank()),
+    return options_.schedule.shared_bytes(options_.head_dim, options_.value_dim,
+                                          static_cast<int>(declarations_.rank()),
                                           HopperMembers(variant_, options_).column_bytes());
   }
   std::string scheduled_call(const KernelRow& kernel) const {

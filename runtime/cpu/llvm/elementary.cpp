@@ -155,14 +155,14 @@ Value* tanh(Emitter& e, Value* x) {
   llvm::Type* const type = x->getType();
   Value* const square = e.b.CreateFMul(x, x);
   Value* const small = e.fma(e.b.CreateFMul(polynomial(e, square, kTanh), square), x, x);
-  // 1 - 2 / (e^2x + 1), which loses no digits where x is not small. Beyond 10 it is 1.
-  Value* const within = clamp(e, x, -10, 10);
+  // 1 - 2 / (e^2|x| + 1), which loses no digits where x is not small. Beyond 10 it is 1.
+  Value* const magnitude = e.unary(llvm::Intrinsic::fabs, x);
+  Value* const within = clamp(e, magnitude, -10, 10);
   Value* const power = exp_of_weight(e, e.b.CreateFAdd(within, within));
   Value* const one = e.number(type, 1);
   Value* const share = e.b.CreateFDiv(e.number(type, 2), e.b.CreateFAdd(power, one));
-  Value* const magnitude = e.unary(llvm::Intrinsic::fabs, x);
-  return e.b.CreateSelect(e.b.CreateFCmpOLT(magnitude, e.number(type, 0.55)), small,
-                          e.b.CreateFSub(one, share));
+  Value* const large = e.b.CreateBinaryIntrinsic(llvm::Intrinsic::copysign, e.b.CreateFSub(one, share), x);
+  return e.b.CreateSelect(e.b.CreateFCmpOLT(magnitude, e.number(type, 0.55)), small, large);
 }
 
 Value* sigmoid(Emitter& e, Value* x) {

@@ -9,7 +9,7 @@ namespace vicinal::cpu {
 using llvm::ConstantFP;
 using llvm::ConstantInt;
 
-Emitter::Emitter(llvm::Module& module, const HostTarget& target)
+Emitter::Emitter(llvm::Module& module, const CpuTarget& target)
     : b(module.getContext()),
       f32(b.getFloatTy()),
       f64(b.getDoubleTy()),
@@ -69,6 +69,12 @@ Value* Emitter::scratch(int count) {
   llvm::BasicBlock& entry = b.GetInsertBlock()->getParent()->getEntryBlock();
   llvm::IRBuilder<> at_entry(&entry, entry.begin());
   return at_entry.CreateAlloca(vector(f32), at_entry.getInt32(static_cast<std::uint32_t>(count)));
+}
+
+Value* Emitter::small_quotient(Value* x, std::int64_t divisor) {
+  constexpr std::int64_t kBits = 16;
+  const std::int64_t inverse = ((std::int64_t{1} << kBits) + divisor - 1) / divisor;
+  return b.CreateLShr(b.CreateMul(x, index(inverse)), static_cast<std::uint64_t>(kBits));
 }
 
 Value* Emitter::fma(Value* x, Value* y, Value* z) {

@@ -8,7 +8,7 @@
 #include <functional>
 #include <vector>
 
-#include "runtime/cpu/llvm/host_target.h"
+#include "runtime/cpu/llvm/cpu_target.h"
 
 namespace vicinal::cpu {
 
@@ -17,7 +17,7 @@ using Values = std::vector<Value*>;
 
 class Emitter {
  public:
-  Emitter(llvm::Module& module, const HostTarget& target);
+  Emitter(llvm::Module& module, const CpuTarget& target);
 
   llvm::IRBuilder<> b;
   llvm::Type* const f32;
@@ -30,7 +30,7 @@ class Emitter {
   llvm::Type* const ptr;
 
   llvm::Module& module() const { return module_; }
-  const HostTarget& target() const { return target_; }
+  const CpuTarget& target() const { return target_; }
 
   static bool is_vector(const Value* x) { return x->getType()->isVectorTy(); }
   llvm::Type* vector(llvm::Type* element, int lanes = kLanes) const;
@@ -56,6 +56,10 @@ class Emitter {
   // Memory of the call, `count` vectors of f32.
   Value* scratch(int count);
 
+  // x / divisor of 0 <= x < 4096 and a divisor up to 16, which a division's instructions take longer to
+  // compile.
+  Value* small_quotient(Value* x, std::int64_t divisor);
+
   Value* fma(Value* x, Value* y, Value* z);  // x * y + z, in one rounding where the processor has it
   Value* unary(llvm::Intrinsic::ID id, Value* x);
   Value* larger(Value* x, Value* y);  // y where x is NaN; one instruction
@@ -78,7 +82,7 @@ class Emitter {
 
  private:
   llvm::Module& module_;
-  const HostTarget& target_;
+  const CpuTarget& target_;
 };
 
 }  // namespace vicinal::cpu

@@ -1,7 +1,6 @@
 // The library's one export: compiles kernels for this machine with LLVM's ORC, and shows what it made of
 // them.
 #include <llvm/ExecutionEngine/Orc/LLJIT.h>
-#include <llvm/IR/LegacyPassManager.h>
 #include <llvm/IR/Verifier.h>
 #include <llvm/Passes/PassBuilder.h>
 #include <llvm/Support/SmallVectorMemoryBuffer.h>
@@ -14,7 +13,9 @@
 
 #include "runtime/cpu/generated_code.h"
 #include "runtime/cpu/llvm/kernel.h"
+#include "runtime/cpu/llvm/machine_code.h"
 #include "runtime/cpu/llvm/operations.h"
+#include "runtime/cpu/llvm/products.h"
 
 namespace vicinal::cpu {
 namespace {
@@ -35,7 +36,7 @@ class Generator {
     static Generator* const generator = []() -> Generator* {
       llvm::InitializeNativeTarget();
       llvm::InitializeNativeTargetAsmPrinter();
-      llvm::Expected<HostTarget> target = host_target();
+      llvm::Expected<CpuTarget> target = cpu_target({});
       if (!target) {
         error = llvm::toString(target.takeError());
         return nullptr;
@@ -54,32 +55,10 @@ class Generator {
     return generator;
   }
 
-  explicit Generator(HostTarget target) : target_(std::move(target)), description_(target_.describe()) {}
+  explicit Generator(CpuTarget target) : target_(std::move(target)), description_(target_.describe()) {}
 
-  const HostTarget& target() const { return target_; }
+  const CpuTarget& target() const { return target_; }
   const char* description() const { return description_.c_str(); }
-
-  llvm::Expected<std::unique_ptr<llvm::TargetMachine>> machine() {
-    return target_.builder.createTargetMachine();
-  }
-
-  std::unique_ptr<llvm::Module> module(llvm::LLVMContext& context, llvm::TargetMachine& machine) {
-    auto module = std::make_unique<llvm::Module>("vicinal", context);
-    module->setDataLayout(machine.createDataLayout());
-    module->setTargetTriple(machine.getTargetTriple().str());
-    return module;
-  }
-
-  // An object file, or text for an assembler. Adds LLVM's own passes of code generation, no others.
-  static llvm::Error generate(llvm::Module& module, llvm::TargetMachine& machine, llvm::CodeGenFileType type,
-                              llvm::SmallVectorImpl<char>& into) {
-    llvm::raw_svector_ostream out(into);
-    llvm::legacy::PassManager passes;
-    if (machine.addPassesToEmitFile(passes, out, nullptr, type))
-      return llvm::createStringError("this target writes no such file");
-    passes.run(module);
-    return llvm::Error::success();
-  }
 
   // Links an object; its symbols are found in the result, which release() takes.
   llvm::Expected<JITDylib*> link(llvm::SmallVectorImpl<char>& object) {
@@ -114,7 +93,7 @@ class Generator {
   void release(JITDylib& library) { llvm::consumeError(jit_->getExecutionSession().removeJITDylib(library)); }
 
  private:
-  HostTarget target_;
+  CpuTarget target_;
   std::string description_;
   std::unique_ptr<LLJIT> jit_;
   std::atomic<std::uint64_t> next_{0};
@@ -127,12 +106,14 @@ struct Emitted {
   std::unique_ptr<llvm::Module> module;
 };
 
-llvm::Expected<Emitted> start(Generator& generator) {
+llvm::Expected<Emitted> start(CpuTarget target) {
   Emitted emitted;
-  llvm::Expected<std::unique_ptr<llvm::TargetMachine>> machine = generator.machine();
+  llvm::Expected<std::unique_ptr<llvm::TargetMachine>> machine = target.builder.createTargetMachine();
   if (!machine) return machine.takeError();
   emitted.machine = std::move(*machine);
-  emitted.module = generator.module(*emitted.context, *emitted.machine);
+  emitted.module = std::make_unique<llvm::Module>("vicinal", *emitted.context);
+  emitted.module->setDataLayout(emitted.machine->createDataLayout());
+  emitted.module->setTargetTriple(emitted.machine->getTargetTriple().str());
   return emitted;
 }
 
@@ -144,12 +125,19 @@ llvm::Error verify(const llvm::Module& module) {
                                           : llvm::Error::success();
 }
 
-llvm::Expected<Emitted> emit_module(Generator& generator, const emit::CpuKernel& kernel, CodeShape& shape) {
-  llvm::Expected<Emitted> emitted = start(generator);
+// `runs`: not only to be read; then the processor that the kernel is for must be this one, or less.
+llvm::Expected<Emitted> emit_module(const Generator& generator, const emit::CpuKernel& kernel, bool runs,
+                                    CodeShape& shape) {
+  const std::string& name = kernel.options.target;
+  llvm::Expected<CpuTarget> target = name.empty() ? generator.target() : cpu_target(name);
+  if (!target) return target.takeError();
+  if (runs && !target->is_part_of(generator.target()))
+    return llvm::createStringError("this machine has not all that a " + name + " has");
+  llvm::Expected<Emitted> emitted = start(*target);
   if (!emitted) return emitted.takeError();
-  Emitter e(*emitted->module, generator.target());
+  Emitter e(*emitted->module, *target);
   const bool narrow = kernel.declarations().axes.size() > 1 && kernel.windowed();
-  const KernelLayout layout(kernel, blocking(generator.target(), kernel.options, narrow));
+  const KernelLayout layout(kernel, blocking(*target, kernel.options, narrow));
   emit_kernel(e, layout, kernel);
   shape = {layout.block.tile_q, layout.block.tile_k, static_cast<std::size_t>(layout.size)};
   if (llvm::Error error = verify(*emitted->module)) return error;
@@ -166,13 +154,12 @@ bool compile(const emit::CpuKernel& kernel, Code& code, std::string& error) {
   Generator* const generator = Generator::get(error);
   if (generator == nullptr) return false;
   const auto start = std::chrono::steady_clock::now();
-  llvm::Expected<Emitted> emitted = emit_module(*generator, kernel, code.shape);
+  llvm::Expected<Emitted> emitted = emit_module(*generator, kernel, true, code.shape);
   if (!emitted) return failed(emitted.takeError(), error), false;
   code.build_ms = milliseconds_since(start);
   llvm::SmallVector<char, 0> object;
-  if (failed(
-          Generator::generate(*emitted->module, *emitted->machine, llvm::CodeGenFileType::ObjectFile, object),
-          error))
+  if (failed(generate_code(*emitted->module, *emitted->machine, llvm::CodeGenFileType::ObjectFile, object),
+             error))
     return false;
   code.bytes = object.size();
   llvm::Expected<JITDylib*> library = generator->link(object);
@@ -214,13 +201,13 @@ bool text(const emit::CpuKernel& kernel, CodeText what, std::string& text, std::
   Generator* const generator = Generator::get(error);
   if (generator == nullptr) return false;
   CodeShape shape;
-  llvm::Expected<Emitted> emitted = emit_module(*generator, kernel, shape);
+  llvm::Expected<Emitted> emitted = emit_module(*generator, kernel, false, shape);
   if (!emitted) return failed(emitted.takeError(), error), false;
   if (what == CodeText::assembly) {
     llvm::SmallVector<char, 0> assembly;
-    if (failed(Generator::generate(*emitted->module, *emitted->machine, llvm::CodeGenFileType::AssemblyFile,
-                                   assembly),
-               error))
+    if (failed(
+            generate_code(*emitted->module, *emitted->machine, llvm::CodeGenFileType::AssemblyFile, assembly),
+            error))
       return false;
     text.assign(assembly.begin(), assembly.end());
     return true;
@@ -231,6 +218,25 @@ bool text(const emit::CpuKernel& kernel, CodeText what, std::string& text, std::
   return true;
 }
 
+bool burst(FmaBurst& burst, std::string& error) {
+  Generator* const generator = Generator::get(error);
+  if (generator == nullptr) return false;
+  llvm::Expected<Emitted> emitted = start(generator->target());
+  if (!emitted) return failed(emitted.takeError(), error), false;
+  constexpr const char* kName = "vicinal_fma_burst";
+  {
+    Emitter e(*emitted->module, generator->target());
+    burst.flops = emit_fma_burst(e, kName);
+  }
+  llvm::SmallVector<char, 0> object;
+  if (failed(generate_code(*emitted->module, *emitted->machine, llvm::CodeGenFileType::ObjectFile, object),
+             error))
+    return false;
+  llvm::Expected<JITDylib*> library = generator->link(object);
+  if (!library) return failed(library.takeError(), error), false;
+  return !failed(generator->find(**library, kName, burst.run), error);
+}
+
 bool evaluate(ir::Op op, const float* x, float* y, std::size_t count, std::string& error) {
   const ir::OpInfo& info = ir::info(op);
   if (info.arity != 1 || info.operands[0] != ir::Type::real || info.result != ir::Type::real) {
@@ -239,7 +245,7 @@ bool evaluate(ir::Op op, const float* x, float* y, std::size_t count, std::strin
   }
   Generator* const generator = Generator::get(error);
   if (generator == nullptr) return false;
-  llvm::Expected<Emitted> emitted = start(*generator);
+  llvm::Expected<Emitted> emitted = start(generator->target());
   if (!emitted) return failed(emitted.takeError(), error), false;
   {
     Emitter e(*emitted->module, generator->target());
@@ -249,9 +255,8 @@ bool evaluate(ir::Op op, const float* x, float* y, std::size_t count, std::strin
     e.b.CreateRetVoid();
   }
   llvm::SmallVector<char, 0> object;
-  if (failed(
-          Generator::generate(*emitted->module, *emitted->machine, llvm::CodeGenFileType::ObjectFile, object),
-          error))
+  if (failed(generate_code(*emitted->module, *emitted->machine, llvm::CodeGenFileType::ObjectFile, object),
+             error))
     return false;
   llvm::Expected<JITDylib*> library = generator->link(object);
   if (!library) return failed(library.takeError(), error), false;
@@ -278,7 +283,7 @@ vicinal_code_generator() {
     std::string why;
     Generator* const generator = Generator::get(why);
     static std::string host = generator != nullptr ? generator->description() : "unusable: " + why;
-    return CodeGeneratorApi{VICINAL_CODE_INTERFACE, host.c_str(), compile, release, text, evaluate};
+    return CodeGeneratorApi{VICINAL_CODE_INTERFACE, host.c_str(), compile, release, text, burst, evaluate};
   }();
   return &api;
 }

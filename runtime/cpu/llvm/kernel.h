@@ -9,7 +9,12 @@ namespace vicinal::cpu {
 inline constexpr const char *kBeginSymbol = "vicinal_begin", *kVisitSymbol = "vicinal_visit",
                             *kEndSymbol = "vicinal_end";
 
-// Adds the three functions of a Code, under these names, and all that they call.
+// Each adds one function of a Code, under the name above, and all that it calls.
+void emit_begin(Emitter& e, const KernelLayout& layout, const emit::CpuKernel& kernel);
+void emit_visit(Emitter& e, const KernelLayout& layout, const emit::CpuKernel& kernel);
+void emit_end(Emitter& e, const KernelLayout& layout, const emit::CpuKernel& kernel);
+
+// All three.
 void emit_kernel(Emitter& e, const KernelLayout& layout, const emit::CpuKernel& kernel);
 
 }  // namespace vicinal::cpu

@@ -3,7 +3,7 @@
 
 #include "compiler/emit/cpu/cpu_kernel.h"
 #include "runtime/cpu/generated_code.h"
-#include "runtime/cpu/llvm/host_target.h"
+#include "runtime/cpu/llvm/cpu_target.h"
 
 namespace vicinal::cpu {
 
@@ -27,7 +27,7 @@ struct KernelLayout {
   std::int64_t maximum, sum;  // [tile_q] of the softmax so far; its exponents are to base 2
   std::int64_t rescale;       // [tile_q ...] what the output is multiplied with before a tile is added
   std::int64_t tile_maximum;  // [tile_q]
-  std::int64_t limits;        // two ints for each unit: the first key that a query of it sees, the end
+  std::int64_t limits;  // [tile_q], from each unit's first on two ints: the first key that it sees, the end
   std::int64_t inverse, lse;  // [tile_q] of the sum; of the result
   std::int64_t norms;         // [tile_k] of packed keys, inverse
   std::int64_t keys, values;  // [tile_k][head_dim] and [tile_k][channels], where they are packed

@@ -15,12 +15,11 @@ Value* scattered(Emitter& e, DType dtype, Value* base, Value* row, Value* dim_st
 }  // namespace
 
 llvm::Function* emit_pack_queries(Emitter& e, const KernelLayout& layout, DType dtype) {
-  llvm::Function* const f =
-      e.function("pack_queries", e.b.getVoidTy(), {e.ptr, e.i64, e.ptr, e.ptr, e.f32, e.i64});
+  llvm::Function* const f = e.function("pack_queries", e.b.getVoidTy(), {e.ptr, e.i64, e.ptr, e.ptr, e.f32});
   Value *const q = f->getArg(0), *const dim_stride = f->getArg(1), *const rows = f->getArg(2),
-               *const out = f->getArg(3), *const scale = f->getArg(4), *const count = f->getArg(5);
+               *const out = f->getArg(3), *const scale = f->getArg(4);
   // Shuffles would do this in fewer instructions, and take longer to compile than they save.
-  e.loop(e.index(0), count, 1, {}, [&](Value* query, const Values&) {
+  e.loop(e.index(0), e.index(layout.block.unit), 1, {}, [&](Value* query, const Values&) {
     Value* const row = e.load(e.i64, e.at(e.i64, rows, query));
     Value* const to = e.at(e.f32, out, query);
     e.loop(e.index(0), e.index(layout.head_dim), 1, {}, [&](Value* channel, const Values&) {
@@ -210,6 +209,26 @@ llvm::Function* emit_exact_values(Emitter& e, const KernelLayout& layout) {
   });
   e.b.CreateRetVoid();
   return f;
+}
+
+double emit_fma_burst(Emitter& e, const char* name) {
+  // Vectors of the registers' width; as many sums as two units keep in flight for an operation's duration.
+  const int lanes = e.target().vector_bits / 32;
+  constexpr std::size_t kSums = 12;
+  llvm::Function* const f = e.function(name, e.f32, {e.i64}, true);
+  llvm::Type* const type = e.vector(e.f32, lanes);
+  // From an argument, so that nothing is known of them.
+  Value* const x = e.splat(e.b.CreateUIToFP(f->getArg(0), e.f32), lanes);
+  Values sums = e.loop(e.index(0), f->getArg(0), 1, Values(kSums, e.number(type, 0)),
+                       [&](Value*, const Values& carried) {
+                         Values next;
+                         for (Value* sum : carried) next.push_back(e.fma(x, x, sum));
+                         return next;
+                       });
+  // Different in nothing, they would be one sum to an optimizer, of which code generation has none.
+  for (std::size_t i = 1; i < sums.size(); ++i) sums[0] = e.b.CreateFAdd(sums[0], sums[i]);
+  e.b.CreateRet(e.b.CreateExtractElement(sums[0], std::uint64_t{0}));
+  return 2.0 * lanes * static_cast<double>(kSums);
 }
 
 }  // namespace vicinal::cpu

@@ -6,7 +6,7 @@
 
 namespace vicinal::cpu {
 
-// void (const T* q, i64 dim_stride, const i64* rows, float* out, float scale, i64 queries): transposed.
+// void (const T* q, i64 dim_stride, const i64* rows, float* out, float scale): a unit of queries, transposed.
 llvm::Function* emit_pack_queries(Emitter& e, const KernelLayout& layout, DType dtype);
 
 // void (const T* x, i64 dim_stride, const i64* rows, float* out, i64 rows): rows of `dim` channels as f32,
@@ -30,5 +30,8 @@ llvm::Function* emit_value_block(Emitter& e, const KernelLayout& layout);
 // void (const float* weights, const float* v, i64 step, float* output, const float* rescale, i64 keys,
 // i64 queries)
 llvm::Function* emit_exact_values(Emitter& e, const KernelLayout& layout);
+
+// float (i64 rounds), exported: FmaBurst::run. Returns the operations of a round.
+double emit_fma_burst(Emitter& e, const char* name);
 
 }  // namespace vicinal::cpu

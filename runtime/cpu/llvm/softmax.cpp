@@ -282,7 +282,9 @@ llvm::Function* emit_weights(Emitter& e, const KernelLayout& layout, bool exact)
   Value* const minus_infinity = e.infinity(type, true);
   // Any number does where nothing is kept yet.
   Value* const base = e.b.CreateSelect(e.b.CreateFCmpOEQ(now, minus_infinity), e.number(type, 0), now);
-  Value* const rescale = exp_of_weight(e, e.b.CreateFSub(before, base));
+  // 1 where nothing larger came, also of a sink that is inf, whose difference from itself is no number.
+  Value* const rescale = e.b.CreateSelect(e.b.CreateFCmpOEQ(before, now), e.number(type, 1),
+                                          exp_of_weight(e, e.b.CreateFSub(before, base)));
   e.store(now, array(layout.maximum));
   e.store(rescale, array(layout.rescale));
 

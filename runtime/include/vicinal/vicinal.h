@@ -113,6 +113,9 @@ struct CompileOptions {
   int device = 0;
   // On a device: compile the kernels of backward() too.
   bool gradients = false;
+  // The processor that code for the CPU may be run on, by LLVM's name for it, such as "x86-64-v3"; empty:
+  // this machine's, with all that it has.
+  std::string cpu_target = {};
 };
 
 // Memory of the caller's, aligned to 256 bytes, that a run may overwrite; used until its work is done.

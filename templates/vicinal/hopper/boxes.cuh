@@ -1,9 +1,9 @@
 // Tiles as boxes of a grid with several axes, or of one with a dilation: how the copy engine finds them in a
 // tensor, and where in a tile of keys its columns lie.
 //
-// The tokens of a tile follow each other with the last axis fastest. Along it a tile of keys has a multiple of
-// 8 tokens, so that the 8 columns of a group, of which a thread has two (key_bits.cuh), differ along that axis
-// alone.
+// The tokens of a tile follow each other with the last axis fastest. Along it a tile of keys has a multiple
+// of 8 tokens, so that the 8 columns of a group, of which a thread has two (key_bits.cuh), differ along that
+// axis alone.
 #pragma once
 
 #include "vicinal/hopper/contract.cuh"
@@ -16,7 +16,8 @@ namespace vicinal::hopper {
 // Where a box starts in a tensor: dimensions are channels, tokens with the last axis first, heads, batch; of
 // three axes, heads and batch have a dimension together, or heads lie side by side among the channels.
 template <int Rank>
-VICINAL_DEVICE BoxOrigin box_origin(const HeadSteps& steps, int channel, const int (&token)[Rank], int h, int b) {
+VICINAL_DEVICE BoxOrigin box_origin(const HeadSteps& steps, int channel, const int (&token)[Rank], int h,
+                                    int b) {
   static_assert(Rank <= 3);
   if constexpr (Rank <= 2) {
     return {channel, token[Rank - 1], Rank == 2 ? token[0] : 0, h, b};

@@ -31,7 +31,8 @@ class Consumer {
   static constexpr int kScores = kTileK / 2, kOut = ValueDim / 2;  // registers
   using Bits = KeyBits<kTileK>;
   static constexpr bool kLimited = V::neighborhood || V::has_limits;
-  static constexpr bool kSequence = kRank == 1 && !V::dilated;  // keys side by side have positions side by side
+  static constexpr bool kSequence =
+      kRank == 1 && !V::dilated;  // keys side by side have positions side by side
   // Of several axes most tiles are partial along one. A third copy of the loop's body is theirs.
   static constexpr bool kOverlapsPartial = kRank > 1;
   // A group's 64 queries are a box of their own, which may keep nothing of a tile that another needs.
@@ -143,7 +144,7 @@ class Consumer {
       // Keys that all rows of the group keep, as far as limits go.
       named_sync(barrier_of(group), kGroupThreads);
       const KeyRanges<kRank>&one = control.limits[group * kGroupRows + lane()],
-                      &other = control.limits[group * kGroupRows + 32 + lane()];
+            &other = control.limits[group * kGroupRows + 32 + lane()];
 #pragma unroll
       for (int i = 0; i < kRank; ++i) {
         sure.axis[i].begin = __reduce_max_sync(~0u, larger(one.axis[i].begin, other.axis[i].begin));
@@ -543,7 +544,8 @@ class Consumer {
         return ExactRow<kRank>{token(work, number), kLimited ? control.limits[number] : sure,
                                exists(work, number)};
       };
-      ExactRows<V, T, HeadDim, ValueDim>{a, work.b, work.h}.redo(__ballot_sync(~0u, check != 0.0f), row_of_warp);
+      ExactRows<V, T, HeadDim, ValueDim>{a, work.b, work.h}.redo(__ballot_sync(~0u, check != 0.0f),
+                                                                 row_of_warp);
     }
     if (!L::kOutputApart && leads()) {
       store_wait_read();
@@ -584,7 +586,8 @@ class Consumer {
                  take_digit(rest, static_cast<int>(a.tiles.q[i]), i == 0);
 #pragma unroll
     for (int slab = 0; slab < L::kValueSlabs; ++slab)
-      store_box(&launch.maps.out, box_origin<kRank>(launch.boxes.out, slab * kSlabChannels, first, work.h, work.b),
+      store_box(&launch.maps.out,
+                box_origin<kRank>(launch.boxes.out, slab * kSlabChannels, first, work.h, work.b),
                 base + L::kOutput + (slab * L::kTileQ + group * kGroupRows) * kSlabRowBytes);
     store_commit();
     return poisoned;

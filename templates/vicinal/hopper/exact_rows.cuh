@@ -98,7 +98,7 @@ struct ExactRows {
     row.lse = -infinity();
 #pragma unroll
     for (int i = 0; i < kOut; ++i) row.out[i] = 0.0f;
-    // Not unrolled: scores are compiled once.
+      // Not unrolled: scores are compiled once.
 #pragma unroll 1
     for (int pass = 0; pass < 2; ++pass) {
       row.measured = pass == 1;
@@ -107,7 +107,8 @@ struct ExactRows {
     }
 
     if (a.lse.data != nullptr && lane() == 0)
-      static_cast<float*>(a.lse.data)[b * a.lse.batch + h * a.lse.head + token_offset(a.lse, token)] = row.lse;
+      static_cast<float*>(a.lse.data)[b * a.lse.batch + h * a.lse.head + token_offset(a.lse, token)] =
+          row.lse;
     T* const to = static_cast<T*>(a.out.data) + b * a.out.batch + h * a.out.head + token_offset(a.out, token);
 #pragma unroll
     for (int i = 0; i < kOut; ++i) {

@@ -84,7 +84,8 @@ class Producer {
   using Control = typename L::Control;
   static constexpr int kRank = V::rank;
   static constexpr int kTileK = L::kTileK;
-  static constexpr bool kSequence = kRank == 1 && !V::dilated;  // the context's keys are copied like the grid's
+  static constexpr bool kSequence =
+      kRank == 1 && !V::dilated;  // the context's keys are copied like the grid's
 
  public:
   VICINAL_DEVICE Producer(const LaunchArguments<typename V::Arguments>& arguments, u32 shared, Control& c)
@@ -175,8 +176,9 @@ class Producer {
 #pragma unroll
     for (int i = 0; i < kRank; ++i)
       token[i] = work.row.queries[i].first - static_cast<int>(a.q_axis[i].origin);
-    copy_tokens<V, L::kHeadSlabs, L::kTileQ>(a, &launch.maps.q, launch.boxes.q, a.tiles.q, launch.boxes.q_copy,
-                                             token, work.h, work.b, base + L::kQueries, full, kEvictFirst);
+    copy_tokens<V, L::kHeadSlabs, L::kTileQ>(a, &launch.maps.q, launch.boxes.q, a.tiles.q,
+                                             launch.boxes.q_copy, token, work.h, work.b, base + L::kQueries,
+                                             full, kEvictFirst);
   }
 
   VICINAL_DEVICE void copy_keys(const int (&position)[kRank], u32 flags, const Work<kRank>& work) {

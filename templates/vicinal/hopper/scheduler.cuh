@@ -94,7 +94,8 @@ class Scheduler {
     int along[kRank], at[kRank], number = 0;
 #pragma unroll
     for (int i = 0; i < kRank; ++i) {
-      along[i] = rows_along(V::axis(a, i), static_cast<int>(a.q_axis[i].local), static_cast<int>(a.tiles.q[i]));
+      along[i] =
+          rows_along(V::axis(a, i), static_cast<int>(a.q_axis[i].local), static_cast<int>(a.tiles.q[i]));
       at[i] = take_digit(n, along[i], i == kRank - 1);
     }
 #pragma unroll

@@ -41,8 +41,8 @@ class Softmax {
     sum[r] = sink != -infinity() && counts ? 1.0f : 0.0f;
   }
 
-  // `Offset`: what the thread's scores of a row lack, in `offset`. `Parted`: columns of which parity are kept,
-  // by row; what is left out costs nothing by element.
+  // `Offset`: what the thread's scores of a row lack, in `offset`. `Parted`: columns of which parity are
+  // kept, by row; what is left out costs nothing by element.
   template <bool Offset, bool Parted, int N>
   VICINAL_DEVICE void weigh(float (&scores)[N], const float (&offset)[2], const bool (&open)[2][2]) {
     float parity_top[2][2], top[2];

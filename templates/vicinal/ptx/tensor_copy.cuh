@@ -23,7 +23,8 @@ VICINAL_DEVICE void copy_box(u32 to, const TensorMap* map, const BoxOrigin& at, 
   asm volatile(
       "cp.async.bulk.tensor.5d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.L2::cache_hint "
       "[%0], [%1, {%3, %4, %5, %6, %7}], [%2], %8;" ::"r"(to),
-      "l"(map), "r"(barrier), "r"(at.channel), "r"(at.second), "r"(at.third), "r"(at.fourth), "r"(at.last), "l"(hint)
+      "l"(map), "r"(barrier), "r"(at.channel), "r"(at.second), "r"(at.third), "r"(at.fourth), "r"(at.last),
+      "l"(hint)
       : "memory");
 }
 VICINAL_DEVICE void store_box(const TensorMap* map, const BoxOrigin& at, u32 from) {

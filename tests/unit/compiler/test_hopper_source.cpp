@@ -55,7 +55,7 @@ TEST_CASE("every dim has a schedule of the Hopper kernel that fits in shared mem
         for (const emit::HopperSchedule& s : all) {
           CHECK(s.shared_bytes(head, value, 1, columns) <= emit::kHopperSharedBytes);
           // What setmaxnreg hands out is what the block was launched with.
-          CHECK((s.producer_registers + s.groups() * s.consumer_registers) * 128 <= 65536);
+          CHECK(s.blocks * (s.producer_registers + s.groups() * s.consumer_registers) * 128 <= 65536);
           CHECK(s.tile_k % 16 == 0);
           CHECK(s.tile_q % 64 == 0);
           CHECK(std::count(all.begin(), all.end(), s) == 1);
@@ -70,7 +70,8 @@ TEST_CASE("the Hopper kernel says what it does not run") {
   CHECK(has(obstacle("  normalize = sigmoid\n"), "sigmoid"));
   CHECK(has(obstacle("  key = l2norm\n"), "norms"));
   CHECK(obstacle("  axis t { window = 8, dilation = 2 }\n") == "");
-  CHECK(obstacle("  axis t { causal }\n  axis y { window = 3 }\n  axis x { window = 3, dilation = 9 }\n") == "");
+  CHECK(obstacle("  axis t { causal }\n  axis y { window = 3 }\n  axis x { window = 3, dilation = 9 }\n") ==
+        "");
   CHECK(has(obstacle("  axis n { window = 3 }\n  axis t { window = 3 }\n  axis y { window = 3 }\n"
                      "  axis x { window = 3 }\n"),
             "three axes"));

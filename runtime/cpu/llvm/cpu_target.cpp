@@ -1,37 +1,48 @@
-#include "runtime/cpu/llvm/host_target.h"
+#include "runtime/cpu/llvm/cpu_target.h"
 
-#include <llvm/ADT/StringMap.h>
-#include <llvm/TargetParser/Host.h>
+#include <llvm/MC/MCSubtargetInfo.h>
+#include <llvm/Target/TargetMachine.h>
 
 #include <algorithm>
 
 namespace vicinal::cpu {
 
-std::string HostTarget::describe() const {
+std::string CpuTarget::describe() const {
   return std::to_string(vector_bits) + "-bit vectors" + (fma ? ", fma" : "") + (half ? ", f16" : "");
 }
 
-llvm::Expected<HostTarget> host_target() {
+llvm::Expected<CpuTarget> cpu_target(const std::string& name) {
   llvm::Expected<llvm::orc::JITTargetMachineBuilder> builder =
       llvm::orc::JITTargetMachineBuilder::detectHost();
   if (!builder) return builder.takeError();
-  HostTarget target{std::move(*builder)};
+  CpuTarget target{std::move(*builder)};
   target.builder.setCodeGenOptLevel(llvm::CodeGenOptLevel::Less);
-  const llvm::StringMap<bool> features = llvm::sys::getHostCPUFeatures();
-  const auto has = [&](const char* name) {
-    const auto found = features.find(name);
-    return found != features.end() && found->second;
-  };
+  auto machine = target.builder.createTargetMachine();
+  if (!machine) return machine.takeError();
+  if (!name.empty()) {
+    if (!(*machine)->getMCSubtargetInfo()->isCPUStringValid(name))
+      return llvm::createStringError("LLVM knows no processor of the name " + name);
+    target.builder.setCPU(name);
+    target.builder.getFeatures() = llvm::SubtargetFeatures();
+    machine = target.builder.createTargetMachine();
+    if (!machine) return machine.takeError();
+  }
+  const llvm::MCSubtargetInfo& features = *(*machine)->getMCSubtargetInfo();
+  const auto has = [&](const char* feature) { return features.checkFeatures(feature); };
   if (target.builder.getTargetTriple().isX86()) {
-    const bool wide = has("avx512f") && has("avx512vl") && has("avx512bw") && has("avx512dq");
-    target.vector_bits = wide ? 512 : has("avx2") ? 256 : 128;
+    const bool wide = has("+avx512f,+avx512vl,+avx512bw,+avx512dq");
+    target.vector_bits = wide ? 512 : has("+avx2") ? 256 : 128;
     target.many_registers = wide;
-    target.fma = has("fma");
-    target.half = has("f16c");
+    target.fma = has("+fma");
+    target.half = has("+f16c");
   } else if (target.builder.getTargetTriple().isAArch64()) {
     target.many_registers = target.fma = target.half = true;
   }
   return target;
+}
+
+bool CpuTarget::is_part_of(const CpuTarget& other) const {
+  return vector_bits <= other.vector_bits && (!fma || other.fma) && (!half || other.half);
 }
 
 namespace {
@@ -42,7 +53,7 @@ constexpr int round_up(int x, int step) {
 
 }  // namespace
 
-Blocking blocking(const HostTarget& target, const emit::CpuKernelOptions& o, bool narrow) {
+Blocking blocking(const CpuTarget& target, const emit::CpuKernelOptions& o, bool narrow) {
   Blocking b{};
   b.tile_q = narrow ? 16 : std::max(o.head_dim, o.value_dim) <= 64 ? 96 : 48;
   if (o.tile_q != 0) b.tile_q = round_up(o.tile_q, kLanes);

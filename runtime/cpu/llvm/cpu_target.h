@@ -9,20 +9,22 @@
 
 namespace vicinal::cpu {
 
-struct HostTarget {
+struct CpuTarget {
   llvm::orc::JITTargetMachineBuilder builder;
   int vector_bits = 128;        // of the widest registers that are used
   bool many_registers = false;  // 32 of them, otherwise 16
   bool fma = false;             // a * b + c in one rounding
   bool half = false;            // converts f16
 
+  // Whether code for it runs where code for the other does.
+  bool is_part_of(const CpuTarget& other) const;
   // "512-bit vectors, fma, f16"
   std::string describe() const;
 };
 
-// This machine's, by its feature bits. What a processor is called says little: hypervisors and old tables
-// name it wrong.
-llvm::Expected<HostTarget> host_target();
+// A processor by LLVM's name for it; without one this machine's, by its feature bits. What a machine's
+// processor is called says little: hypervisors and old tables name it wrong.
+llvm::Expected<CpuTarget> cpu_target(const std::string& name);
 
 inline constexpr int kLanes = 16;  // of every vector in generated code; wider than the registers may be
 
@@ -34,6 +36,6 @@ struct Blocking {
   int unit;                    // queries that all stages take before the next: blocks of both kinds divide it
 };
 // `narrow`: queries see little of what their neighbours see, as in a window of several axes.
-Blocking blocking(const HostTarget& target, const emit::CpuKernelOptions& options, bool narrow);
+Blocking blocking(const CpuTarget& target, const emit::CpuKernelOptions& options, bool narrow);
 
 }  // namespace vicinal::cpu
