@@ -118,6 +118,66 @@ TEST_CASE("the Hopper kernel at lengths around its tiles") {
   }
 }
 
+TEST_CASE("the Hopper kernel over grids of several axes") {
+  const auto context = hopper_or_skip();
+  if (!context) return;
+  struct Grid {
+    const char* text;
+    std::vector<std::int64_t> extents;
+  };
+  // Ragged extents, windows of a token and of a whole axis, even ones, strides, dilations that one copy
+  // brings and that it does not, causal axes; masks and scores by coordinates.
+  const Grid grids[] = {
+      {"attention a { axis t { window = 9, dilation = 5 } }", {461}},
+      {"attention b { axis t { window = 6, dilation = 8, causal } }", {400}},
+      {"attention c { axis y { window = 7 } axis x { window = 7 } }", {29, 43}},
+      {"attention d { axis y { window = 12, stride = 8, dilation = 5 } axis x { window = 7, stride = 4 } }",
+       {67, 40}},
+      {"attention e { axis y { window = 1 } axis x { window = 40 } }", {17, 40}},
+      {"attention f { axis y { causal, window = 5 } axis x { }\n  score = score + 0.1 * (k.x - q.x)\n}",
+       {21, 33}},
+      {"attention g { axis t { window = 6 } axis y { window = 8 } axis x { window = 8 } }", {9, 20, 27}},
+      {"attention h { axis t { window = 4, causal } axis y { window = 3, dilation = 3 } axis x { window = 5, "
+       "dilation = 2 } }",
+       {7, 13, 22}},
+      {"attention i { axis t { window = 3, stride = 2 } axis y { window = 4, stride = 3 } axis x { window = "
+       "3 }\n"
+       "  mask = (k.t + k.x) % 3 != 1\n  score = 20.0 * tanh(score / 20.0)\n}",
+       {13, 11, 9}},
+      {"attention j { axis t { } axis y { window = 2 } axis x { window = 16 }\n  context\n  sink = 0.25\n}",
+       {5, 3, 31}},
+  };
+  std::vector<Job> jobs;
+  int n = 0;
+  for (const Grid& grid : grids)
+    for (const std::int64_t dim : {64, 128}) {
+      ++n;
+      jobs.push_back(job_of(grid.text, n % 2 == 0 ? DType::bf16 : DType::f16, dim, n % 3 == 0 ? 96 : dim));
+      jobs.push_back(jobs.back());
+    }
+  // The second of each in another schedule.
+  for (std::size_t i = 1; i < jobs.size(); i += 2) jobs[i].options.schedule = 1 + static_cast<int>(i / 2 % 3);
+  compile_all(jobs);
+  std::mt19937 random(5);
+  for (std::size_t i = 0; i < jobs.size(); ++i) {
+    const Job& job = jobs[i];
+    CAPTURE(job.name);
+    CAPTURE(job.options.schedule);
+    REQUIRE_MESSAGE(job.tested.has_value(), job.error);
+    CHECK(job.tested->info().path == "cuda/hopper");
+    for (const Layout layout : {Layout::bhnd, Layout::bnhd}) {
+      ProblemShape shape = shape_of(job, 1, 1, layout);
+      shape.queries = shape.keys = grids[i / 4].extents;
+      if (job.options.head_dim % 64 != 0 || job.options.value_dim % 64 != 0) shape.batch = 1;
+      Problem problem = problem_of(job, shape);
+      check_values(*context, job, problem, nullptr);
+      if (job.options.dtype == DType::bf16) check_mask(*context, job, problem, Tiles::reached);
+      poison(problem, random);
+      check_values(*context, job, problem, nullptr);
+    }
+  }
+}
+
 TEST_CASE("tensors that the copy engine cannot take go to the tensor-core kernel") {
   const auto context = hopper_or_skip();
   if (!context) return;

@@ -65,6 +65,7 @@ struct Variant {
   static constexpr bool has_context_keeps = false;
   static constexpr bool simple_keeps = true;
   static constexpr bool has_columns = true;
+  static constexpr bool dilated = false;
   static constexpr bool has_score_columns = false;
   static constexpr bool has_gain = false;
 
@@ -130,8 +131,8 @@ static_assert(vicinal::hopper::Variant<Variant>, "the variant does not meet the 
 struct Schedule {
   static constexpr int tile_q = 128, tile_k = 128, stages = 2;
   static constexpr int producer_registers = 40, consumer_registers = 232;
-  static constexpr bool ping_pong = true, early_rescale = true;
-  static constexpr int shared_bytes = 168448;
+  static constexpr bool ping_pong = true, early_rescale = true, skips = false, output_apart = true;
+  static constexpr int shared_bytes = 201216;
 };
 
 // Products of a warpgroup on the tensor cores, put under way.
@@ -217,6 +218,6 @@ struct Products {
 
 }  // namespace emitted
 
-extern "C" __global__ void __launch_bounds__(384, 1) vicinal_forward_39b5df8442f4(const __grid_constant__ vicinal::hopper::LaunchArguments<emitted::Variant::Arguments> a) {
+extern "C" __global__ void __launch_bounds__(384, 1) vicinal_forward_a6292697b3af(const __grid_constant__ vicinal::hopper::LaunchArguments<emitted::Variant::Arguments> a) {
   vicinal::hopper::forward<emitted::Variant, vicinal::bf16, 128, 128, emitted::Schedule, emitted::Products>(a);
 }

@@ -45,7 +45,8 @@ TEST_CASE("the fastest kernel that runs a variant on a device") {
   CHECK(fastest("mask = k <= q", DType::bf16, 75) == "portable");
   CHECK(fastest("mask = k <= q", DType::f32, 90) == "mma");
   CHECK(fastest("normalize = sigmoid", DType::f16, 90) == "mma");
-  CHECK(fastest("axis y { }\naxis x { }", DType::f16, 90) == "mma");
+  CHECK(fastest("axis y { }\naxis x { }", DType::f16, 90) == "hopper");
+  CHECK(fastest("axis n { }\naxis t { }\naxis y { }\naxis x { }", DType::f16, 90) == "mma");
   const std::string sums =
       "  input x: float[heads, tokens, d]\n  input y: float[keys, d]\n"
       "  score = score + dot(x[h, q, :], y[k, :])\n";
