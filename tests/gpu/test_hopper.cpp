@@ -128,23 +128,28 @@ TEST_CASE("the Hopper kernel over grids of several axes") {
   // Ragged extents, windows of a token and of a whole axis, even ones, strides, dilations that one copy
   // brings and that it does not, causal axes; masks and scores by coordinates.
   const Grid grids[] = {
-      {"attention a { axis t { window = 9, dilation = 5 } }", {461}},
-      {"attention b { axis t { window = 6, dilation = 8, causal } }", {400}},
-      {"attention c { axis y { window = 7 } axis x { window = 7 } }", {29, 43}},
-      {"attention d { axis y { window = 12, stride = 8, dilation = 5 } axis x { window = 7, stride = 4 } }",
+      {"attention a {\n  axis t { window = 9, dilation = 5 }\n}", {461}},
+      {"attention b {\n  axis t { window = 6, dilation = 8, causal }\n}", {400}},
+      {"attention c {\n  axis y { window = 7 }\n  axis x { window = 7 }\n}", {29, 43}},
+      {"attention d {\n  axis y { window = 12, stride = 8, dilation = 5 }\n  axis x { window = 7, stride = 4 "
+       "}\n}",
        {67, 40}},
-      {"attention e { axis y { window = 1 } axis x { window = 40 } }", {17, 40}},
-      {"attention f { axis y { causal, window = 5 } axis x { }\n  score = score + 0.1 * (k.x - q.x)\n}",
+      {"attention e {\n  axis y { window = 1 }\n  axis x { window = 40 }\n}", {17, 40}},
+      {"attention f {\n  axis y { causal, window = 5 }\n  axis x { }\n  score = score + 0.1 * (k.x - q.x)\n}",
        {21, 33}},
-      {"attention g { axis t { window = 6 } axis y { window = 8 } axis x { window = 8 } }", {9, 20, 27}},
-      {"attention h { axis t { window = 4, causal } axis y { window = 3, dilation = 3 } axis x { window = 5, "
-       "dilation = 2 } }",
+      {"attention g {\n  axis t { window = 6 }\n  axis y { window = 8 }\n  axis x { window = 8 }\n}",
+       {9, 20, 27}},
+      {"attention h {\n  axis t { window = 4, causal }\n  axis y { window = 3, dilation = 3 }\n  axis x { "
+       "window = 5, "
+       "dilation = 2 }\n}",
        {7, 13, 22}},
-      {"attention i { axis t { window = 3, stride = 2 } axis y { window = 4, stride = 3 } axis x { window = "
+      {"attention i {\n  axis t { window = 3, stride = 2 }\n  axis y { window = 4, stride = 3 }\n  axis x { "
+       "window = "
        "3 }\n"
        "  mask = (k.t + k.x) % 3 != 1\n  score = 20.0 * tanh(score / 20.0)\n}",
        {13, 11, 9}},
-      {"attention j { axis t { } axis y { window = 2 } axis x { window = 16 }\n  context\n  sink = 0.25\n}",
+      {"attention j {\n  axis t { }\n  axis y { window = 2 }\n  axis x { window = 16 }\n  context\n  sink = "
+       "0.25\n}",
        {5, 3, 31}},
   };
   std::vector<Job> jobs;

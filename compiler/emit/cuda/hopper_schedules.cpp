@@ -86,7 +86,8 @@ std::vector<HopperSchedule> hopper_schedules(const HopperNeeds& needs) {
         if (schedule.head_dim == meant_for && fits(schedule, needs)) first.push_back(schedule);
     };
     if (needs.window_keys != 0 && needs.window_keys <= kSmallWindow) add(kSmallWindowSchedules);
-    if (needs.rank == 3 && !needs.strided && !needs.causal && !needs.computes) add(kVolumeSchedules);
+    const bool plain = !needs.strided && !needs.causal && !needs.dilated && !needs.computes;
+    if (needs.rank == 3 && plain) add(kVolumeSchedules);
     result.insert(result.begin(), first.begin(), first.end());
   }
   for (HopperSchedule& schedule : result) {

@@ -39,6 +39,7 @@ struct HopperNeeds {
   int rank = 1;           // axes of the grid
   bool strided = false;   // neighbouring queries share windows
   bool causal = false;    // along some axis
+  bool dilated = false;   // along some axis
   int window_keys = 0;    // that a query sees in its windows; 0 where that is not known or not limited
   int column_bytes = 0;
 };

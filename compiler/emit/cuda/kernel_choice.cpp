@@ -88,6 +88,7 @@ Choice choose(KernelKind kind, const Specialized& variant, const KernelOptions& 
                             .rank = std::max(1, static_cast<int>(variant.declarations().axes.size())),
                             .strided = members.strided(),
                             .causal = members.causal(),
+                            .dilated = members.dilated(),
                             .window_keys = members.window_keys(),
                             .column_bytes = members.column_bytes()};
     for (const HopperSchedule& s : variations ? hopper_variations(needs) : hopper_schedules(needs))
