@@ -111,7 +111,7 @@ Result<void> Program::launch(const Problem& problem, const cuda::TileWords& tile
   if (hopper()) {
     const cuda::DevicePointer pair = counters ? counters->take(stream) : 0;
     VICINAL_TRY(std::vector<std::byte> bytes,
-                hopper_prefix(loaded.context().api(), problem, shape(problem), pair, unequal_rows));
+                hopper_prefix(loaded.context().api(), problem, shape_of(tiles), pair, unequal_rows));
     bytes.insert(bytes.end(), launch.arguments.begin(), launch.arguments.end());
     // As long as the kernel's parameter, whose alignment is a tensor map's.
     constexpr std::size_t kAlignment = 64;

@@ -10,6 +10,10 @@ cuda::TileWords tile_words(const Problem& problem, const plan::TileShape& shape)
   return words;
 }
 
+plan::TileShape shape_of(const cuda::TileWords& words) {
+  return {{words.q.begin(), words.q.end()}, {words.k.begin(), words.k.end()}};
+}
+
 cuda::TileWords tile_words(const Problem& problem, const plan::TileShape& shape, const plan::Slices& slices,
                            cuda::DevicePointer row_runs, cuda::DevicePointer runs) {
   cuda::TileWords words = tile_words(problem, shape);

@@ -7,9 +7,10 @@
 
 namespace vicinal::runtime {
 
-// How a kernel walks the tiles of a shape; without a list it visits all in reach.
+// How a kernel walks the tiles of a shape, and which shape that is; without a list it visits all in reach.
 cuda::TileWords tile_words(const Problem& problem, const plan::TileShape& shape);
-// The same with a list in device memory.
+plan::TileShape shape_of(const cuda::TileWords& words);
+// With a list in device memory.
 cuda::TileWords tile_words(const Problem& problem, const plan::TileShape& shape, const plan::Slices& slices,
                            cuda::DevicePointer row_runs, cuda::DevicePointer runs);
 

@@ -90,9 +90,7 @@ class Consumer {
     int rest = r;
 #pragma unroll
     for (int i = kRank - 1; i >= 0; --i) {
-      const int extent = static_cast<int>(a.tiles.q[i]);
-      const int digit = kRank == 1 ? rest : rest % extent;
-      rest = kRank == 1 ? 0 : rest / extent;
+      const int digit = take_digit(rest, static_cast<int>(a.tiles.q[i]), i == 0);
       const Stretch& queries = work.row.queries[i];
       token.local[i] = queries.first - static_cast<int>(a.q_axis[i].origin) +
                        smaller(digit, queries.count - 1) * V::axis(a, i).dilation;
@@ -104,9 +102,8 @@ class Consumer {
     int rest = r;
 #pragma unroll
     for (int i = kRank - 1; i >= 0; --i) {
-      const int extent = static_cast<int>(a.tiles.q[i]);
-      inside = inside && (kRank == 1 ? rest : rest % extent) < work.row.queries[i].count;
-      rest = kRank == 1 ? 0 : rest / extent;
+      const int digit = take_digit(rest, static_cast<int>(a.tiles.q[i]), i == 0);
+      inside = inside && digit < work.row.queries[i].count;
     }
     return inside;
   }
