@@ -98,15 +98,6 @@ VICINAL_DEVICE float tanh(float x) {
   const float large = fmaf(-2.0f, reciprocal_approx(exp2_approx(x * 2.885390082f) + 1.0f), 1.0f);
   return fabsf(x) < 0.55f ? small : large;
 }
-VICINAL_DEVICE float tanh_approx(float x) {
-#if __CUDA_ARCH__ >= 750
-  float y;
-  asm("tanh.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-#else
-  return tanhf(x);
-#endif
-}
 
 // Masks: every operation is one fp32 round-to-nearest operation. The intrinsics keep the compiler from
 // contracting two into one. Transcendentals go through double and round once, as the host does.

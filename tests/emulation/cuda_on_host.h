@@ -7,6 +7,8 @@
 
 #include <bit>
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <memory>
@@ -34,8 +36,55 @@ struct Meeting {
   bool brought = false, result[2] = {};
 };
 
+// Where a thread goes on. swapcontext() would do everywhere, but asks the system for the mask of signals each
+// time, which takes most of a test's time.
+#if defined(__x86_64__)
+using Place = void*;  // its stack, with the registers that a function keeps
+extern "C" void vicinal_switch_stack(Place* from, Place to);
+asm(R"(
+  .text
+  .local vicinal_switch_stack
+vicinal_switch_stack:
+  pushq %rbp
+  pushq %rbx
+  pushq %r12
+  pushq %r13
+  pushq %r14
+  pushq %r15
+  movq %rsp, (%rdi)
+  movq %rsi, %rsp
+  popq %r15
+  popq %r14
+  popq %r13
+  popq %r12
+  popq %rbx
+  popq %rbp
+  ret
+)");
+inline void switch_place(Place& from, Place& to) {
+  vicinal_switch_stack(&from, to);
+}
+inline void begin_at(Place& place, char* stack, std::size_t size, void (*entry)()) {
+  auto* top = reinterpret_cast<void**>(reinterpret_cast<std::uintptr_t>(stack + size) / 16 * 16) - 8;
+  top[6] = reinterpret_cast<void*>(entry);  // behind six registers
+  place = top;
+}
+#else
+using Place = ucontext_t;
+inline void switch_place(Place& from, Place& to) {
+  swapcontext(&from, &to);
+}
+inline void begin_at(Place& place, char* stack, std::size_t size, void (*entry)()) {
+  getcontext(&place);
+  place.uc_stack.ss_sp = stack;
+  place.uc_stack.ss_size = size;
+  place.uc_link = nullptr;
+  makecontext(&place, entry, 0);
+}
+#endif
+
 struct Thread {
-  ucontext_t context;
+  Place place;
   std::unique_ptr<char[]> stack;
   bool done = false;
 };
@@ -43,32 +92,46 @@ struct Thread {
 struct Block {
   static constexpr std::size_t kStack = 128 << 10;
   std::vector<Thread> threads;
-  ucontext_t scheduler;
+  Place scheduler;
   unsigned running = 0;
+  unsigned idle = 0;  // threads that waited in vain since each had its turn
   Meeting all;
   std::vector<Meeting> warps;
   std::vector<float> lanes;  // what each thread shows to its warp
   std::vector<unsigned> votes;
   const std::function<void()>* body = nullptr;
+  void (*begin)() = nullptr;  // before a block's threads
 };
 inline Block block;
 
-inline void give_way() {
-  Thread& self = block.threads[block.running];
-  swapcontext(&self.context, &block.scheduler);
+[[noreturn]] inline void fail(const char* what) {
+  std::fprintf(stderr, "thread %u of block %u: %s\n", thread_index.x, block_index.x, what);
+  std::abort();
 }
 
+inline void give_way() {
+  switch_place(block.threads[block.running].place, block.scheduler);
+}
+
+template <class Condition>
+void wait_until(Condition condition) {
+  if (condition()) return;
+  for (give_way(); !condition(); give_way()) ++block.idle;
+}
+
+// Whether the caller was the last one.
+inline bool arrive(Meeting& at, bool brings) {
+  at.brought = at.brought || brings;
+  if (++at.arrived < at.size) return false;
+  at.result[at.generation % 2] = at.brought;
+  at.brought = false;
+  at.arrived = 0;
+  ++at.generation;
+  return true;
+}
 inline bool meet(Meeting& at, bool brings) {
   const unsigned mine = at.generation;
-  at.brought = at.brought || brings;
-  if (++at.arrived == at.size) {
-    at.result[mine % 2] = at.brought;
-    at.brought = false;
-    at.arrived = 0;
-    ++at.generation;
-  } else {
-    while (at.generation == mine) give_way();
-  }
+  if (!arrive(at, brings)) wait_until([&] { return at.generation != mine; });
   return at.result[mine % 2];
 }
 
@@ -79,7 +142,7 @@ inline Meeting& own_warp() {
 inline void enter() {
   (*block.body)();
   block.threads[block.running].done = true;
-  swapcontext(&block.threads[block.running].context, &block.scheduler);
+  give_way();
 }
 
 inline void run(unsigned grid, unsigned size, const std::function<void()>& body) {
@@ -95,20 +158,18 @@ inline void run(unsigned grid, unsigned size, const std::function<void()>& body)
     for (Thread& t : block.threads) {
       if (!t.stack) t.stack = std::make_unique<char[]>(Block::kStack);
       t.done = false;
-      getcontext(&t.context);
-      t.context.uc_stack.ss_sp = t.stack.get();
-      t.context.uc_stack.ss_size = Block::kStack;
-      t.context.uc_link = nullptr;
-      makecontext(&t.context, enter, 0);
+      begin_at(t.place, t.stack.get(), Block::kStack, enter);
     }
-    for (bool any = true; any;) {
-      any = false;
+    if (block.begin != nullptr) block.begin();
+    for (unsigned live = size; live > 0;) {
+      live = block.idle = 0;
       for (unsigned i = 0; i < size; ++i) {
         if (block.threads[i].done) continue;
-        any = true;
+        ++live;
         block.running = thread_index.x = i;
-        swapcontext(&block.scheduler, &block.threads[i].context);
+        switch_place(block.scheduler, block.threads[i].place);
       }
+      if (live > 0 && block.idle == live) fail("all threads wait for each other");
     }
   }
 }

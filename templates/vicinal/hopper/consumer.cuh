@@ -255,7 +255,7 @@ class Consumer {
   }
   // Computed here, and not where it is used: what a release waits for, the producer waits for.
   VICINAL_DEVICE static u32 known(u32 address) {
-    asm volatile("" : "+r"(address));
+    settle(address);
     return address;
   }
 

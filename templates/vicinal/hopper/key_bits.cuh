@@ -3,7 +3,7 @@
 // the first, bit 2 * j + 1 the second (PTX ISA, "wgmma accumulator fragment").
 #pragma once
 
-#include "vicinal/platform.cuh"
+#include "vicinal/ptx/math.cuh"
 
 namespace vicinal::hopper {
 
@@ -20,9 +20,7 @@ using KeyBits = typename BitsOf<(TileK > 128)>::Type;
 
 // The lowest `count` bits; counts may lie outside of the word.
 VICINAL_DEVICE u32 low_bits(u32, int count) {
-  u32 bits;  // shr, other than >>, gives 0 for a shift past the width
-  asm("shr.b32 %0, %1, %2;" : "=r"(bits) : "r"(~0u), "r"(count >= 32 ? 0 : 32 - (count < 0 ? 0 : count)));
-  return bits;
+  return shift_right(~0u, count >= 32 ? 0 : 32 - (count < 0 ? 0 : count));
 }
 VICINAL_DEVICE u64 low_bits(u64, int count) {
   return static_cast<u64>(low_bits(0u, count - 32)) << 32 | low_bits(0u, count);

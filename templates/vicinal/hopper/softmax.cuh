@@ -8,6 +8,7 @@
 #include "vicinal/hopper/contract.cuh"
 #include "vicinal/online_softmax.cuh"
 #include "vicinal/ptx/convert.cuh"
+#include "vicinal/ptx/order.cuh"
 
 namespace vicinal::hopper {
 
@@ -177,7 +178,7 @@ class Softmax {
       largest[r] = top[r];
       sum[r] *= decay[r];
     }
-    asm volatile("");
+    keep_branch();
   }
 
   template <int N>
@@ -189,7 +190,7 @@ class Softmax {
     for (int r = 0; r < 2; ++r) {
       sum[r] += total[2 * r] + total[2 * r + 1];
       // Now, in the shadow of the exponentials, and not in the loop's last block.
-      asm volatile("" : "+f"(sum[r]));
+      settle(sum[r]);
     }
   }
 

@@ -26,7 +26,7 @@ VICINAL_DEVICE void forward(const LaunchArguments<typename V::Arguments>& launch
   static_assert(L::kBytes + L::kAlignment <= Schedule::shared_bytes,
                 "the host asks for too little shared memory");
 
-  extern __shared__ char memory[];
+  char* const memory = dynamic_shared();
   const u32 start = shared_address(memory), base = (start + L::kAlignment - 1) & ~(L::kAlignment - 1);
   auto& control = *reinterpret_cast<typename L::Control*>(memory + (base - start) + L::kControl);
   if (threadIdx.x == 0) {

@@ -11,6 +11,12 @@ VICINAL_DEVICE u32 shared_address(const void* pointer) {
   return static_cast<u32>(__cvta_generic_to_shared(pointer));
 }
 
+// What a block asks for when it is launched.
+VICINAL_DEVICE char* dynamic_shared() {
+  extern __shared__ char memory[];
+  return memory;
+}
+
 VICINAL_DEVICE void barrier_init(u32 barrier, u32 arrivals) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals));
 }
@@ -62,9 +68,24 @@ VICINAL_DEVICE bool named_any(int id, int threads, bool mine) {
   return any != 0;
 }
 
+// Between blocks: what came before the store is seen by whoever loads what it stored.
+VICINAL_DEVICE u32 load_acquire(const u32* from) {
+  u32 x;
+  asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(x) : "l"(from) : "memory");
+  return x;
+}
+VICINAL_DEVICE void store_release(u32* to, u32 x) {
+  asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(to), "r"(x) : "memory");
+}
+
 // Ordinary writes to shared memory become visible to the tensor cores and the copy engine.
 VICINAL_DEVICE void async_proxy_fence() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+// Bulk copies to global memory and ordinary accesses to it are in order.
+VICINAL_DEVICE void global_proxy_fence() {
+  asm volatile("fence.proxy.async.global;" ::: "memory");
 }
 
 }  // namespace vicinal

@@ -19,4 +19,22 @@ VICINAL_DEVICE float reciprocal_approx(float x) {
   return y;
 }
 
+// Within 2^-10.987 of the result (PTX ISA, "tanh").
+VICINAL_DEVICE float tanh_approx(float x) {
+#if __CUDA_ARCH__ >= 750
+  float y;
+  asm("tanh.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+#else
+  return tanhf(x);
+#endif
+}
+
+// Unlike >>, 0 for a shift past the width.
+VICINAL_DEVICE u32 shift_right(u32 x, u32 count) {
+  u32 y;
+  asm("shr.b32 %0, %1, %2;" : "=r"(y) : "r"(x), "r"(count));
+  return y;
+}
+
 }  // namespace vicinal

@@ -1,4 +1,4 @@
-// In place of templates/vicinal/ptx/convert.cuh where a kernel runs on the host. There are no f16 there.
+// In place of templates/vicinal/ptx/convert.cuh where a kernel runs on the host.
 #pragma once
 
 #include "vicinal/platform.cuh"
@@ -18,7 +18,9 @@ VICINAL_DEVICE float to_float(float x) {
 VICINAL_DEVICE float to_float(bf16 x) {
   return __uint_as_float(static_cast<u32>(x.bits) << 16);
 }
-float to_float(f16 x);
+VICINAL_DEVICE float to_float(f16 x) {
+  return static_cast<float>(std::bit_cast<_Float16>(x.bits));
+}
 
 template <class T>
 VICINAL_DEVICE T from_float(float x);
@@ -31,6 +33,16 @@ VICINAL_DEVICE bf16 from_float<bf16>(float x) {
   const u32 bits = __float_as_uint(x);
   return {x != x ? static_cast<unsigned short>(0x7fff)
                  : static_cast<unsigned short>((bits + 0x7fff + (bits >> 16 & 1)) >> 16)};
+}
+
+template <>
+VICINAL_DEVICE f16 from_float<f16>(float x) {
+  return {std::bit_cast<unsigned short>(static_cast<_Float16>(x))};
+}
+
+template <class T>
+VICINAL_DEVICE u32 pack(float low, float high) {
+  return from_float<T>(low).bits | static_cast<u32>(from_float<T>(high).bits) << 16;
 }
 
 template <class T>

@@ -12,4 +12,11 @@ VICINAL_DEVICE float reciprocal_approx(float x) {
   return 1 / x;
 }
 
+VICINAL_DEVICE float tanh_approx(float x) {
+  return tanhf(x);
+}
+VICINAL_DEVICE u32 shift_right(u32 x, u32 count) {
+  return count < 32 ? x >> count : 0;
+}
+
 }  // namespace vicinal

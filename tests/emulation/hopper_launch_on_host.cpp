@@ -1,0 +1,88 @@
+#include "tests/emulation/hopper_launch_on_host.h"
+
+#include <fmt/format.h>
+
+#include <cstring>
+
+#include "runtime/hopper_boxes.h"
+#include "runtime/hopper_launch.h"
+#include "runtime/kernel_impl.h"
+#include "runtime/tile_words.h"
+#include "tests/emulation/tensor_map_on_host.h"
+
+namespace vicinal::testing {
+namespace {
+
+int encode_on_host(void* to, cuda::TensorMapType, unsigned rank, void* data,
+                   const unsigned long long* extents, const unsigned long long* strides,
+                   const unsigned* spans, const unsigned* steps, cuda::TensorMapInterleave,
+                   cuda::TensorMapSwizzle, cuda::TensorMapPromotion, cuda::TensorMapFill) {
+  cuda_on_host::HostTensorMap map{};
+  map.data = static_cast<char*>(data);
+  for (unsigned i = 0; i < rank; ++i) {
+    map.extent[i] = static_cast<std::int64_t>(extents[i]);
+    map.stride[i] = i == 0 ? 2 : static_cast<std::int64_t>(strides[i - 1]);
+    map.count[i] = static_cast<std::uint16_t>((spans[i] + steps[i] - 1) / steps[i]);
+    map.step[i] = static_cast<std::uint16_t>(steps[i]);
+  }
+  std::memcpy(to, &map, sizeof map);
+  return 0;
+}
+
+template <class T>
+cuda::DevicePointer address(const std::vector<T>& list) {
+  return reinterpret_cast<cuda::DevicePointer>(list.data());
+}
+
+}  // namespace
+
+const cuda::DriverApi& driver_on_host() {
+  static const cuda::DriverApi api = [] {
+    cuda::DriverApi made;
+    made.tensor_map_encode.address = encode_on_host;
+    return made;
+  }();
+  return api;
+}
+
+std::optional<HopperOnHost> HopperOnHost::make(const Kernel& kernel, const emit::KernelOptions& options) {
+  HopperOnHost made;
+  made.kernel_ = &kernel;
+  made.options_ = options;
+  made.source_ = emit::emit_cuda(kernel.impl().variant.specialized, options);
+  const std::string arguments = "vicinal::hopper::LaunchArguments<emitted::Variant::Arguments>";
+  const auto library = HostLibrary::build(
+      products_on_host(made.source_.text) +
+      fmt::format("extern \"C\" void emulate(const void* a, unsigned grid, unsigned threads) {{\n"
+                  "  cuda_on_host::block.begin = cuda_on_host::begin_hopper_block;\n"
+                  "  cuda_on_host::run(grid, threads, [&] {{ {}(*static_cast<const {}*>(a)); }});\n}}\n",
+                  made.source_.entry, arguments));
+  if (!library) return std::nullopt;
+  made.library_ = *library;
+  return made;
+}
+
+Result<void> HopperOnHost::run(Problem& problem, unsigned blocks) const {
+  const Kernel::Impl& impl = kernel_->impl();
+  VICINAL_TRY(const runtime::Problem bound, impl.bind(problem.arguments()));
+  const auto shape = runtime::find_shape(bound, options_.tile_q, options_.tile_k,
+                                         runtime::hopper_shape_rules(bound, options_.schedule.skips));
+  if (!shape) return unexpected(ErrorKind::limit, "no boxes suit the copy engine");
+  VICINAL_TRY(const plan::TilePlan plan, plan::plan_tiles(impl.masks(), bound, *shape));
+  const std::vector<runtime::RowRuns> rows = runtime::row_runs(plan);
+  const cuda::TileWords tiles = plan.listed() ? runtime::tile_words(bound, *shape, plan.slices(),
+                                                                    address(rows), address(plan.runs()))
+                                              : runtime::tile_words(bound, *shape);
+  VICINAL_TRY(const runtime::Launch launch,
+              runtime::prepare_launch(source_, options_, impl.variant.specialized.declarations(), bound, tiles));
+  unsigned counters[2] = {};
+  VICINAL_TRY(std::vector<std::byte> bytes,
+              runtime::hopper_prefix(driver_on_host(), bound, *shape,
+                                     reinterpret_cast<cuda::DevicePointer>(counters), true));
+  bytes.insert(bytes.end(), launch.arguments.begin(), launch.arguments.end());
+  using Entry = void(const void*, unsigned, unsigned);
+  library_.symbol<Entry>("emulate")(bytes.data(), blocks, launch.shape.block.x);
+  return {};
+}
+
+}  // namespace vicinal::testing

@@ -1,0 +1,29 @@
+// Runs the Hopper kernel of a variant on the host, with the arguments that a device would get.
+#pragma once
+
+#include "compiler/emit/cuda/kernel_source.h"
+#include "runtime/cuda/driver_api.h"
+#include "tests/emulation/host_library.h"
+#include "tests/support/plain_attention.h"
+
+namespace vicinal::testing {
+
+// A driver of which only tensor maps work, and those are the host's.
+const cuda::DriverApi& driver_on_host();
+
+class HopperOnHost {
+ public:
+  // `kernel`: of any backend, with the dtype and dims of the options.
+  static std::optional<HopperOnHost> make(const Kernel& kernel, const emit::KernelOptions& options);
+
+  // Leaves out and LSE in the problem's memory. `blocks`: of the launch.
+  Result<void> run(Problem& problem, unsigned blocks = 3) const;
+
+ private:
+  const Kernel* kernel_ = nullptr;
+  emit::KernelOptions options_;
+  emit::KernelSource source_;
+  HostLibrary library_;
+};
+
+}  // namespace vicinal::testing
