@@ -70,11 +70,12 @@ Result<void> HopperOnHost::run(Problem& problem, unsigned blocks) const {
   if (!shape) return unexpected(ErrorKind::limit, "no boxes suit the copy engine");
   VICINAL_TRY(const plan::TilePlan plan, plan::plan_tiles(impl.masks(), bound, *shape));
   const std::vector<runtime::RowRuns> rows = runtime::row_runs(plan);
-  const cuda::TileWords tiles = plan.listed() ? runtime::tile_words(bound, *shape, plan.slices(),
-                                                                    address(rows), address(plan.runs()))
-                                              : runtime::tile_words(bound, *shape);
-  VICINAL_TRY(const runtime::Launch launch,
-              runtime::prepare_launch(source_, options_, impl.variant.specialized.declarations(), bound, tiles));
+  const cuda::TileWords tiles =
+      plan.listed() ? runtime::tile_words(bound, *shape, plan.slices(), address(rows), address(plan.runs()))
+                    : runtime::tile_words(bound, *shape);
+  VICINAL_TRY(
+      const runtime::Launch launch,
+      runtime::prepare_launch(source_, options_, impl.variant.specialized.declarations(), bound, tiles));
   unsigned counters[2] = {};
   VICINAL_TRY(std::vector<std::byte> bytes,
               runtime::hopper_prefix(driver_on_host(), bound, *shape,

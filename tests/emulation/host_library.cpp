@@ -17,8 +17,7 @@ namespace fs = std::filesystem;
 
 std::vector<std::string> matches(const std::string& text, const std::regex& what) {
   std::vector<std::string> all;
-  for (std::sregex_iterator at(text.begin(), text.end(), what), end; at != end; ++at)
-    all.push_back((*at)[1]);
+  for (std::sregex_iterator at(text.begin(), text.end(), what), end; at != end; ++at) all.push_back((*at)[1]);
   return all;
 }
 
@@ -26,7 +25,8 @@ std::vector<std::string> matches(const std::string& text, const std::regex& what
 std::string calls_of(const std::string& statement) {
   static const std::regex instruction("\"(wgmma\\.mma_async[^\"]*);"), number("%([0-9]+)"),
       tail("\\}, (%.*)$"), registers("\\{%([0-9]+), %([0-9]+), %([0-9]+), %([0-9]+)\\}, (%.*)$"),
-      kind("m64n([0-9]+)k16\\.f32\\.(b?f16)"), input("\"[lr]\"\\(([^()]*)\\)"), array("\"\\+f\"\\((\\w+)\\[0\\]\\)");
+      kind("m64n([0-9]+)k16\\.f32\\.(b?f16)"), input("\"[lr]\"\\(([^()]*)\\)"),
+      array("\"\\+f\"\\((\\w+)\\[0\\]\\)");
   const std::vector<std::string> inputs = matches(statement, input);
   std::smatch found;
   if (!std::regex_search(statement, found, array)) return "#error no accumulator\n";

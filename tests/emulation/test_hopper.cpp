@@ -71,22 +71,51 @@ TEST_CASE("the Hopper kernel on the host: sequences") {
   check({"attention full {}", DType::f16, 128, 40});
   check({"attention causal { mask = k <= q }"});
   check({"attention window {\n  axis t { window = 90, causal }\n  score = 20.0 * tanh(score / 20.0)\n}",
-         DType::f16, 128, 128, {210}, {210}, Layout::bnhd});
-  check({"attention skipped {\n  input kept: int[keys]\n  mask = kept[k] > 0 and k % 7 != 3\n"
-         "  score = score + 0.01 * (k - q)\n  sink = 0.5\n}",
-         DType::bf16, 64, 64, {70}, {300}, Layout::bhnd, {{"kept", {DType::i32, {300}}}}});
+         DType::f16,
+         128,
+         128,
+         {210},
+         {210},
+         Layout::bnhd});
+  check(
+      {"attention skipped {\n  input kept: int[keys]\n  mask = kept[k] > 0 and k % 7 != 3\n"
+       "  score = score + 0.01 * (k - q)\n  sink = 0.5\n}",
+       DType::bf16,
+       64,
+       64,
+       {70},
+       {300},
+       Layout::bhnd,
+       {{"kept", {DType::i32, {300}}}}});
   check({"attention context {\n  context\n  mask = k.context or k <= q\n  score = score * 0.7\n}"});
 }
 
 TEST_CASE("the Hopper kernel on the host: grids of several axes") {
-  check({"attention plane {\n  axis y { window = 9 }\n  axis x { window = 12, stride = 4 }\n}", DType::bf16, 64, 64,
-         {17, 27}, {17, 27}});
-  check({"attention volume {\n  axis t { window = 3, causal }\n  axis y { window = 5 }\n  axis x { window = 7 }\n"
-         "  input bias: float[heads, 7]\n  score = score + bias[h, clamp(k.x - q.x, -3, 3) + 3]\n"
-         "  mask = k.y % 5 != 2\n}",
-         DType::f16, 64, 64, {5, 9, 13}, {5, 9, 13}, Layout::bnhd, {{"bias", {DType::f32, {2, 7}}}}});
-  check({"attention dilated {\n  axis y { window = 5, dilation = 3 }\n  axis x { window = 9, dilation = 2 }\n}",
-         DType::bf16, 64, 64, {23, 45}, {23, 45}});
+  check({"attention plane {\n  axis y { window = 9 }\n  axis x { window = 12, stride = 4 }\n}",
+         DType::bf16,
+         64,
+         64,
+         {17, 27},
+         {17, 27}});
+  check(
+      {"attention volume {\n  axis t { window = 3, causal }\n  axis y { window = 5 }\n  axis x { window = 7 "
+       "}\n"
+       "  input bias: float[heads, 7]\n  score = score + bias[h, clamp(k.x - q.x, -3, 3) + 3]\n"
+       "  mask = k.y % 5 != 2\n}",
+       DType::f16,
+       64,
+       64,
+       {5, 9, 13},
+       {5, 9, 13},
+       Layout::bnhd,
+       {{"bias", {DType::f32, {2, 7}}}}});
+  check(
+      {"attention dilated {\n  axis y { window = 5, dilation = 3 }\n  axis x { window = 9, dilation = 2 }\n}",
+       DType::bf16,
+       64,
+       64,
+       {23, 45},
+       {23, 45}});
 }
 
 }  // namespace vicinal::testing

@@ -65,3 +65,7 @@ inline unsigned atomicAdd(unsigned* to, unsigned x) {
   *to += x;
   return before;
 }
+
+struct alignas(16) float4 {
+  float x, y, z, w;
+};

@@ -11,4 +11,8 @@ namespace vicinal::emit {
 // A struct `Products` with scores(), values() and hold(). The options are a Hopper kernel's.
 std::string products_struct(const KernelOptions& options);
 
+// Of the backward pass, for so many queries to a tile and 128 keys: scores(), d_weights(), d_values(),
+// d_keys(), d_queries() and hold().
+std::string backward_products_struct(const KernelOptions& options, int tile_q);
+
 }  // namespace vicinal::emit

@@ -83,6 +83,11 @@ VICINAL_DEVICE void async_proxy_fence() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
+template <class Condition>
+VICINAL_DEVICE void spin_until(Condition condition) {
+  while (!condition()) __nanosleep(20);
+}
+
 // Bulk copies to global memory and ordinary accesses to it are in order.
 VICINAL_DEVICE void global_proxy_fence() {
   asm volatile("fence.proxy.async.global;" ::: "memory");

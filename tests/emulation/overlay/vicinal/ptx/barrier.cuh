@@ -36,6 +36,10 @@ VICINAL_DEVICE u32 load_acquire(const u32* from) {
 VICINAL_DEVICE void store_release(u32* to, u32 x) {
   *to = x;
 }
+template <class Condition>
+VICINAL_DEVICE void spin_until(Condition condition) {
+  cuda_on_host::wait_until(condition);
+}
 VICINAL_DEVICE void global_proxy_fence() {}
 VICINAL_DEVICE void barrier_init_fence() {}
 VICINAL_DEVICE void async_proxy_fence() {}

@@ -1,0 +1,149 @@
+#include "compiler/emit/cuda/hopper_backward_source.h"
+
+#include <fmt/format.h>
+
+#include "compiler/emit/cuda/expression.h"
+#include "compiler/emit/cuda/hopper_members.h"
+#include "compiler/emit/cuda/products.h"
+#include "compiler/emit/cuda/variant_members.h"
+#include "compiler/support/hash.h"
+
+namespace vicinal::emit {
+namespace {
+
+using ir::Root;
+using ir::SymbolKind;
+
+constexpr int kThreads = 384;         // of the keys' kernel
+constexpr int kQueriesThreads = 256;  // as many as have sums
+constexpr int kStages = 2;
+
+// Of barriers, notes, and what a query has beside its channels: exponent, term and limits, in every stage
+// (templates/vicinal/ asserts that it is enough).
+constexpr int kControlBytes = 256, kQueryControlBytes = 16, kAlignment = 1024;
+
+// A head dim and the tile whose sums two warpgroups share.
+constexpr std::pair<int, HopperBackwardSchedule> kSchedules[] = {{64, {128, 40, 232}}, {128, {64, 40, 232}}};
+
+class HopperBackwardEmitter {
+ public:
+  HopperBackwardEmitter(const Specialized& variant, const KernelOptions& options,
+                        const HopperBackwardSchedule& schedule)
+      : variant_(variant),
+        options_(options),
+        schedule_(schedule),
+        declarations_(variant, options, uses(variant)) {}
+
+  KernelSource run(HopperBackwardStep step) {
+    KernelSource source;
+    const bool keys = step == HopperBackwardStep::keys;
+    const std::string body =
+        "// What varies from launch to launch.\nstruct Parameters {\n" +
+        declarations_.parameter_members(source.parameters) + "};\n\n" + variant_struct() +
+        (keys ? schedule_struct() + backward_products_struct(options_, schedule_.tile_q) : std::string());
+    const std::string call = keys ? keys_call() : queries_call();
+    const std::string_view name = keys ? "keys" : "queries";
+    source.threads = keys ? kThreads : kQueriesThreads;
+    source.rows = schedule_.tile_q;
+    source.shared_bytes = keys ? schedule_.shared_bytes(options_.head_dim, options_.value_dim) : 0;
+    source.entry =
+        fmt::format("vicinal_hopper_backward_{}_{}", name, support::sha256_hex(body + call).substr(0, 12));
+    source.text = fmt::format(
+        "// Emitted by vicinal. {} kernel of the Hopper backward pass, {}, head dim {}, value dim {}.\n"
+        "#include \"vicinal/hopper_backward.cuh\"\n\n"
+        "namespace emitted {{\n\n{}}}  // namespace emitted\n\n"
+        "extern \"C\" __global__ void __launch_bounds__({}, {}) {}(const __grid_constant__ "
+        "vicinal::hopper::backward::LaunchArguments<emitted::Variant::Arguments> a) {{\n{}}}\n",
+        name, vicinal::name_of(options_.dtype), options_.head_dim, options_.value_dim, body, source.threads,
+        keys ? 1 : 2, source.entry, call);
+    return source;
+  }
+
+ private:
+  std::string keys_call() const {
+    return fmt::format(
+        "  static_assert(vicinal::hopper::backward::kThreads == {0}, \"the host launches {0} threads\");\n"
+        "  vicinal::hopper::backward::keys<emitted::Variant, {1}, {2}, {3}, emitted::Schedule, "
+        "emitted::Products>(a);\n",
+        kThreads, element_type(options_.dtype), options_.head_dim, options_.value_dim);
+  }
+  std::string queries_call() const {
+    return fmt::format("  vicinal::hopper::backward::queries<emitted::Variant, {}, {}, {}>(a);\n",
+                       element_type(options_.dtype), options_.head_dim, schedule_.tile_q);
+  }
+
+  std::string schedule_struct() const {
+    return fmt::format(
+        "struct Schedule {{\n  static constexpr int tile_q = {};\n"
+        "  static constexpr int producer_registers = {}, consumer_registers = {};\n"
+        "  static constexpr int shared_bytes = {};\n}};\n\n",
+        schedule_.tile_q, schedule_.producer_registers, schedule_.consumer_registers,
+        schedule_.shared_bytes(options_.head_dim, options_.value_dim));
+  }
+
+  std::string variant_struct() const {
+    return "struct Variant {\n" +
+           variant_members(variant_, declarations_, "vicinal::BackwardArguments<rank, Parameters, 0>",
+                           options_.head_dim) +
+           HopperMembers(variant_, options_).text(declarations_.names()) +
+           declarations_.pair_function(
+               "float d_score(const Arguments& a, const Query& q, const Key& k, float score)",
+               [&](const SpecializedKeys& keys, int indent) { return d_score(keys, indent); }) +
+           "};\nstatic_assert(vicinal::hopper::backward::Variant<Variant>, \"the variant does not meet the "
+           "contract of templates/\");\n\n";
+  }
+  std::string d_score(const SpecializedKeys& keys, int indent) const {
+    const ir::Module& m = keys.module;
+    for (const ir::Partial& p : m.partials)
+      if (const auto* s = std::get_if<ir::Symbol>(&m[p.leaf].what);
+          p.of == Root::score && s != nullptr && s->kind == SymbolKind::score)
+        return function_body(m, p.value, keys.bounds, declarations_.names(), false, indent);
+    return fmt::format("{:{}}return {};\n", "", indent, m.root(Root::score).valid() ? "0.0f" : "1.0f");
+  }
+
+  const Specialized& variant_;
+  const KernelOptions& options_;
+  const HopperBackwardSchedule& schedule_;
+  Declarations declarations_;
+};
+
+std::optional<std::string> obstacle(const Specialized& variant, const KernelOptions& options) {
+  const ir::Module& m = variant.declarations();
+  if (options.dtype != DType::bf16 && options.dtype != DType::f16)
+    return fmt::format("it multiplies f16 and bf16, not {}", vicinal::name_of(options.dtype));
+  if (m.normalize != ir::Normalize::softmax)
+    return fmt::format("it normalizes by softmax, not {}", ir::name_of(m.normalize));
+  if (m.query_l2norm || m.key_l2norm) return "it does not divide by norms";
+  if (m.axes.size() > 1) return "it runs sequences, not grids of several axes";
+  if (m.context) return "it has no context keys";
+  if (m.root(Root::output).valid()) return "it has no output expressions";
+  const HopperMembers members(variant, options);
+  if (members.dilated()) return "it has no dilation";
+  if (members.costly_scores()) return "it computes no long expressions, nor sums over inputs, for every pair";
+  if (members.transcendental_mask()) return "it computes no transcendental functions in masks";
+  return std::nullopt;
+}
+
+}  // namespace
+
+int HopperBackwardSchedule::shared_bytes(int head_dim, int value_dim) const {
+  const int dims = head_dim + value_dim;
+  return kAlignment + kControlBytes + kStages * tile_q * kQueryControlBytes +
+         kHopperBackwardTileK * dims * 2 + kStages * tile_q * dims * 2 +
+         kStages * tile_q * kHopperBackwardTileK * 2 + sums_of_tile(head_dim) * 4;
+}
+
+HopperBackwardChoice choose_hopper_backward(const Specialized& variant, const KernelOptions& options) {
+  if (auto found = obstacle(variant, options)) return {std::nullopt, *std::move(found)};
+  for (const auto& [dim, schedule] : kSchedules)
+    if (options.head_dim == dim && options.value_dim == dim) return {schedule, {}};
+  return {std::nullopt,
+          fmt::format("it has head dims 64 and 128, not {} and {}", options.head_dim, options.value_dim)};
+}
+
+KernelSource emit_hopper_backward(const Specialized& differentiated, const KernelOptions& options,
+                                  const HopperBackwardSchedule& schedule, HopperBackwardStep step) {
+  return HopperBackwardEmitter(differentiated, options, schedule).run(step);
+}
+
+}  // namespace vicinal::emit

@@ -1,0 +1,36 @@
+// A variant's gradients of queries, keys and values on Hopper's tensor cores, as CUDA source over
+// templates/vicinal/kernels/hopper_backward.cuh. The other gradients are the kernels' of backward_source.h,
+// of which `rows` goes before these.
+#pragma once
+
+#include "compiler/emit/cuda/kernel_source.h"
+
+namespace vicinal::emit {
+
+struct HopperBackwardSchedule {
+  int tile_q = 0;
+  int producer_registers = 0, consumer_registers = 0;
+
+  // Dynamic shared memory, with the slack for its alignment.
+  int shared_bytes(int head_dim, int value_dim) const;
+  // Floats of a tile's sums (QuerySums).
+  int sums_of_tile(int head_dim) const { return tile_q * head_dim; }
+};
+
+// Of its keys; templates/vicinal/hopper/backward/contract.cuh has it as kTileK.
+inline constexpr int kHopperBackwardTileK = 128;
+
+// How the kernel is cut for these dims, and why it does not run the variant where it does not.
+struct HopperBackwardChoice {
+  std::optional<HopperBackwardSchedule> schedule;
+  std::string why;
+};
+HopperBackwardChoice choose_hopper_backward(const Specialized& differentiated, const KernelOptions& options);
+
+enum class HopperBackwardStep { keys, queries };
+
+// `differentiated`: specialize() of a module with its partials.
+KernelSource emit_hopper_backward(const Specialized& differentiated, const KernelOptions& options,
+                                  const HopperBackwardSchedule& schedule, HopperBackwardStep step);
+
+}  // namespace vicinal::emit

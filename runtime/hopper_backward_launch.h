@@ -1,0 +1,35 @@
+// What the Hopper kernels of the backward pass are launched with: their memory, tensor maps and arguments
+// (templates/vicinal/hopper/backward/contract.cuh).
+#pragma once
+
+#include "compiler/emit/cuda/hopper_backward_source.h"
+#include "runtime/backward_launch.h"
+
+namespace vicinal::runtime {
+
+// Why the copy engine cannot take the tensors; nothing where it can.
+std::optional<std::string> hopper_backward_obstacle(const BackwardProblem& of);
+
+// Parts of a workspace, as offsets from its beginning, all of which are 0 before a launch.
+struct HopperBackwardLayout {
+  std::size_t poisoned = 0;    // u32
+  std::size_t turns = 0;       // u32, a tile of queries
+  std::size_t query_sums = 0;  // f32
+  std::size_t bytes = 0;
+};
+HopperBackwardLayout hopper_backward_layout(const Problem& problem,
+                                            const emit::HopperBackwardSchedule& schedule);
+
+struct HopperBackwardLaunch {
+  const HopperBackwardLayout& layout;
+  std::uint64_t workspace;  // its address
+  bool in_turn;             // tiles of keys add in one order, so that the same arguments give the same bits
+};
+// `source`: of the step. The blocks are as many as there is work for.
+Result<Launch> prepare_hopper_backward(const cuda::DriverApi& api, const BackwardProblem& of,
+                                       const HopperBackwardLaunch& launch, const emit::KernelSource& source,
+                                       const emit::HopperBackwardSchedule& schedule,
+                                       emit::HopperBackwardStep step, const emit::KernelOptions& options,
+                                       const ir::Module& module);
+
+}  // namespace vicinal::runtime

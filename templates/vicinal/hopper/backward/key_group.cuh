@@ -1,0 +1,335 @@
+// A consumer warpgroup of the backward pass: the gradients of 64 keys and of their values, and its part of
+// what they add to the gradients of the queries that see them.
+//
+// Everything is transposed: scores and weights have a row per key and a column per query, so that weights and
+// the gradients of scores are operands in registers for the gradients of values and keys. Only the gradients
+// of queries need them from shared memory. The scheme is FlashAttention-3's (Shah et al., 2024).
+#pragma once
+
+#include "vicinal/hopper/backward/layout.cuh"
+#include "vicinal/hopper/boxes.cuh"
+#include "vicinal/hopper/key_limits.cuh"
+#include "vicinal/ptx/math.cuh"
+#include "vicinal/tokens.cuh"
+
+namespace vicinal::hopper::backward {
+
+// What the gradients of scores are of, that keys' and queries' gradients need: the dot product is what
+// Q and K give, and the score may be a function of it times the scale.
+template <class V>
+VICINAL_DEVICE float dot_factor(const typename V::Arguments& a, const Query<V::rank>& q) {
+  return V::has_core ? V::scale(a, q) : V::factor(a, q);
+}
+
+template <Variant V, class T, int HeadDim, int ValueDim, class Schedule, class Products>
+class KeyGroup {
+  using L = BackwardLayout<V, HeadDim, ValueDim, Schedule>;
+  using Control = typename L::Control;
+  using Sums = typename L::Sums;
+  static constexpr int kTileQ = L::kTileQ;
+  static constexpr int kScores = kTileQ / 2, kKey = HeadDim / 2, kValue = ValueDim / 2;  // registers
+
+ public:
+  VICINAL_DEVICE KeyGroup(const LaunchArguments<typename V::Arguments>& arguments, u32 shared, Control& c,
+                          int number)
+      : launch(arguments), a(arguments.backward), base(shared), control(c), group(number) {}
+
+  VICINAL_DEVICE void run() {
+    Items<V> items(a);
+    Place<1> keys;
+#pragma unroll 1
+    for (Item item; items.next(item); keys.advance()) {
+      barrier_wait(shared_address(&control.keys_full), keys.parity());
+      begin(item);
+#pragma unroll 1
+      for (bool more = true; more; place.advance()) {
+        barrier_wait(shared_address(&control.q_full[place.stage()]), place.parity());
+        const QueryNote note = control.note[place.slot()];
+        more = !__any_sync(~0u, note.flags & kEnd);
+        if (more) {
+          if (note.h != head) turn_to(note.h);
+          if (__any_sync(~0u, note.flags & kPartial)) {
+            step<true>(note);
+          } else {
+            step<false>(note);
+          }
+        } else {
+          barrier_wait(shared_address(&control.d_out_full[place.stage()]), place.parity());
+          release(control.d_out_empty[place.stage()]);
+          release(control.q_empty[place.stage()]);
+        }
+      }
+      finish(item);
+    }
+    if (leads()) store_wait();
+  }
+
+ private:
+  VICINAL_DEVICE static int warp() {
+    return static_cast<int>(threadIdx.x) / 32 % 4;
+  }
+  VICINAL_DEVICE static bool leads() {
+    return threadIdx.x % kGroupThreads == 0;
+  }
+  // The thread's keys in the tile, and its first query in a tile of queries.
+  VICINAL_DEVICE int row(int r) const {
+    return group * kGroupRows + warp() * 16 + lane() / 4 + 8 * r;
+  }
+  VICINAL_DEVICE static int column() {
+    return lane() % 4 * 2;
+  }
+  // By its first thread, once all of the group are done with it.
+  VICINAL_DEVICE void release(u64& empty) {
+    __syncwarp();
+    if (lane() == 0) barrier_arrive(shared_address(&empty));
+  }
+
+  VICINAL_DEVICE void begin(const Item& item) {
+#pragma unroll
+    for (int i = 0; i < kKey; ++i) d_key[i] = 0.0f;
+#pragma unroll
+    for (int i = 0; i < kValue; ++i) d_value[i] = 0.0f;
+    first_key = static_cast<int>(a.k_axis[0].origin) + item.tile * kTileK;
+    head = -1;
+    factor = 1.0f;
+    at.b = item.b;
+    at.kv_h = item.kv_h;
+  }
+
+  // Gradients of keys are summed before their factor, which may differ from head to head.
+  VICINAL_DEVICE void turn_to(int h) {
+    at.h = h;
+    const float next = dot_factor<V>(a, at), tiny = 1e-30f;
+    const float divisor = fabsf(next) < tiny ? tiny : next;
+    if (head >= 0 && divisor != factor) {
+#pragma unroll
+      for (int i = 0; i < kKey; ++i) d_key[i] *= factor / divisor;
+    }
+    factor = divisor;
+    head = h;
+    scale = (V::has_core ? 1.0f : V::factor(a, at)) * kLog2E;
+    if constexpr (V::has_slope && !V::has_core) slope = V::slope(a, at) * kLog2E;
+  }
+
+  template <bool Masked>
+  VICINAL_DEVICE void step(const QueryNote& note) {
+    const u32 stage = place.stage();
+    const u32 queries = base + L::kQueries + stage * L::kQueryBytes,
+              d_out = base + L::kDOut + stage * L::kDOutBytes, own = group * kGroupRows * kSlabRowBytes;
+    float scores[kScores], d_scores[kScores];
+    leave_undefined(scores);
+    leave_undefined(d_scores);
+    Products::scores(scores, operand(base + L::kKeys + own, 16, 8 * kSlabRowBytes),
+                     operand(queries, 16, 8 * kSlabRowBytes));
+    barrier_wait(shared_address(&control.d_out_full[stage]), place.parity());
+    Products::d_weights(d_scores, operand(base + L::kValues + own, 16, 8 * kSlabRowBytes),
+                        operand(d_out, 16, 8 * kSlabRowBytes));
+    u32 weights[kScores / 2], rounded[kScores / 2];
+    if constexpr (V::has_core) {
+      products_wait<0>();
+      Products::hold(scores);
+      Products::hold(d_scores);
+      differentiate<Masked>(note, scores, d_scores);
+      round(weights, scores);
+    } else {
+      products_wait<1>();
+      Products::hold(scores);
+      weigh<Masked>(note, scores);
+      round(weights, scores);
+      products_wait<0>();
+      Products::hold(d_scores);
+      const float* const terms = control.term[stage] + column();
+#pragma unroll
+      for (int i = 0; i < kScores; ++i) {
+        const float d = scores[i] * (d_scores[i] + terms[i / 4 * 8 + i % 2]);
+        // What is not kept has the weight 0, and may have any gradient.
+        d_scores[i] = Masked && scores[i] == 0.0f ? 0.0f : d;
+      }
+    }
+    round(rounded, d_scores);
+
+    const u32 shared_scores = base + L::kScores + stage * L::kScoreBytes;
+    stage_scores(shared_scores, rounded);
+    Products::d_values(d_value, weights, operand(d_out, kTileQ * kSlabRowBytes, 8 * kSlabRowBytes));
+    async_proxy_fence();
+    named_sync(kGroupsBarrier, kGroups * kGroupThreads);
+    float d_query[Sums::kPerThread];
+    leave_undefined(d_query);
+    const u32 part = Sums::kSplitsChannels ? 0 : own,
+              slab = Sums::kSplitsChannels
+                         ? group * (Sums::kColumns * 2 / kSlabRowBytes) * (kTileK * kSlabRowBytes)
+                         : 0;
+    static_assert(!Sums::kSplitsChannels || Sums::kColumns % kSlabChannels == 0);
+    Products::d_queries(d_query, operand(shared_scores + part, 16, 8 * kSlabRowBytes),
+                        operand(base + L::kKeys + slab, kTileK * kSlabRowBytes, 8 * kSlabRowBytes));
+    products_wait<1>();
+    Products::hold(d_value);
+    Products::hold(weights);
+    release(control.d_out_empty[stage]);
+    Products::d_keys(d_key, rounded, operand(queries, kTileQ * kSlabRowBytes, 8 * kSlabRowBytes));
+    products_wait<1>();
+    Products::hold(d_query);
+    // The sums before have left.
+    named_sync(sums_empty(group), kAddingThreads);
+    const u32 to = base + L::kSums + group * Sums::kGroupFloats * 4 + threadIdx.x % kGroupThreads * 16;
+#pragma unroll
+    for (int i = 0; i < Sums::kPerThread; i += 4)
+      store_shared(to + i / 4 * kGroupThreads * 16, d_query[i], d_query[i + 1], d_query[i + 2],
+                   d_query[i + 3]);
+    async_proxy_fence();
+    named_arrive(sums_full(group), kAddingThreads);
+    products_wait<0>();
+    Products::hold(d_key);
+    Products::hold(rounded);
+    release(control.q_empty[stage]);
+  }
+
+  VICINAL_DEVICE static void round(u32 (&to)[kScores / 2], const float (&from)[kScores]) {
+#pragma unroll
+    for (int i = 0; i < kScores / 2; ++i) to[i] = pack<T>(from[2 * i], from[2 * i + 1]);
+  }
+
+  // Whether a pair of a tile that may be partial is kept.
+  VICINAL_DEVICE bool kept(const QueryNote& note, int r, int offset) const {
+    const int key = first_key + row(r), n = column() + offset;
+    if constexpr (L::kLimited) {
+      const KeyRange& keys = control.limits[place.stage()][n];
+      if (key < keys.begin || key >= keys.end) return false;
+    } else {
+      if (key >= static_cast<int>(a.k_axis[0].origin + a.k_axis[0].local)) return false;
+    }
+    if constexpr (V::has_keeps) return V::template mask<false>(a, query(note, n), this->key(r));
+    return true;
+  }
+
+  // Indices past the last token repeat it.
+  VICINAL_DEVICE Query<1> query(const QueryNote& note, int n) const {
+    Query<1> q = at;
+    const int local = smaller(note.tile * kTileQ + n, static_cast<int>(a.q_axis[0].local) - 1);
+    place_query<V>(a, Token<1>{{local}}, q);
+    return q;
+  }
+  VICINAL_DEVICE Key<1> key(int r) const {
+    const int origin = static_cast<int>(a.k_axis[0].origin);
+    const int local = smaller(first_key - origin + row(r), static_cast<int>(a.k_axis[0].local) - 1);
+    return key_of<V>(a, Token<1>{{local}});
+  }
+
+  // Dot products to weights.
+  template <bool Masked>
+  VICINAL_DEVICE void weigh(const QueryNote& note, float (&scores)[kScores]) {
+    const float* const exponents = control.exponent[place.stage()] + column();
+    [[maybe_unused]] int distance = 0;  // from the thread's first query to its first key
+    if constexpr (V::has_slope) distance = key(0).position - query(note, 0).position - column();
+#pragma unroll
+    for (int i = 0; i < kScores; ++i) {
+      const int offset = i / 4 * 8 + i % 2, r = i / 2 % 2;
+      float exponent = exponents[offset];
+      if constexpr (V::has_slope)
+        exponent = fmaf(slope, static_cast<float>(distance + 8 * r - offset), exponent);
+      const float weight = exp2_approx(fmaf(scores[i], scale, exponent));
+      scores[i] = Masked && !kept(note, r, offset) ? 0.0f : weight;
+    }
+  }
+
+  // Dot products to weights, and gradients of weights to those of the scaled dot products, where the score is
+  // more than a multiple of it.
+  template <bool Masked>
+  VICINAL_DEVICE void differentiate(const QueryNote& note, float (&scores)[kScores],
+                                    float (&d_scores)[kScores]) {
+    const float* const exponents = control.exponent[place.stage()] + column();
+    const float* const terms = control.term[place.stage()] + column();
+#pragma unroll
+    for (int i = 0; i < kScores; ++i) {
+      const int offset = i / 4 * 8 + i % 2, r = i / 2 % 2;
+      const bool keeps = !Masked || kept(note, r, offset);
+      float weight = 0.0f, d = 0.0f;
+      if (keeps) {
+        const Query<1> q = query(note, column() + offset);
+        const Key<1> k = key(r);
+        const float dot = scores[i] * factor;
+        weight = exp2_approx(fmaf(V::template score<false>(a, q, k, dot), kLog2E, exponents[offset]));
+        d = weight * (d_scores[i] + terms[offset]) * V::template d_score<false>(a, q, k, dot);
+        if (weight == 0.0f) d = 0.0f;
+      }
+      scores[i] = weight;
+      d_scores[i] = d;
+    }
+  }
+
+  // Gradients of scores as a tile of queries by keys, in slabs of 64 keys.
+  VICINAL_DEVICE void stage_scores(u32 to, const u32 (&d)[kScores / 2]) const {
+    const u32 slab = to + group * (kTileQ * kSlabRowBytes);
+    const int chunk = warp() * 2 + lane() / 8 % 2;  // of 8 keys
+#pragma unroll
+    for (int n = 0; n < kTileQ / 16; ++n) {
+      const int r = n * 16 + lane() / 16 * 8 + lane() % 8;
+      store_transposed_matrices(slab + r * kSlabRowBytes + ((chunk ^ r % 8) << 4), d[4 * n], d[4 * n + 1],
+                                d[4 * n + 2], d[4 * n + 3]);
+    }
+  }
+
+  VICINAL_DEVICE void finish(const Item& item) {
+    float check = 0.0f;  // NaN once anything is not finite
+#pragma unroll
+    for (int i = 0; i < kKey; ++i) {
+      d_key[i] *= factor;
+      check = fmaf(d_key[i], 0.0f, check);
+    }
+#pragma unroll
+    for (int i = 0; i < kValue; ++i) check = fmaf(d_value[i], 0.0f, check);
+    if (check != 0.0f) *launch.poisoned = 1;
+    // Nobody reads keys and values any more.
+    named_sync(kGroupsBarrier, kGroups * kGroupThreads);
+    stage_rows<HeadDim>(base + L::kKeys, d_key);
+    stage_rows<ValueDim>(base + L::kValues, d_value);
+    async_proxy_fence();
+    named_sync(group_barrier(group), kGroupThreads);
+    if (!leads()) return;
+    const int token = item.tile * kTileK + group * kGroupRows;
+    if (a.d_k.data != nullptr) store<HeadDim>(&launch.maps.d_k, base + L::kKeys, item, token);
+    if (a.d_v.data != nullptr) store<ValueDim>(&launch.maps.d_v, base + L::kValues, item, token);
+    store_commit();
+    store_wait_read();
+    barrier_arrive(shared_address(&control.keys_empty));
+  }
+
+  template <int Dim>
+  VICINAL_DEVICE void stage_rows(u32 to, const float (&x)[Dim / 2]) const {
+    const int r = group * kGroupRows + warp() * 16 + lane() % 16;
+#pragma unroll
+    for (int d = 0; d < Dim; d += 16) {
+      const int chunk = d / 8 + lane() / 16;  // of 8 channels
+      const int i = d / 2;
+      store_matrices(
+          to + chunk / 8 * (kTileK * kSlabRowBytes) + r * kSlabRowBytes + ((chunk % 8 ^ r % 8) << 4),
+          pack<T>(x[i], x[i + 1]), pack<T>(x[i + 2], x[i + 3]), pack<T>(x[i + 4], x[i + 5]),
+          pack<T>(x[i + 6], x[i + 7]));
+    }
+  }
+  // Past the last key nothing is written.
+  template <int Dim>
+  VICINAL_DEVICE void store(const TensorMap* map, u32 from, const Item& item, int token) const {
+#pragma unroll
+    for (int slab = 0; slab < slabs(Dim); ++slab)
+      store_box(map, {slab * kSlabChannels, token, 0, item.kv_h, item.b},
+                from + (slab * kTileK + group * kGroupRows) * kSlabRowBytes);
+  }
+
+  const LaunchArguments<typename V::Arguments>& launch;
+  const typename V::Arguments& a;
+  const u32 base;
+  Control& control;
+  const int group;
+
+  Place<L::kStages> place;
+  int first_key;     // of the tile, as a coordinate
+  Query<1> at = {};  // batch and heads
+  int head;
+  float factor;  // of dot products in scores, and of the gradients of keys
+  float scale;   // of dot products in exponents to base 2
+  float slope;   // of distances there
+  float d_key[kKey], d_value[kValue];
+};
+
+}  // namespace vicinal::hopper::backward

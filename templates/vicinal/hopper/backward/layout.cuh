@@ -1,0 +1,96 @@
+// Where things lie in the shared memory of the Hopper kernel of the backward pass, and how its work goes on.
+#pragma once
+
+#include "vicinal/hopper/backward/contract.cuh"
+#include "vicinal/hopper/layout.cuh"
+#include "vicinal/online_softmax.cuh"
+
+namespace vicinal::hopper::backward {
+
+// A tile of queries, beside its stage in the ring.
+struct QueryNote {
+  int h, tile;
+  u32 flags;
+  u32 turn;  // tiles of keys that add to its gradient before this one
+};
+constexpr u32 kEnd = 8;  // no tile: the item is done
+
+// A tile of keys and the heads that share it.
+struct Item {
+  int b, kv_h, tile;
+};
+
+// Items in the order in which blocks take them: neighbouring items are of different heads, so that those
+// which add to the same gradients start one after the other; tiles from the first on, which under a causal
+// mask has the most to do.
+template <class V>
+class Items {
+ public:
+  VICINAL_DEVICE explicit Items(const typename V::Arguments& a)
+      : kv_heads(static_cast<u32>(a.kv_heads)),
+        slices(static_cast<u32>(a.batch * a.kv_heads)),
+        count(slices * static_cast<u32>(tile_count(static_cast<int>(a.k_axis[0].local), kTileK))),
+        at(blockIdx.x) {}
+
+  VICINAL_DEVICE bool next(Item& item) {
+    if (at >= count) return false;
+    const u32 slice = at % slices;
+    item.tile = static_cast<int>(at / slices);
+    item.b = static_cast<int>(slice / kv_heads);
+    item.kv_h = static_cast<int>(slice % kv_heads);
+    at += gridDim.x;
+    return true;
+  }
+
+ private:
+  const u32 kv_heads, slices, count;
+  u32 at;
+};
+
+template <class V, int HeadDim, int ValueDim, class Schedule>
+struct BackwardLayout {
+  static constexpr int kTileQ = Schedule::tile_q, kStages = 2;
+  static constexpr int kHeadSlabs = slabs(HeadDim), kValueSlabs = slabs(ValueDim);
+  static constexpr int kQueryBytes = kTileQ * kHeadSlabs * kSlabRowBytes;
+  static constexpr int kDOutBytes = kTileQ * kValueSlabs * kSlabRowBytes;
+  static constexpr int kKeyBytes = kTileK * kHeadSlabs * kSlabRowBytes;
+  static constexpr int kValueBytes = kTileK * kValueSlabs * kSlabRowBytes;
+  static constexpr int kScoreBytes = kTileQ * kGroups * kSlabRowBytes;  // gradients of a tile's scores
+  using Sums = QuerySums<kTileQ, HeadDim>;
+
+  static constexpr int kKeys = 0, kValues = kKeys + kKeyBytes;
+  static constexpr int kQueries = kValues + kValueBytes, kDOut = kQueries + kStages * kQueryBytes;
+  static constexpr int kScores = kDOut + kStages * kDOutBytes;
+  static constexpr int kSums = kScores + kStages * kScoreBytes;
+  static constexpr int kControl = kSums + Sums::kFloats * 4;
+
+  static constexpr bool kLimited = V::neighborhood || V::has_limits;
+
+  struct Control {
+    u64 keys_full, keys_empty;
+    u64 q_full[kStages], q_empty[kStages], d_out_full[kStages], d_out_empty[kStages];
+    QueryNote note[2 * kStages];  // by Place::slot
+    // Of the stage's queries: what is added to an exponent, in base 2, and row_terms.
+    alignas(16) float exponent[kStages][kTileQ], term[kStages][kTileQ];
+    KeyRange limits[kLimited ? kStages : 1][kLimited ? kTileQ : 1];
+  };
+
+  static constexpr int kAlignment = 1024;
+  static constexpr int kBytes = kControl + static_cast<int>(sizeof(Control));
+};
+
+// Numbered barriers; 0 is the block's own.
+constexpr int kGroupsBarrier = 1;
+VICINAL_DEVICE constexpr int sums_full(int group) {
+  return 2 + group;
+}
+VICINAL_DEVICE constexpr int sums_empty(int group) {
+  return 4 + group;
+}
+VICINAL_DEVICE constexpr int group_barrier(int group) {
+  return 6 + group;
+}
+// A group and the warp that adds its sums to the tensor.
+constexpr int kAddingThreads = kGroupThreads + 32;
+
+}  // namespace vicinal::hopper::backward
