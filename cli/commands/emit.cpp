@@ -8,6 +8,7 @@
 #include "compiler/driver/compile.h"
 #include "compiler/driver/gradient_text.h"
 #include "compiler/emit/cuda/backward_source.h"
+#include "compiler/emit/cuda/hopper_backward_source.h"
 #include "compiler/emit/cuda/kernel_choice.h"
 #include "compiler/ir/text.h"
 #include "compiler/syntax/lexer.h"
@@ -129,6 +130,9 @@ class Emission {
     const emit::KernelOptions kernel = kernel_options();
     for (const emit::BackwardStep step : emit::kBackwardSteps)
       if (options_.kernel == fmt::format("backward-{}", name_of(step))) return backward_source(kernel, step);
+    for (const emit::HopperBackwardStep step : emit::kHopperBackwardSteps)
+      if (options_.kernel == fmt::format("hopper-backward-{}", name_of(step)))
+        return hopper_backward_source(kernel, step);
     if (const auto kind = emit::kernel_named(options_.kernel)) {
       const int any_capability = *kind == emit::KernelKind::hopper ? 90 : 80;
       const emit::Choice choice = emit::choose(*kind, variant_->specialized, kernel, any_capability, true);
@@ -152,6 +156,16 @@ class Emission {
     if (const auto obstacle = emit::backward_obstacle(variant))
       return unexpected(ErrorKind::limit, *obstacle, "the interpreter computes them");
     return emit::emit_backward(variant, kernel, step).kernel;
+  }
+
+  Result<emit::KernelSource> hopper_backward_source(const emit::KernelOptions& kernel,
+                                                    emit::HopperBackwardStep step) const {
+    const emit::Specialized variant = emit::specialize(driver::differentiated(*variant_));
+    const emit::HopperBackwardChoice choice = emit::choose_hopper_backward(variant, kernel);
+    if (!choice.schedule)
+      return unexpected(ErrorKind::usage, "the Hopper kernel of the backward pass does not do: " + choice.why,
+                        "emit a step of the portable backward pass");
+    return emit::emit_hopper_backward(variant, kernel, *choice.schedule, step);
   }
 
   static std::optional<cpu::CodeText> code_text(const std::string& kind) {
@@ -239,7 +253,8 @@ void add_emit(CLI::App& app, Globals& globals) {
       ->add_option("--kernel", options->kernel,
                    "hopper, mma, portable, reference, the planner of tiles, or a step of backward")
       ->check(CLI::IsMember({"hopper", "mma", "portable", "reference", "planner", "backward-rows",
-                             "backward-queries", "backward-keys", "backward-captured", "backward-sums"}))
+                             "backward-queries", "backward-keys", "backward-captured", "backward-sums",
+                             "hopper-backward-keys", "hopper-backward-queries"}))
       ->capture_default_str();
   command->add_option("--schedule", options->schedule, "Number of the kernel's schedule")
       ->check(CLI::NonNegativeNumber)

@@ -42,7 +42,7 @@ class HopperBackwardEmitter {
         declarations_.parameter_members(source.parameters) + "};\n\n" + variant_struct() +
         (keys ? schedule_struct() + backward_products_struct(options_, schedule_.tile_q) : std::string());
     const std::string call = keys ? keys_call() : queries_call();
-    const std::string_view name = keys ? "keys" : "queries";
+    const std::string_view name = name_of(step);
     source.threads = keys ? kThreads : kQueriesThreads;
     source.rows = schedule_.tile_q;
     source.shared_bytes = keys ? schedule_.shared_bytes(options_.head_dim, options_.value_dim) : 0;
@@ -125,6 +125,10 @@ std::optional<std::string> obstacle(const Specialized& variant, const KernelOpti
 }
 
 }  // namespace
+
+std::string_view name_of(HopperBackwardStep step) {
+  return step == HopperBackwardStep::keys ? "keys" : "queries";
+}
 
 int HopperBackwardSchedule::shared_bytes(int head_dim, int value_dim) const {
   const int dims = head_dim + value_dim;

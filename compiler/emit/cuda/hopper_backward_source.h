@@ -28,6 +28,9 @@ struct HopperBackwardChoice {
 HopperBackwardChoice choose_hopper_backward(const Specialized& differentiated, const KernelOptions& options);
 
 enum class HopperBackwardStep { keys, queries };
+inline constexpr HopperBackwardStep kHopperBackwardSteps[] = {HopperBackwardStep::keys,
+                                                              HopperBackwardStep::queries};
+std::string_view name_of(HopperBackwardStep step);
 
 // `differentiated`: specialize() of a module with its partials.
 KernelSource emit_hopper_backward(const Specialized& differentiated, const KernelOptions& options,

@@ -48,11 +48,7 @@ class KeyGroup {
         more = !__any_sync(~0u, note.flags & kEnd);
         if (more) {
           if (note.h != head) turn_to(note.h);
-          if (__any_sync(~0u, note.flags & kPartial)) {
-            step<true>(note);
-          } else {
-            step<false>(note);
-          }
+          step(note);
         } else {
           barrier_wait(shared_address(&control.d_out_full[place.stage()]), place.parity());
           release(control.d_out_empty[place.stage()]);
@@ -111,11 +107,12 @@ class KeyGroup {
     if constexpr (V::has_slope && !V::has_core) slope = V::slope(a, at) * kLog2E;
   }
 
-  template <bool Masked>
   VICINAL_DEVICE void step(const QueryNote& note) {
     const u32 stage = place.stage();
     const u32 queries = base + L::kQueries + stage * L::kQueryBytes,
               d_out = base + L::kDOut + stage * L::kDOutBytes, own = group * kGroupRows * kSlabRowBytes;
+    // The same for all threads, and the compiler should know.
+    const bool partial = __any_sync(~0u, note.flags & kPartial);
     float scores[kScores], d_scores[kScores];
     leave_undefined(scores);
     leave_undefined(d_scores);
@@ -129,22 +126,25 @@ class KeyGroup {
       products_wait<0>();
       Products::hold(scores);
       Products::hold(d_scores);
-      differentiate<Masked>(note, scores, d_scores);
+      differentiate(note, scores, d_scores);
+      if (partial) {
+        drop_unkept(note, scores);
+        drop_unweighted(scores, d_scores);
+      }
       round(weights, scores);
     } else {
       products_wait<1>();
       Products::hold(scores);
-      weigh<Masked>(note, scores);
+      weigh(note, scores);
+      if (partial) drop_unkept(note, scores);
       round(weights, scores);
       products_wait<0>();
       Products::hold(d_scores);
       const float* const terms = control.term[stage] + column();
 #pragma unroll
-      for (int i = 0; i < kScores; ++i) {
-        const float d = scores[i] * (d_scores[i] + terms[i / 4 * 8 + i % 2]);
-        // What is not kept has the weight 0, and may have any gradient.
-        d_scores[i] = Masked && scores[i] == 0.0f ? 0.0f : d;
-      }
+      for (int i = 0; i < kScores; ++i)
+        d_scores[i] = scores[i] * (d_scores[i] + terms[i / 4 * 8 + i % 2]);
+      if (partial) drop_unweighted(scores, d_scores);
     }
     round(rounded, d_scores);
 
@@ -215,9 +215,27 @@ class KeyGroup {
     return key_of<V>(a, Token<1>{{local}});
   }
 
+  // Where a pair is not kept its weight is 0, and so is the gradient of its score, whatever that of its weight
+  // may be.
+  VICINAL_DEVICE void drop_unkept(const QueryNote& note, float (&weights)[kScores]) const {
+    u32 bits[2] = {0, 0};  // of the thread's queries, by key
+#pragma unroll 4
+    for (int n = 0; n < kTileQ / 4; ++n) {
+#pragma unroll
+      for (int r = 0; r < 2; ++r) bits[r] |= static_cast<u32>(kept(note, r, n / 2 * 8 + n % 2)) << n;
+    }
+#pragma unroll
+    for (int i = 0; i < kScores; ++i)
+      if (!(bits[i / 2 % 2] >> (i / 4 * 2 + i % 2) & 1)) weights[i] = 0.0f;
+  }
+  VICINAL_DEVICE static void drop_unweighted(const float (&weights)[kScores], float (&d)[kScores]) {
+#pragma unroll
+    for (int i = 0; i < kScores; ++i)
+      if (weights[i] == 0.0f) d[i] = 0.0f;
+  }
+
   // Dot products to weights.
-  template <bool Masked>
-  VICINAL_DEVICE void weigh(const QueryNote& note, float (&scores)[kScores]) {
+  VICINAL_DEVICE void weigh(const QueryNote& note, float (&scores)[kScores]) const {
     const float* const exponents = control.exponent[place.stage()] + column();
     [[maybe_unused]] int distance = 0;  // from the thread's first query to its first key
     if constexpr (V::has_slope) distance = key(0).position - query(note, 0).position - column();
@@ -227,33 +245,25 @@ class KeyGroup {
       float exponent = exponents[offset];
       if constexpr (V::has_slope)
         exponent = fmaf(slope, static_cast<float>(distance + 8 * r - offset), exponent);
-      const float weight = exp2_approx(fmaf(scores[i], scale, exponent));
-      scores[i] = Masked && !kept(note, r, offset) ? 0.0f : weight;
+      scores[i] = exp2_approx(fmaf(scores[i], scale, exponent));
     }
   }
 
   // Dot products to weights, and gradients of weights to those of the scaled dot products, where the score is
   // more than a multiple of it.
-  template <bool Masked>
   VICINAL_DEVICE void differentiate(const QueryNote& note, float (&scores)[kScores],
-                                    float (&d_scores)[kScores]) {
+                                    float (&d_scores)[kScores]) const {
     const float* const exponents = control.exponent[place.stage()] + column();
     const float* const terms = control.term[place.stage()] + column();
 #pragma unroll
     for (int i = 0; i < kScores; ++i) {
-      const int offset = i / 4 * 8 + i % 2, r = i / 2 % 2;
-      const bool keeps = !Masked || kept(note, r, offset);
-      float weight = 0.0f, d = 0.0f;
-      if (keeps) {
-        const Query<1> q = query(note, column() + offset);
-        const Key<1> k = key(r);
-        const float dot = scores[i] * factor;
-        weight = exp2_approx(fmaf(V::template score<false>(a, q, k, dot), kLog2E, exponents[offset]));
-        d = weight * (d_scores[i] + terms[offset]) * V::template d_score<false>(a, q, k, dot);
-        if (weight == 0.0f) d = 0.0f;
-      }
-      scores[i] = weight;
-      d_scores[i] = d;
+      const int offset = i / 4 * 8 + i % 2;
+      const Query<1> q = query(note, column() + offset);
+      const Key<1> k = key(i / 2 % 2);
+      const float dot = scores[i] * factor;
+      scores[i] = exp2_approx(fmaf(V::template score<false>(a, q, k, dot), kLog2E, exponents[offset]));
+      d_scores[i] =
+          scores[i] * (d_scores[i] + terms[offset]) * V::template d_score<false>(a, q, k, dot);
     }
   }
 
