@@ -56,6 +56,7 @@ cuda::BackwardWords backward_words(const BackwardProblem& of, const std::vector<
   words_of.d_v = words(of.wanted.v);
   words_of.d_context_k = words(of.wanted.context_k);
   words_of.d_context_v = words(of.wanted.context_v);
+  if (step == BackwardStep::queries || step == BackwardStep::keys) words_of.only_if = of.only_if;
   words_of.key_rows = plan::TileGrid(p, of.shape, plan::Side::keys).grid_rows();
   words_of.d_rows = of.workspace + of.layout.d_rows;
   words_of.row_terms = of.workspace + of.layout.row_terms;

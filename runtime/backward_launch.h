@@ -32,6 +32,8 @@ struct BackwardProblem {
   const BackwardLayout& layout;
   std::uint64_t workspace;  // its address
   bool has_output;
+  // Where not 0, the address of a word: queries and keys are computed only if it is not 0.
+  std::uint64_t only_if = 0;
 };
 // Errors (spec): tensors that the kernels do not take.
 Result<void> check_backward(const BackwardProblem& of, const std::vector<emit::CapturedSlot>& captured,

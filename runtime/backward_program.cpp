@@ -16,23 +16,25 @@ emit::Specialized without_output(const driver::Variant& variant) {
 
 }  // namespace
 
-Result<std::shared_ptr<const BackwardProgram>> BackwardProgram::make(Engine& engine,
-                                                                     const cuda::Context& context,
-                                                                     const driver::Variant& variant,
-                                                                     const emit::KernelOptions& options,
-                                                                     const std::string& arch) {
+Result<std::shared_ptr<const BackwardProgram>> BackwardProgram::make(
+    Engine& engine, const cuda::Context& context, const driver::Variant& variant,
+    const emit::KernelOptions& options, const std::string& arch, bool deterministic) {
   const emit::Specialized differentiated = emit::specialize(driver::differentiated(variant));
   if (const auto obstacle = emit::backward_obstacle(differentiated))
     return unexpected(ErrorKind::limit, *obstacle, "the interpreter computes them, in host memory");
   auto program = std::make_shared<BackwardProgram>();
   program->options_ = options;
   program->options_.kind = emit::KernelKind::portable;
+  program->deterministic_ = deterministic;
   program->module_ = differentiated.declarations();
   std::future<Result<std::shared_ptr<const Program>>> before_output;
   if (program->module_.root(ir::Root::output).valid())
     before_output = std::async(std::launch::async, [&] {
       return Program::make(engine, context, without_output(variant), {program->options_}, arch);
     });
+  auto hopper = std::async(std::launch::async, [&] {
+    return HopperBackwardProgram::make(engine, context, differentiated, program->options_, arch);
+  });
   std::vector<std::future<Result<Step>>> steps;
   for (const emit::BackwardStep step : emit::kBackwardSteps)
     steps.push_back(std::async(std::launch::async, [&, step]() -> Result<Step> {
@@ -47,9 +49,13 @@ Result<std::shared_ptr<const BackwardProgram>> BackwardProgram::make(Engine& eng
   // All are waited for before an error leaves: they refer to what is here.
   std::vector<Result<Step>> made;
   for (auto& step : steps) made.push_back(step.get());
+  Result<HopperBackwardProgram::Made> on_hopper = hopper.get();
   if (before_output.valid()) {
     VICINAL_TRY(program->before_output_, before_output.get());
   }
+  if (!on_hopper) return on_hopper.forward_error();
+  program->hopper_ = std::move(on_hopper->program);
+  program->path_reason_ = std::move(on_hopper->why);
   for (Result<Step>& step : made) {
     if (!step) return step.forward_error();
     program->steps_.push_back(*std::move(step));
@@ -59,6 +65,11 @@ Result<std::shared_ptr<const BackwardProgram>> BackwardProgram::make(Engine& eng
 
 Result<BackwardLayout> BackwardProgram::layout(const Problem& problem) const {
   return backward_layout(problem, steps_[0].source.captured, has_output(), options_.dtype);
+}
+
+Result<std::size_t> BackwardProgram::workspace_bytes(const Problem& problem) const {
+  VICINAL_TRY(const BackwardLayout sizes, layout(problem));
+  return sizes.bytes + (hopper_ ? hopper_->layout(problem).bytes : 0);
 }
 
 // What is learnable and read nowhere has the gradient 0, and no kernel writes it.
@@ -87,8 +98,14 @@ Result<void> BackwardProgram::launch(const Problem& problem, const BoundOutputDi
                                      cuda::StreamHandle stream) const {
   VICINAL_TRY(const BackwardLayout sizes, layout(problem));
   const plan::TileShape shape = shapes_.shape(module_, problem, emit::kBackwardTile, emit::kBackwardTile);
-  const BackwardProblem of{problem, shape, given, wanted, sizes, workspace, has_output()};
+  BackwardProblem of{problem, shape, given, wanted, sizes, workspace, has_output()};
   VICINAL_TRY_VOID(check_backward(of, steps_[0].source.captured, options_.dtype));
+  const HopperBackwardProgram* const hopper =
+      hopper_ && problem.rows() != 0 && !hopper_backward_obstacle(of) ? hopper_.get() : nullptr;
+  const HopperBackwardLayout hopper_sizes =
+      hopper != nullptr ? hopper->layout(problem) : HopperBackwardLayout();
+  const std::uint64_t hopper_workspace = workspace + sizes.bytes;
+  if (hopper != nullptr) of.only_if = hopper_workspace + hopper_sizes.poisoned;
   std::vector<std::optional<Launch>> launches;
   for (std::size_t i = 0; i < steps_.size(); ++i) {
     VICINAL_TRY(std::optional<Launch> prepared,
@@ -102,9 +119,12 @@ Result<void> BackwardProgram::launch(const Problem& problem, const BoundOutputDi
     VICINAL_TRY_VOID(
         before_output_->launch(before, tile_words(before, before_output_->shape(before)), stream));
   }
-  for (std::size_t i = 0; i < steps_.size(); ++i)
+  for (std::size_t i = 0; i < steps_.size(); ++i) {
     if (launches[i])
       VICINAL_TRY_VOID(cuda::launch(steps_[i].loaded, stream, launches[i]->shape, launches[i]->arguments));
+    if (hopper != nullptr && emit::kBackwardSteps[i] == emit::BackwardStep::rows)
+      VICINAL_TRY_VOID(hopper->launch(of, {hopper_sizes, hopper_workspace, deterministic_}, module_, stream));
+  }
   return {};
 }
 

@@ -5,6 +5,7 @@
 
 #include "compiler/driver/compile.h"
 #include "runtime/backward_launch.h"
+#include "runtime/hopper_backward_program.h"
 #include "runtime/program.h"
 
 namespace vicinal::runtime {
@@ -15,10 +16,16 @@ class BackwardProgram {
   static Result<std::shared_ptr<const BackwardProgram>> make(Engine& engine, const cuda::Context& context,
                                                              const driver::Variant& variant,
                                                              const emit::KernelOptions& options,
-                                                             const std::string& arch);
+                                                             const std::string& arch, bool deterministic);
 
-  Result<BackwardLayout> layout(const Problem& problem) const;
-  // Everything of the problem is checked, and there is a workspace of as many bytes as the layout says.
+  // "cuda/hopper" or "cuda/portable": what computes the gradients of queries, keys and values; and why it is
+  // not a faster one.
+  std::string path() const { return hopper_ ? "cuda/hopper" : "cuda/portable"; }
+  const std::string& path_reason() const { return path_reason_; }
+
+  // Bytes of the workspace.
+  Result<std::size_t> workspace_bytes(const Problem& problem) const;
+  // Everything of the problem is checked, and there is a workspace of that many bytes.
   Result<void> launch(const Problem& problem, const BoundOutputDifferentials& given,
                       const BoundDifferentials& wanted, std::uint64_t workspace,
                       cuda::StreamHandle stream) const;
@@ -29,12 +36,16 @@ class BackwardProgram {
     cuda::LoadedKernel loaded;
   };
   bool has_output() const { return before_output_ != nullptr; }
+  Result<BackwardLayout> layout(const Problem& problem) const;
   Result<void> clear_unread(const Problem& problem, const BoundDifferentials& wanted,
                             cuda::StreamHandle stream) const;
 
   emit::KernelOptions options_;
   ir::Module module_;  // its declarations
   std::vector<Step> steps_;
+  std::shared_ptr<const HopperBackwardProgram> hopper_;
+  std::string path_reason_;
+  bool deterministic_ = true;
   std::shared_ptr<const Program> before_output_;  // where there is an output expression: the run without it
   mutable PlanCache shapes_;
 };

@@ -225,8 +225,10 @@ Result<void> compile_for_cuda(Engine& engine, const cuda::Context& context, Kern
     VICINAL_TRY(impl.planner, planner.get());
   }
   if (wanted.gradients) {
-    VICINAL_TRY(impl.gradients,
-                runtime::BackwardProgram::make(engine, context, impl.variant, options, info.arch));
+    VICINAL_TRY(impl.gradients, runtime::BackwardProgram::make(engine, context, impl.variant, options,
+                                                               info.arch, wanted.deterministic));
+    info.gradient_path = impl.gradients->path();
+    info.gradient_path_reason = impl.gradients->path_reason();
   }
   return {};
 }

@@ -63,12 +63,12 @@ Result<void> Kernel::backward(const RunArguments& arguments, const OutputDiffere
   VICINAL_TRY(const runtime::BoundDifferentials to,
               runtime::bind_differentials(module, problem, wanted, "gradient"));
   if (device) {
-    VICINAL_TRY(const runtime::BackwardLayout layout, impl_->gradients->layout(problem));
+    VICINAL_TRY(const std::size_t bytes, impl_->gradients->workspace_bytes(problem));
     const auto memory = reinterpret_cast<std::uint64_t>(arguments.workspace.data);
-    if (arguments.workspace.bytes < layout.bytes || memory % 256 != 0)
+    if (arguments.workspace.bytes < bytes || memory % 256 != 0)
       return unexpected(ErrorKind::spec,
                         fmt::format("the workspace has {} bytes, and the gradients of this problem take {}",
-                                    arguments.workspace.bytes, layout.bytes),
+                                    arguments.workspace.bytes, bytes),
                         "allocate what supports() says, aligned to 256 bytes");
     return impl_->gradients->launch(problem, from, to, memory, static_cast<cuda::StreamHandle>(stream));
   }

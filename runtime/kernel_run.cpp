@@ -72,8 +72,7 @@ Result<Support> Kernel::supports(const RunArguments& arguments) const {
     support.workspace_bytes = layout.bytes;
   }
   if (impl_->gradients) {
-    VICINAL_TRY(const runtime::BackwardLayout layout, impl_->gradients->layout(problem));
-    support.gradient_workspace_bytes = layout.bytes;
+    VICINAL_TRY(support.gradient_workspace_bytes, impl_->gradients->workspace_bytes(problem));
   }
   support.path = runtime::path_of(*program);
   support.reason = impl_->info.path_reason;

@@ -126,7 +126,7 @@ class Runner {
   // On the device that ran, where its kernels can compute them, and by the interpreter elsewhere.
   Result<double> differentiate(const Spec& spec, CompileOptions options) {
     if (kernel_->impl().gradients) {
-      gradient_path_ = "cuda/portable";
+      gradient_path_ = kernel_->info().gradient_path;
       return write_gradients(
           spec, *problem_, options_.gradients, problem_->dtype,
           [&](const OutputDifferentials& given, const Differentials& wanted) -> Result<double> {

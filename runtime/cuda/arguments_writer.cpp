@@ -103,6 +103,7 @@ std::vector<std::byte> write_arguments(const ForwardWords& forward, const Parame
        {&backward.d_out, &backward.d_lse, &backward.given_d_out, &backward.d_q, &backward.d_k, &backward.d_v,
         &backward.d_context_k, &backward.d_context_v})
     writer.tensor(*tensor);
+  writer.word(backward.only_if);
   writer.word(backward.key_rows);
   for (const std::uint64_t address : {backward.d_rows, backward.row_terms, backward.partial_sums})
     writer.word(address);

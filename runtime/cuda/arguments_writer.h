@@ -67,6 +67,7 @@ struct CapturedGradientWords {
 struct BackwardWords {
   TensorWords d_out, d_lse, given_d_out;
   TensorWords d_q, d_k, d_v, d_context_k, d_context_v;
+  std::uint64_t only_if = 0;
   std::int64_t key_rows = 0;
   std::uint64_t d_rows = 0, row_terms = 0, partial_sums = 0;
   std::int64_t captured_elements = 0, partial_blocks = 0;

@@ -20,7 +20,8 @@ struct BackwardArguments : ForwardArguments<Rank, Parameters> {
   TensorArgument<Rank> d_out, d_lse;                             // d_lse has no data where it is 0
   TensorArgument<Rank> given_d_out;                              // as the caller gave it
   TensorArgument<Rank> d_q, d_k, d_v, d_context_k, d_context_v;  // no data: not wanted
-  i64 key_rows;                                                  // tiles of the grid's keys
+  const u32* only_if;   // of what other kernels have computed: nothing is to be done where it points to 0
+  i64 key_rows;         // tiles of the grid's keys
   float* d_rows;        // [row][value dim]: d_out through the output expression
   float* row_terms;     // [row]: d_lse - <d_out, out>
   float* partial_sums;  // [block][element]: of the list of captured gradients

@@ -62,12 +62,23 @@ std::optional<HopperOnHost> HopperOnHost::make(const Kernel& kernel, const emit:
   return made;
 }
 
+std::optional<std::string> HopperOnHost::obstacle(const Problem& problem) const {
+  const runtime::Problem bound = kernel_->impl().bind(problem.arguments()).value();
+  if (auto found = runtime::hopper_tensor_obstacle(bound)) return found;
+  if (shape(bound)) return std::nullopt;
+  return "no boxes suit the copy engine";
+}
+
+std::optional<plan::TileShape> HopperOnHost::shape(const runtime::Problem& bound) const {
+  return runtime::find_shape(bound, options_.tile_q, options_.tile_k,
+                             runtime::hopper_shape_rules(bound, options_.schedule.skips));
+}
+
 Result<void> HopperOnHost::run(Problem& problem, unsigned blocks) const {
   const Kernel::Impl& impl = kernel_->impl();
   VICINAL_TRY(const runtime::Problem bound, impl.bind(problem.arguments()));
-  const auto shape = runtime::find_shape(bound, options_.tile_q, options_.tile_k,
-                                         runtime::hopper_shape_rules(bound, options_.schedule.skips));
-  if (!shape) return unexpected(ErrorKind::limit, "no boxes suit the copy engine");
+  if (const auto found = obstacle(problem)) return unexpected(ErrorKind::limit, *found);
+  const std::optional<plan::TileShape> shape = this->shape(bound);
   VICINAL_TRY(const plan::TilePlan plan, plan::plan_tiles(impl.masks(), bound, *shape));
   const std::vector<runtime::RowRuns> rows = runtime::row_runs(plan);
   const cuda::TileWords tiles =

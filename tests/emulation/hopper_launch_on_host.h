@@ -3,6 +3,7 @@
 
 #include "compiler/emit/cuda/kernel_source.h"
 #include "runtime/cuda/driver_api.h"
+#include "runtime/plan/tile_grid.h"
 #include "tests/emulation/host_library.h"
 #include "tests/support/plain_attention.h"
 
@@ -16,10 +17,14 @@ class HopperOnHost {
   // `kernel`: of any backend, with the dtype and dims of the options.
   static std::optional<HopperOnHost> make(const Kernel& kernel, const emit::KernelOptions& options);
 
+  // Why the copy engine cannot take the problem; nothing where it can.
+  std::optional<std::string> obstacle(const Problem& problem) const;
   // Leaves out and LSE in the problem's memory. `blocks`: of the launch.
   Result<void> run(Problem& problem, unsigned blocks = 3) const;
 
  private:
+  std::optional<plan::TileShape> shape(const runtime::Problem& bound) const;
+
   const Kernel* kernel_ = nullptr;
   emit::KernelOptions options_;
   emit::KernelSource source_;

@@ -1,12 +1,14 @@
 // The Hopper kernel on the host: what the compiler emits is compiled for the processor, with barriers, copies
 // and matrix products done in software, and held against the interpreter.
 #include <doctest/doctest.h>
-#include <fmt/format.h>
+
+#include <cstdlib>
 
 #include "compiler/emit/cuda/kernel_choice.h"
 #include "runtime/kernel_impl.h"
 #include "tests/emulation/hopper_launch_on_host.h"
 #include "tests/support/accuracy_check.h"
+#include "tests/support/gallery.h"
 #include "tests/support/random_problem.h"
 
 namespace vicinal::testing {
@@ -21,6 +23,21 @@ struct Trial {
   std::map<std::string, std::pair<DType, Index>> inputs = {};
 };
 
+// The kernel as it would be cut first. `host`: of any backend, with the dtype and dims that are wanted.
+std::optional<HopperOnHost> fastest_schedule(const Kernel& host, std::string* why) {
+  emit::KernelOptions options;
+  options.dtype = host.impl().options.dtype;
+  options.head_dim = static_cast<int>(host.impl().options.head_dim);
+  options.value_dim = static_cast<int>(host.impl().options.value_dim);
+  const emit::Choice choice =
+      emit::choose(emit::KernelKind::hopper, host.impl().variant.specialized, options, 90);
+  *why = choice.why;
+  if (choice.candidates.empty()) return std::nullopt;
+  const auto made = HopperOnHost::make(host, choice.candidates.front());
+  REQUIRE(made.has_value());
+  return made;
+}
+
 void check(const Trial& trial) {
   CAPTURE(trial.text);
   const Spec spec = Spec::from_string(trial.text).value();
@@ -30,16 +47,9 @@ void check(const Trial& trial) {
   compile_options.head_dim = trial.head_dim;
   compile_options.value_dim = trial.value_dim;
   const Kernel host = compile(spec, compile_options).value();
-  emit::KernelOptions options;
-  options.dtype = trial.dtype;
-  options.head_dim = trial.head_dim;
-  options.value_dim = trial.value_dim;
-  const emit::Choice choice =
-      emit::choose(emit::KernelKind::hopper, host.impl().variant.specialized, options, 90);
-  CAPTURE(choice.why);
-  REQUIRE(!choice.candidates.empty());
-  const auto hopper = HopperOnHost::make(host, choice.candidates.front());
-  REQUIRE(hopper.has_value());
+  std::string why;
+  const auto hopper = fastest_schedule(host, &why);
+  REQUIRE_MESSAGE(hopper.has_value(), why);
   ProblemShape shape;
   shape.batch = 1;
   shape.heads = 2;
@@ -116,6 +126,34 @@ TEST_CASE("the Hopper kernel on the host: grids of several axes") {
        64,
        {23, 45},
        {23, 45}});
+}
+
+TEST_CASE("the Hopper kernel on the host: the gallery" *
+          doctest::skip(std::getenv("VICINAL_EMULATE") == nullptr)) {
+  unsigned seed = 0;
+  for (const GalleryBlock& block : gallery()) {
+    CAPTURE(block.name);
+    CompileOptions compile_options;
+    compile_options.backend = Backend::interpreter;
+    compile_options.dtype = ++seed % 2 == 0 ? DType::bf16 : DType::f16;
+    compile_options.head_dim = compile_options.value_dim = 64;
+    const Kernel host = compile(block.spec, compile_options).value();
+    std::string why;
+    const auto hopper = fastest_schedule(host, &why);
+    if (!hopper) {
+      MESSAGE(block.name, ": ", why);
+      continue;
+    }
+    std::mt19937 random(seed);
+    for (int attempt = 0; attempt < 20; ++attempt) {
+      const std::optional<Problem> problem = random_problem(host, random, {.tokens = 300});
+      REQUIRE(problem.has_value());
+      if (hopper->obstacle(*problem)) continue;
+      check_values(
+          host, [&](Problem& p) { return hopper->run(p); }, *problem, three_more(host, random, 300));
+      break;
+    }
+  }
 }
 
 }  // namespace vicinal::testing

@@ -2,7 +2,9 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 
 #include "compiler/driver/compile.h"
@@ -11,8 +13,10 @@
 #include "runtime/kernel_impl.h"
 #include "runtime/kernel_plan.h"
 #include "tests/emulation/hopper_launch_on_host.h"
+#include "tests/support/gallery.h"
 #include "tests/support/gradient_check.h"
 #include "tests/support/kernel_gradients.h"
+#include "tests/support/random_problem.h"
 
 namespace vicinal::testing {
 namespace {
@@ -27,46 +31,127 @@ struct Trial {
   bool poisoned = false;  // what nobody keeps holds NaN
 };
 
-std::string emulate(const emit::KernelSource& source, std::string_view name, std::string_view arguments) {
-  return fmt::format(
-      "extern \"C\" void {0}(const void* a, unsigned grid, unsigned threads) {{\n"
-      "  cuda_on_host::block.begin = cuda_on_host::begin_hopper_block;\n"
-      "  cuda_on_host::run(grid, threads, [&] {{ {1}(*static_cast<const {2}*>(a)); }});\n}}\n",
-      name, source.entry, arguments);
+// The kernels of a variant for one dtype and head dim.
+struct Emulated {
+  emit::Specialized variant;
+  emit::KernelOptions options;
+  emit::HopperBackwardSchedule schedule;
+  emit::BackwardSource rows;
+  emit::KernelSource steps[2];  // by HopperBackwardStep
+  HostLibrary rows_library, libraries[2];
+
+  static std::optional<Emulated> build(const Kernel& kernel, std::string* why) {
+    const CompileOptions& compiled = kernel.impl().options;
+    Emulated made{emit::specialize(driver::differentiated(kernel.impl().variant)), {}, {}, {}, {}, {}, {}};
+    made.options.dtype = compiled.dtype;
+    made.options.head_dim = static_cast<int>(compiled.head_dim);
+    made.options.value_dim = static_cast<int>(compiled.value_dim);
+    const emit::HopperBackwardChoice choice = emit::choose_hopper_backward(made.variant, made.options);
+    if (!choice.schedule) {
+      *why = choice.why;
+      return std::nullopt;
+    }
+    made.schedule = *choice.schedule;
+    made.rows = emit::emit_backward(made.variant, made.options, emit::BackwardStep::rows);
+    made.rows_library = library(made.rows.kernel, "emitted::Variant::Arguments");
+    for (const emit::HopperBackwardStep step : emit::kHopperBackwardSteps) {
+      const auto i = static_cast<std::size_t>(step);
+      made.steps[i] = emit::emit_hopper_backward(made.variant, made.options, made.schedule, step);
+      made.libraries[i] =
+          library(made.steps[i], "vicinal::hopper::backward::LaunchArguments<emitted::Variant::Arguments>");
+    }
+    return made;
+  }
+
+  static HostLibrary library(const emit::KernelSource& source, std::string_view arguments) {
+    const auto built = HostLibrary::build(
+        products_on_host(source.text) +
+        fmt::format("extern \"C\" void emulate(const void* a, unsigned grid, unsigned threads) {{\n"
+                    "  cuda_on_host::block.begin = cuda_on_host::begin_hopper_block;\n"
+                    "  cuda_on_host::run(grid, threads, [&] {{ {}(*static_cast<const {}*>(a)); }});\n}}\n",
+                    source.entry, arguments));
+    REQUIRE(built.has_value());
+    return *built;
+  }
+};
+
+void launch(const HostLibrary& library, const runtime::Launch& launch, unsigned most_blocks) {
+  library.symbol<Entry>("emulate")(launch.arguments.data(), std::min(most_blocks, launch.shape.grid.x),
+                                   launch.shape.block.x);
+}
+
+// `poisoned`: something is not finite, and the portable kernels compute everything again.
+void check(const Kernel& kernel, const Emulated& emulated, GradientCase& c, bool poisoned) {
+  const DType dtype = emulated.options.dtype;
+  kernel.backward(c.problem.arguments(), c.given(), c.wanted()).value();
+  GradientCase computed = c;  // those of captured tensors are other kernels'
+  computed.inputs.clear();
+  computed.params.clear();
+  const ir::Module& module = emulated.variant.declarations();
+  const runtime::Problem bound = kernel.impl().bind(c.problem.arguments()).value();
+  KernelGradients got(c, dtype);
+  const auto given = runtime::bind_output_differentials(module, bound, c.given(), "gradient", true).value();
+  const auto wanted = runtime::bind_differentials(module, bound, got.wanted(), "gradient").value();
+  const runtime::BackwardLayout layout =
+      runtime::backward_layout(bound, emulated.rows.captured, false, dtype).value();
+  const runtime::HopperBackwardLayout hopper = runtime::hopper_backward_layout(bound, emulated.schedule);
+  std::vector<std::byte> memory(layout.bytes + hopper.bytes + 256, std::byte{0xff});
+  std::byte* const workspace =
+      memory.data() + (256 - reinterpret_cast<std::uintptr_t>(memory.data()) % 256) % 256;
+  cpu::Interpreter(kernel.impl().variant.checked.module, bound).run(1);
+  runtime::PlanCache shapes;
+  const plan::TileShape tiles = shapes.shape(module, bound, emit::kBackwardTile, emit::kBackwardTile);
+  runtime::BackwardProblem of{bound, tiles, given, wanted, layout, reinterpret_cast<std::uint64_t>(workspace),
+                              false};
+  REQUIRE(!runtime::hopper_backward_obstacle(of));
+  std::byte* const zeros = workspace + layout.bytes;
+  of.only_if = reinterpret_cast<std::uint64_t>(zeros + hopper.poisoned);
+  const auto portable = [&](emit::BackwardStep step) {
+    return runtime::prepare_backward(of, emit::emit_backward(emulated.variant, emulated.options, step), step,
+                                     emulated.options, module)
+        .value();
+  };
+  launch(emulated.rows_library, *portable(emit::BackwardStep::rows), 2);
+  for (const bool in_turn : {true, false}) {
+    CAPTURE(in_turn);
+    std::memset(zeros, 0, hopper.bytes);
+    for (const emit::HopperBackwardStep step : emit::kHopperBackwardSteps) {
+      const auto i = static_cast<std::size_t>(step);
+      const runtime::Launch prepared =
+          runtime::prepare_hopper_backward(
+              driver_on_host(), of, {hopper, reinterpret_cast<std::uint64_t>(zeros), in_turn},
+              emulated.steps[i], emulated.schedule, step, emulated.options, module)
+              .value();
+      // Blocks follow each other here, and none of them may wait for another.
+      launch(emulated.libraries[i], prepared, in_turn ? 1 : 3);
+    }
+    unsigned flag;
+    std::memcpy(&flag, zeros + hopper.poisoned, sizeof flag);
+    CHECK(flag == (poisoned ? 1u : 0u));
+    for (const auto step : {emit::BackwardStep::queries, emit::BackwardStep::keys}) {
+      if (!poisoned) continue;
+      const emit::BackwardSource source = emit::emit_backward(emulated.variant, emulated.options, step);
+      launch(Emulated::library(source.kernel, "emitted::Variant::Arguments"), *portable(step), 2);
+    }
+    check_kernel_gradients(got, computed, dtype);
+  }
+}
+
+CompileOptions options_for(DType dtype, int dim) {
+  CompileOptions options;
+  options.backend = Backend::interpreter;
+  options.dtype = dtype;
+  options.head_dim = options.value_dim = dim;
+  return options;
 }
 
 void check(const Trial& trial) {
   CAPTURE(trial.text);
-  const Spec spec = Spec::from_string(trial.text).value();
-  CompileOptions compile_options;
-  compile_options.backend = Backend::interpreter;
-  compile_options.dtype = trial.dtype;
-  compile_options.head_dim = compile_options.value_dim = trial.dim;
-  const Kernel kernel = compile(spec, compile_options).value();
-  const emit::Specialized variant = emit::specialize(driver::differentiated(kernel.impl().variant));
-  emit::KernelOptions options;
-  options.dtype = trial.dtype;
-  options.head_dim = options.value_dim = trial.dim;
-  const emit::HopperBackwardChoice choice = emit::choose_hopper_backward(variant, options);
-  CAPTURE(choice.why);
-  REQUIRE(choice.schedule.has_value());
-  const emit::HopperBackwardSchedule& schedule = *choice.schedule;
-  const emit::BackwardSource rows = emit::emit_backward(variant, options, emit::BackwardStep::rows);
-  using Step = emit::HopperBackwardStep;
-  const emit::KernelSource keys = emit::emit_hopper_backward(variant, options, schedule, Step::keys),
-                           queries = emit::emit_hopper_backward(variant, options, schedule, Step::queries);
-  const std::string hopper_arguments =
-      "vicinal::hopper::backward::LaunchArguments<emitted::Variant::Arguments>";
-  const auto rows_library = HostLibrary::build(rows.kernel.text +
-                                               emulate(rows.kernel, "rows", "emitted::Variant::Arguments")),
-             keys_library =
-                 HostLibrary::build(products_on_host(keys.text) + emulate(keys, "keys", hopper_arguments)),
-             queries_library =
-                 HostLibrary::build(queries.text + emulate(queries, "queries", hopper_arguments));
-  REQUIRE(rows_library.has_value());
-  REQUIRE(keys_library.has_value());
-  REQUIRE(queries_library.has_value());
-
+  const Kernel kernel =
+      compile(Spec::from_string(trial.text).value(), options_for(trial.dtype, trial.dim)).value();
+  std::string why;
+  const std::optional<Emulated> emulated = Emulated::build(kernel, &why);
+  REQUIRE_MESSAGE(emulated.has_value(), why);
   std::mt19937 random(7);
   ProblemShape shape;
   shape.batch = 1;
@@ -82,47 +167,7 @@ void check(const Trial& trial) {
     c.problem.k.each([&](const Index& i) {
       if (i[2] == 3) c.problem.k.set(i, NAN), c.problem.v.set(i, INFINITY);
     });
-  kernel.backward(c.problem.arguments(), c.given(), c.wanted()).value();
-
-  const ir::Module& module = variant.declarations();
-  const runtime::Problem bound = kernel.impl().bind(c.problem.arguments()).value();
-  KernelGradients got(c, trial.dtype);
-  const auto given = runtime::bind_output_differentials(module, bound, c.given(), "gradient", true).value();
-  const auto wanted = runtime::bind_differentials(module, bound, got.wanted(), "gradient").value();
-  const runtime::BackwardLayout layout =
-      runtime::backward_layout(bound, rows.captured, false, trial.dtype).value();
-  const runtime::HopperBackwardLayout hopper = runtime::hopper_backward_layout(bound, schedule);
-  std::vector<std::byte> memory(layout.bytes + hopper.bytes + 256, std::byte{0xff});
-  std::byte* const workspace =
-      memory.data() + (256 - reinterpret_cast<std::uintptr_t>(memory.data()) % 256) % 256;
-  cpu::Interpreter(kernel.impl().variant.checked.module, bound).run(1);
-  runtime::PlanCache shapes;
-  const plan::TileShape tiles = shapes.shape(module, bound, emit::kBackwardTile, emit::kBackwardTile);
-  const runtime::BackwardProblem of{
-      bound, tiles, given, wanted, layout, reinterpret_cast<std::uint64_t>(workspace), false};
-  REQUIRE(!runtime::hopper_backward_obstacle(of));
-  const auto first = runtime::prepare_backward(of, rows, emit::BackwardStep::rows, options, module).value();
-  rows_library->symbol<Entry>("rows")(first->arguments.data(), 2, first->shape.block.x);
-  for (const bool in_turn : {true, false}) {
-    CAPTURE(in_turn);
-    std::byte* const zeros = workspace + layout.bytes;
-    std::memset(zeros, 0, hopper.bytes);
-    const runtime::HopperBackwardLaunch launch{hopper, reinterpret_cast<std::uint64_t>(zeros), in_turn};
-    for (const auto& [step, source, library, name] :
-         {std::tuple(Step::keys, &keys, &*keys_library, "keys"),
-          std::tuple(Step::queries, &queries, &*queries_library, "queries")}) {
-      const runtime::Launch prepared = runtime::prepare_hopper_backward(driver_on_host(), of, launch, *source,
-                                                                        schedule, step, options, module)
-                                           .value();
-      // Blocks follow each other here, and one of them waits for no other.
-      library->symbol<Entry>(name)(prepared.arguments.data(),
-                                   in_turn ? 1 : std::min(3u, prepared.shape.grid.x), prepared.shape.block.x);
-    }
-    unsigned poisoned;
-    std::memcpy(&poisoned, zeros + hopper.poisoned, sizeof poisoned);
-    CHECK(poisoned == (trial.poisoned ? 1u : 0u));
-    if (!trial.poisoned) check_kernel_gradients(got, c, trial.dtype);
-  }
+  check(kernel, *emulated, c, trial.poisoned);
 }
 
 }  // namespace
@@ -142,8 +187,32 @@ TEST_CASE("the Hopper backward kernels on the host agree with the interpreter") 
   check({"attention rows_without_keys { mask = k <= q and q % 3 != 1 }", DType::bf16, 64, 200, 200});
 }
 
-TEST_CASE("the Hopper backward kernels on the host say what is not finite") {
+TEST_CASE("what is not finite leaves the Hopper backward kernels for the portable ones") {
   check({"attention skipped { mask = k != 3 }", DType::bf16, 64, 130, 130, 2, 2, true});
+}
+
+TEST_CASE("the Hopper backward kernels on the host: the gallery" *
+          doctest::skip(std::getenv("VICINAL_EMULATE") == nullptr)) {
+  unsigned seed = 0;
+  for (const GalleryBlock& block : gallery()) {
+    CAPTURE(block.name);
+    ++seed;
+    const Kernel kernel =
+        compile(block.spec, options_for(seed % 2 == 0 ? DType::bf16 : DType::f16, seed % 4 < 2 ? 64 : 128))
+            .value();
+    std::string why;
+    const std::optional<Emulated> emulated = Emulated::build(kernel, &why);
+    if (!emulated) {
+      MESSAGE(block.name, ": ", why);
+      continue;
+    }
+    std::mt19937 random(seed);
+    std::optional<Problem> problem = random_problem(kernel, random, {.tokens = 300});
+    REQUIRE(problem.has_value());
+    GradientCase c = gradient_case(kernel, *std::move(problem), random);
+    round_given(c, kernel.impl().options.dtype);
+    check(kernel, *emulated, c, false);
+  }
 }
 
 }  // namespace vicinal::testing

@@ -113,6 +113,9 @@ struct CompileOptions {
   int device = 0;
   // On a device: compile the kernels of backward() too.
   bool gradients = false;
+  // The same arguments give gradients of the same bits. Otherwise those of q may be summed in any order,
+  // which is faster.
+  bool deterministic = true;
   // The processor that code for the CPU may be run on, by LLVM's name for it, such as "x86-64-v3"; empty:
   // this machine's, with all that it has.
   std::string cpu_target = {};
@@ -176,6 +179,7 @@ struct CompileInfo {
   Backend backend = Backend::automatic;
   std::string path;         // "cuda/hopper", "cuda/mma", "cuda/portable", "cpu/jit", "interpreter"
   std::string path_reason;  // its schedule, or why it is not a faster one
+  std::string gradient_path, gradient_path_reason;  // of CompileOptions::gradients
   std::string origin;       // "memory", "disk", "compiled", "none" (nothing to compile)
   std::string miss_reason;  // why the cache did not have it
   std::string key;          // of the cache; empty where nothing is compiled
@@ -227,13 +231,13 @@ class VICINAL_API Kernel {
 
   // Reverse mode: from the gradients of out, and of lse if there is one, to those of everything in `wanted`,
   // which are written, not added to. specs/LANGUAGE.md says what they are at kinks. The same arguments give
-  // the same bits. On the host `arguments` need no out and no lse; gradients may have any layout and float
-  // dtype. On a device the kernel has to be compiled with `gradients`; `arguments` hold the lse that run()
-  // wrote, its out where the variant has no output expression, and a workspace of as many bytes as supports()
-  // says. There the gradients of out, q, k, v and context have the kernel's dtype, those of lse, inputs and
-  // params are f32, and those of inputs in C order. Enqueued as run() is. Errors (spec): a gradient of what
-  // is not learnable, a shape that does not match, no gradient of out; (usage): a name that the variant does
-  // not have. Nothing has been computed then.
+  // the same bits, unless the kernel was compiled not to. On the host `arguments` need no out and no lse;
+  // gradients may have any layout and float dtype. On a device the kernel has to be compiled with
+  // `gradients`; `arguments` hold the lse that run() wrote, its out where the variant has no output
+  // expression, and a workspace of as many bytes as supports() says. There the gradients of out, q, k, v and
+  // context have the kernel's dtype, those of lse, inputs and params are f32, and those of inputs in C order.
+  // Enqueued as run() is. Errors (spec): a gradient of what is not learnable, a shape that does not match, no
+  // gradient of out; (usage): a name that the variant does not have. Nothing has been computed then.
   Result<void> backward(const RunArguments& arguments, const OutputDifferentials& given,
                         const Differentials& wanted, Stream stream = nullptr) const;
   // Forward mode: from tangents of everything in `given` to those of out and lse. By the interpreter, in host

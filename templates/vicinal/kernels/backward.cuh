@@ -269,13 +269,13 @@ template <DifferentiatedVariant V, class T, class G, int HeadDim, int ValueDim>
 VICINAL_DEVICE void queries(const typename V::Arguments& a) {
   using Kernel = Queries<V, T, G, HeadDim, ValueDim>;
   __shared__ typename Kernel::Shared shared;
-  Kernel(a, shared).run();
+  if (a.only_if == nullptr || *a.only_if != 0) Kernel(a, shared).run();
 }
 template <DifferentiatedVariant V, class T, class G, int HeadDim, int ValueDim>
 VICINAL_DEVICE void keys(const typename V::Arguments& a) {
   using Kernel = Keys<V, T, G, HeadDim, ValueDim>;
   __shared__ typename Kernel::Shared shared;
-  Kernel(a, shared).run();
+  if (a.only_if == nullptr || *a.only_if != 0) Kernel(a, shared).run();
 }
 
 }  // namespace vicinal::backward

@@ -142,8 +142,7 @@ class KeyGroup {
       Products::hold(d_scores);
       const float* const terms = control.term[stage] + column();
 #pragma unroll
-      for (int i = 0; i < kScores; ++i)
-        d_scores[i] = scores[i] * (d_scores[i] + terms[i / 4 * 8 + i % 2]);
+      for (int i = 0; i < kScores; ++i) d_scores[i] = scores[i] * (d_scores[i] + terms[i / 4 * 8 + i % 2]);
       if (partial) drop_unweighted(scores, d_scores);
     }
     round(rounded, d_scores);
@@ -215,8 +214,8 @@ class KeyGroup {
     return key_of<V>(a, Token<1>{{local}});
   }
 
-  // Where a pair is not kept its weight is 0, and so is the gradient of its score, whatever that of its weight
-  // may be.
+  // Where a pair is not kept its weight is 0, and so is the gradient of its score, whatever that of its
+  // weight may be.
   VICINAL_DEVICE void drop_unkept(const QueryNote& note, float (&weights)[kScores]) const {
     u32 bits[2] = {0, 0};  // of the thread's queries, by key
 #pragma unroll 4
@@ -262,8 +261,7 @@ class KeyGroup {
       const Key<1> k = key(i / 2 % 2);
       const float dot = scores[i] * factor;
       scores[i] = exp2_approx(fmaf(V::template score<false>(a, q, k, dot), kLog2E, exponents[offset]));
-      d_scores[i] =
-          scores[i] * (d_scores[i] + terms[offset]) * V::template d_score<false>(a, q, k, dot);
+      d_scores[i] = scores[i] * (d_scores[i] + terms[offset]) * V::template d_score<false>(a, q, k, dot);
     }
   }
 

@@ -1,0 +1,43 @@
+// The Hopper kernels of the backward pass on a device, in place of the portable ones for queries and keys.
+#pragma once
+
+#include <memory>
+
+#include "runtime/cuda/context.h"
+#include "runtime/cuda/loaded_kernel.h"
+#include "runtime/hopper_backward_launch.h"
+
+namespace vicinal::runtime {
+
+class HopperBackwardProgram {
+ public:
+  // Or why there is none for the variant, the dims or the device.
+  struct Made {
+    std::shared_ptr<const HopperBackwardProgram> program;
+    std::string why;
+  };
+  static Result<Made> make(Engine& engine, const cuda::Context& context,
+                           const emit::Specialized& differentiated, const emit::KernelOptions& options,
+                           const std::string& arch);
+
+  HopperBackwardLayout layout(const Problem& problem) const {
+    return hopper_backward_layout(problem, schedule_);
+  }
+  // The rows' terms are there. Clears its memory, and leaves in `poisoned` whether the portable kernels have
+  // to compute the same gradients again.
+  Result<void> launch(const BackwardProblem& of, const HopperBackwardLaunch& how, const ir::Module& module,
+                      cuda::StreamHandle stream) const;
+
+ private:
+  struct Step {
+    emit::KernelSource source;
+    cuda::LoadedKernel loaded;
+  };
+
+  emit::KernelOptions options_;
+  emit::HopperBackwardSchedule schedule_;
+  std::vector<Step> steps_;
+  int multiprocessors_ = 1;
+};
+
+}  // namespace vicinal::runtime
