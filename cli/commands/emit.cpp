@@ -148,10 +148,7 @@ class Emission {
 
   Result<emit::KernelSource> backward_source(const emit::KernelOptions& kernel,
                                              emit::BackwardStep step) const {
-    const emit::Specialized variant = emit::specialize(driver::differentiated(*variant_));
-    if (const auto obstacle = emit::backward_obstacle(variant))
-      return unexpected(ErrorKind::limit, *obstacle, "the interpreter computes them");
-    return emit::emit_backward(variant, kernel, step).kernel;
+    return emit::emit_backward(emit::specialize(driver::differentiated(*variant_)), kernel, step).kernel;
   }
 
   static std::optional<cpu::CodeText> code_text(const std::string& kind) {

@@ -82,10 +82,12 @@ inline void enter() {
   swapcontext(&block.threads[block.running].context, &block.scheduler);
 }
 
-inline void run(unsigned grid, unsigned size, const std::function<void()>& body) {
+// Backwards: the last block and thread first. What is well synchronised gives the same bits either way.
+inline void run(unsigned grid, unsigned size, const std::function<void()>& body, bool backwards = false) {
   grid_size.x = grid;
   block_size.x = size;
-  for (block_index.x = 0; block_index.x < grid; ++block_index.x) {
+  for (unsigned n = 0; n < grid; ++n) {
+    block_index.x = backwards ? grid - 1 - n : n;
     block.body = &body;
     block.all = {.size = size};
     block.warps.assign(size / 32, {.size = 32});
@@ -103,7 +105,8 @@ inline void run(unsigned grid, unsigned size, const std::function<void()>& body)
     }
     for (bool any = true; any;) {
       any = false;
-      for (unsigned i = 0; i < size; ++i) {
+      for (unsigned turn = 0; turn < size; ++turn) {
+        const unsigned i = backwards ? size - 1 - turn : turn;
         if (block.threads[i].done) continue;
         any = true;
         block.running = thread_index.x = i;
