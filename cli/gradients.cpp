@@ -52,6 +52,8 @@ void add_gradient_options(CLI::App& app, GradientOptions& options) {
                    fmt::format("Write the gradient of {} here, f32 .npy", name));
   app.add_option("--grad", options.captured,
                  "NAME=FILE: write the gradient of a learnable input or param there");
+  app.add_flag("--nondeterministic", options.nondeterministic,
+               "Gradients may differ in their last bits from run to run, which is faster on a GPU");
 }
 
 Result<void> check_gradient_options(const Spec& spec, const GradientOptions& options) {

@@ -15,6 +15,7 @@ struct GradientOptions {
   std::string out, lse;                       // of what the run computes
   std::string q, k, v, context_k, context_v;  // where to write
   std::vector<std::string> captured;          // NAME=FILE
+  bool nondeterministic = false;
 
   bool wanted() const;
 };

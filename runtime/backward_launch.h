@@ -1,12 +1,15 @@
-// What the backward kernels are launched with: the memory that they work in, and their arguments.
+// What the kernels of backward and of forward mode are launched with: the memory that the first work in, and
+// their arguments.
 #pragma once
 
 #include "compiler/emit/cuda/backward_source.h"
+#include "runtime/backward_plan.h"
 #include "runtime/binding/differentials.h"
 #include "runtime/cuda_kernel.h"
-#include "runtime/plan/tile_grid.h"
 
 namespace vicinal::runtime {
+
+std::int64_t elements_of(const Problem& problem, const emit::CapturedSlot& slot);
 
 // Parts of a workspace, as offsets from its beginning.
 struct BackwardLayout {
@@ -14,7 +17,7 @@ struct BackwardLayout {
   std::size_t d_rows = 0, out = 0;  // with an output expression: gradients and outputs before it
   std::size_t partial_sums = 0;     // f32, [block][element]
   std::size_t bytes = 0;
-  std::int64_t blocks = 1, elements = 0;     // of captured gradients
+  std::int64_t blocks = 1, elements = 0;     // of captured gradients that are summed in lists
   std::vector<std::int64_t> begins, counts;  // by slot
 };
 Result<BackwardLayout> backward_layout(const Problem& problem,
@@ -27,11 +30,13 @@ Problem problem_before_output(const Problem& problem, const BackwardLayout& layo
 struct BackwardProblem {
   const Problem& problem;
   const plan::TileShape& shape;  // tiles of emit::kBackwardTile
-  const BoundOutputDifferentials& given;
-  const BoundDifferentials& wanted;
+  const BackwardTiles& tiles;
+  const BoundOutputDifferentials& outputs;  // backward is given these, and forward mode makes them
+  const BoundDifferentials& inputs;         // the other way round
   const BackwardLayout& layout;
-  std::uint64_t workspace;  // its address
+  std::uint64_t workspace;  // its address; forward mode needs none
   bool has_output;
+  std::string_view noun = "gradient";  // or "tangent", for errors
   // Where not 0, the address of a word: queries and keys are computed only if it is not 0.
   std::uint64_t only_if = 0;
 };

@@ -20,8 +20,6 @@ Result<std::shared_ptr<const BackwardProgram>> BackwardProgram::make(
     Engine& engine, const cuda::Context& context, const driver::Variant& variant,
     const emit::KernelOptions& options, const std::string& arch, bool deterministic) {
   const emit::Specialized differentiated = emit::specialize(driver::differentiated(variant));
-  if (const auto obstacle = emit::backward_obstacle(differentiated))
-    return unexpected(ErrorKind::limit, *obstacle, "the interpreter computes them, in host memory");
   auto program = std::make_shared<BackwardProgram>();
   program->options_ = options;
   program->options_.kind = emit::KernelKind::portable;
@@ -36,7 +34,7 @@ Result<std::shared_ptr<const BackwardProgram>> BackwardProgram::make(
     return HopperBackwardProgram::make(engine, context, differentiated, program->options_, arch);
   });
   std::vector<std::future<Result<Step>>> steps;
-  for (const emit::BackwardStep step : emit::kBackwardSteps)
+  const auto start = [&](emit::BackwardStep step) {
     steps.push_back(std::async(std::launch::async, [&, step]() -> Result<Step> {
       emit::BackwardSource source = emit::emit_backward(differentiated, program->options_, step);
       VICINAL_TRY(const CompiledCubin cubin, compile_cubin(engine, source.kernel, arch));
@@ -46,6 +44,9 @@ Result<std::shared_ptr<const BackwardProgram>> BackwardProgram::make(
                                            source.kernel.entry));
       return Step{std::move(source), std::move(loaded)};
     }));
+  };
+  for (const emit::BackwardStep step : emit::kBackwardSteps) start(step);
+  start(emit::BackwardStep::tangents);
   // All are waited for before an error leaves: they refer to what is here.
   std::vector<Result<Step>> made;
   for (auto& step : steps) made.push_back(step.get());
@@ -60,6 +61,8 @@ Result<std::shared_ptr<const BackwardProgram>> BackwardProgram::make(
     if (!step) return step.forward_error();
     program->steps_.push_back(*std::move(step));
   }
+  program->tangents_ = std::move(program->steps_.back());
+  program->steps_.pop_back();
   return std::shared_ptr<const BackwardProgram>(std::move(program));
 }
 
@@ -72,38 +75,46 @@ Result<std::size_t> BackwardProgram::workspace_bytes(const Problem& problem) con
   return sizes.bytes + (hopper_ ? hopper_->layout(problem).bytes : 0);
 }
 
-// What is learnable and read nowhere has the gradient 0, and no kernel writes it.
-Result<void> BackwardProgram::clear_unread(const Problem& problem, const BoundDifferentials& wanted,
-                                           cuda::StreamHandle stream) const {
-  const auto clear = [&](bool param, std::size_t index,
-                         const BoundDifferentials::Captured& target) -> Result<void> {
+plan::TileShape BackwardProgram::shape(const Problem& problem) const {
+  return shapes_.shape(module_, problem, emit::kBackwardTile, emit::kBackwardTile);
+}
+
+// What is learnable and read nowhere has the gradient 0, and no kernel writes it; sums in place start from 0.
+Result<void> BackwardProgram::clear(const Problem& problem, const BoundDifferentials& wanted,
+                                    cuda::StreamHandle stream) const {
+  const auto clear_one = [&](bool param, std::uint32_t index,
+                             const BoundDifferentials::Captured& target) -> Result<void> {
     for (const emit::CapturedSlot& slot : steps_[0].source.captured)
-      if (slot.param == param && slot.index == index) return {};
+      if (slot.param == param && slot.index == index && !slot.in_place) return {};
     if (target.data == nullptr) return {};
-    std::size_t count = 1;
-    if (!param)
-      for (const std::int64_t extent : problem.inputs[index].extents)
-        count *= static_cast<std::size_t>(extent);
+    const auto count = static_cast<std::size_t>(elements_of(problem, {param, index, false}));
     const cuda::DriverApi& api = steps_[0].loaded.context().api();
     return cuda::check(api, api.memory_set, reinterpret_cast<cuda::DevicePointer>(target.data), 0,
                        count * size_of(target.dtype), stream);
   };
-  for (std::size_t i = 0; i < wanted.inputs.size(); ++i) VICINAL_TRY_VOID(clear(false, i, wanted.inputs[i]));
-  for (std::size_t i = 0; i < wanted.params.size(); ++i) VICINAL_TRY_VOID(clear(true, i, wanted.params[i]));
+  for (std::uint32_t i = 0; i < wanted.inputs.size(); ++i)
+    VICINAL_TRY_VOID(clear_one(false, i, wanted.inputs[i]));
+  for (std::uint32_t i = 0; i < wanted.params.size(); ++i)
+    VICINAL_TRY_VOID(clear_one(true, i, wanted.params[i]));
   return {};
 }
 
-Result<void> BackwardProgram::launch(const Problem& problem, const BoundOutputDifferentials& given,
-                                     const BoundDifferentials& wanted, std::uint64_t workspace,
-                                     cuda::StreamHandle stream) const {
+Result<void> BackwardProgram::launch(const Problem& problem, const BackwardPlan* plan,
+                                     const BoundOutputDifferentials& given, const BoundDifferentials& wanted,
+                                     std::uint64_t workspace, cuda::StreamHandle stream) const {
   VICINAL_TRY(const BackwardLayout sizes, layout(problem));
-  const plan::TileShape shape = shapes_.shape(module_, problem, emit::kBackwardTile, emit::kBackwardTile);
-  BackwardProblem of{problem, shape, given, wanted, sizes, workspace, has_output()};
+  const plan::TileShape tile_shape = shape(problem);
+  const BackwardTiles tiles = plan != nullptr ? plan->tiles : backward_tiles(problem, tile_shape);
+  BackwardProblem of{problem, tile_shape, tiles, given, wanted, sizes, workspace, has_output()};
   VICINAL_TRY_VOID(check_backward(of, steps_[0].source.captured, options_.dtype));
   const HopperBackwardProgram* const hopper =
       hopper_ && problem.rows() != 0 && !hopper_backward_obstacle(of) ? hopper_.get() : nullptr;
-  const HopperBackwardLayout hopper_sizes =
-      hopper != nullptr ? hopper->layout(problem) : HopperBackwardLayout();
+  plan::TileShape hopper_shape;
+  HopperBackwardLayout hopper_sizes;
+  if (hopper != nullptr) {
+    hopper_shape = hopper->shape(problem);
+    hopper_sizes = hopper->layout(problem);
+  }
   const std::uint64_t hopper_workspace = workspace + sizes.bytes;
   if (hopper != nullptr) of.only_if = hopper_workspace + hopper_sizes.poisoned;
   std::vector<std::optional<Launch>> launches;
@@ -113,7 +124,7 @@ Result<void> BackwardProgram::launch(const Problem& problem, const BoundOutputDi
     launches.push_back(std::move(prepared));
   }
   const cuda::ContextScope scope(steps_[0].loaded.context());
-  VICINAL_TRY_VOID(clear_unread(problem, wanted, stream));
+  VICINAL_TRY_VOID(clear(problem, wanted, stream));
   if (before_output_ && problem.rows() != 0) {
     const Problem before = problem_before_output(problem, sizes, workspace);
     VICINAL_TRY_VOID(
@@ -123,9 +134,26 @@ Result<void> BackwardProgram::launch(const Problem& problem, const BoundOutputDi
     if (launches[i])
       VICINAL_TRY_VOID(cuda::launch(steps_[i].loaded, stream, launches[i]->shape, launches[i]->arguments));
     if (hopper != nullptr && emit::kBackwardSteps[i] == emit::BackwardStep::rows)
-      VICINAL_TRY_VOID(hopper->launch(of, {hopper_sizes, hopper_workspace, deterministic_}, module_, stream));
+      VICINAL_TRY_VOID(hopper->launch(of, {hopper_shape, hopper_sizes, hopper_workspace, deterministic_},
+                                      module_, stream));
   }
   return {};
+}
+
+Result<void> BackwardProgram::launch_tangents(const Problem& problem, const BackwardPlan* plan,
+                                              const BoundDifferentials& given,
+                                              const BoundOutputDifferentials& wanted,
+                                              cuda::StreamHandle stream) const {
+  VICINAL_TRY(const BackwardLayout sizes, layout(problem));
+  const plan::TileShape tile_shape = shape(problem);
+  const BackwardTiles tiles = plan != nullptr ? plan->tiles : backward_tiles(problem, tile_shape);
+  const BackwardProblem of{problem, tile_shape, tiles, wanted, given, sizes, 0, false, "tangent"};
+  VICINAL_TRY_VOID(check_backward(of, tangents_->source.captured, options_.dtype));
+  VICINAL_TRY(const std::optional<Launch> prepared,
+              prepare_backward(of, tangents_->source, emit::BackwardStep::tangents, options_, module_));
+  if (!prepared) return {};
+  const cuda::ContextScope scope(tangents_->loaded.context());
+  return cuda::launch(tangents_->loaded, stream, prepared->shape, prepared->arguments);
 }
 
 }  // namespace vicinal::runtime

@@ -1,4 +1,5 @@
-// The kernels that compute a variant's gradients on a device, one after the other on a stream.
+// The kernels that compute a variant's gradients on a device, one after the other on a stream; and the one of
+// forward mode.
 #pragma once
 
 #include <array>
@@ -12,7 +13,6 @@ namespace vicinal::runtime {
 
 class BackwardProgram {
  public:
-  // Errors (limit): gradients that the kernels cannot compute.
   static Result<std::shared_ptr<const BackwardProgram>> make(Engine& engine, const cuda::Context& context,
                                                              const driver::Variant& variant,
                                                              const emit::KernelOptions& options,
@@ -23,12 +23,18 @@ class BackwardProgram {
   std::string path() const { return hopper_ ? "cuda/hopper" : "cuda/portable"; }
   const std::string& path_reason() const { return path_reason_; }
 
+  plan::TileShape shape(const Problem& problem) const;
   // Bytes of the workspace.
   Result<std::size_t> workspace_bytes(const Problem& problem) const;
-  // Everything of the problem is checked, and there is a workspace of that many bytes.
-  Result<void> launch(const Problem& problem, const BoundOutputDifferentials& given,
+  // Everything of the problem is checked, and there is a workspace of that many bytes. A plan is one of
+  // shape(problem), or null.
+  Result<void> launch(const Problem& problem, const BackwardPlan* plan, const BoundOutputDifferentials& given,
                       const BoundDifferentials& wanted, std::uint64_t workspace,
                       cuda::StreamHandle stream) const;
+  // Forward mode, likewise.
+  Result<void> launch_tangents(const Problem& problem, const BackwardPlan* plan,
+                               const BoundDifferentials& given, const BoundOutputDifferentials& wanted,
+                               cuda::StreamHandle stream) const;
 
  private:
   struct Step {
@@ -37,8 +43,8 @@ class BackwardProgram {
   };
   bool has_output() const { return before_output_ != nullptr; }
   Result<BackwardLayout> layout(const Problem& problem) const;
-  Result<void> clear_unread(const Problem& problem, const BoundDifferentials& wanted,
-                            cuda::StreamHandle stream) const;
+  Result<void> clear(const Problem& problem, const BoundDifferentials& wanted,
+                     cuda::StreamHandle stream) const;
 
   emit::KernelOptions options_;
   ir::Module module_;  // its declarations
@@ -46,6 +52,7 @@ class BackwardProgram {
   std::shared_ptr<const HopperBackwardProgram> hopper_;
   std::string path_reason_;
   bool deterministic_ = true;
+  std::optional<Step> tangents_;
   std::shared_ptr<const Program> before_output_;  // where there is an output expression: the run without it
   mutable PlanCache shapes_;
 };

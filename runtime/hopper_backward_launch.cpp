@@ -11,25 +11,23 @@
 namespace vicinal::runtime {
 namespace {
 
-constexpr int kGroupKeys = 64;
-
 struct Row {
   const char* name;
   std::optional<BoxedView> view;
-  int tokens;  // of a box
+  std::vector<int> tokens;  // of a box
 };
 
 // In the order of TensorMaps.
-std::vector<Row> rows(const BackwardProblem& of, int tile_q) {
+std::vector<Row> rows(const BackwardProblem& of, const plan::TileShape& shape) {
   const Problem& p = of.problem;
-  const int tile_k = emit::kHopperBackwardTileK;
+  const std::vector<int> group = *group_box(shape.k);
   return {
-      {"q", boxed_view(p.q, p.head_dim, p.q_axis, p.heads, p.batch), tile_q},
-      {"k", boxed_view(p.k, p.head_dim, p.k_axis, p.kv_heads, p.batch), tile_k},
-      {"v", boxed_view(p.v, p.value_dim, p.k_axis, p.kv_heads, p.batch), tile_k},
-      {"the gradient of out", boxed_view(of.given.out, p.value_dim, p.q_axis, p.heads, p.batch), tile_q},
-      {"the gradient of k", boxed_view(of.wanted.k, p.head_dim, p.k_axis, p.kv_heads, p.batch), kGroupKeys},
-      {"the gradient of v", boxed_view(of.wanted.v, p.value_dim, p.k_axis, p.kv_heads, p.batch), kGroupKeys}};
+      {"q", boxed_view(p.q, p.head_dim, p.q_axis, p.heads, p.batch), shape.q},
+      {"k", boxed_view(p.k, p.head_dim, p.k_axis, p.kv_heads, p.batch), shape.k},
+      {"v", boxed_view(p.v, p.value_dim, p.k_axis, p.kv_heads, p.batch), shape.k},
+      {"the gradient of out", boxed_view(of.outputs.out, p.value_dim, p.q_axis, p.heads, p.batch), shape.q},
+      {"the gradient of k", boxed_view(of.inputs.k, p.head_dim, p.k_axis, p.kv_heads, p.batch), group},
+      {"the gradient of v", boxed_view(of.inputs.v, p.value_dim, p.k_axis, p.kv_heads, p.batch), group}};
 }
 
 bool absent(const Row& row) {
@@ -41,18 +39,53 @@ cuda::TensorWords words(const Strided& t) {
   return {reinterpret_cast<std::uint64_t>(t.data), t.batch, t.head, t.dim, t.axis};
 }
 
-std::int64_t query_tiles(const Problem& p, const emit::HopperBackwardSchedule& schedule) {
-  return p.batch * p.heads * ((p.local_queries() + schedule.tile_q - 1) / schedule.tile_q);
+std::int64_t tiles(const std::vector<GridAxis>& axes, const std::vector<int>& tile) {
+  std::int64_t count = 1;
+  for (std::size_t i = 0; i < axes.size(); ++i) count *= (axes[i].local + tile[i] - 1) / tile[i];
+  return count;
 }
-std::int64_t key_tiles(const Problem& p) {
-  constexpr std::int64_t kTile = emit::kHopperBackwardTileK;
-  return p.batch * p.kv_heads * ((p.local_keys() + kTile - 1) / kTile);
+std::int64_t query_tiles(const Problem& p, const plan::TileShape& shape) {
+  return p.batch * p.heads * tiles(p.q_axis, shape.q);
+}
+std::int64_t key_tiles(const Problem& p, const plan::TileShape& shape) {
+  return p.batch * p.kv_heads * tiles(p.k_axis, shape.k);
+}
+
+// All ways to write a power of two as a product of so many.
+void factorizations(int product, std::size_t count, std::vector<int>& so_far,
+                    std::vector<std::vector<int>>& all) {
+  if (so_far.size() + 1 == count) {
+    all.push_back(so_far);
+    all.back().push_back(product);
+    return;
+  }
+  for (int factor = 1; factor <= product; factor *= 2) {
+    so_far.push_back(factor);
+    factorizations(product / factor, count, so_far, all);
+    so_far.pop_back();
+  }
+}
+std::vector<std::vector<int>> boxes(int tokens, std::size_t rank) {
+  std::vector<std::vector<int>> all;
+  std::vector<int> none;
+  factorizations(tokens, rank, none, all);
+  return all;
+}
+
+// Boxes of queries that a box of keys meets along an axis, times what a meeting costs: on average over where
+// a window may begin.
+double meetings(std::int64_t local_q, std::int64_t local_k, std::int64_t window, int q, int k) {
+  const auto whole = static_cast<double>((local_q + q - 1) / q);
+  const auto rows = static_cast<double>((local_k + k - 1) / k);
+  return rows * std::min(whole, (static_cast<double>(window) + k - 2) / q + 1);
 }
 
 }  // namespace
 
 std::optional<std::string> hopper_backward_obstacle(const BackwardProblem& of) {
-  for (const Row& row : rows(of, kGroupKeys)) {
+  const std::size_t rank = of.problem.q_axis.size();
+  const plan::TileShape any{std::vector<int>(rank, 1), boxes(emit::kHopperBackwardTileK, rank).front()};
+  for (const Row& row : rows(of, any)) {
     if (!row.view) return fmt::format("the copy engine cannot take {}", row.name);
     if (absent(row)) continue;
     if (const auto obstacle = cuda::tensor_map_obstacle(row.view->tensor))
@@ -61,10 +94,32 @@ std::optional<std::string> hopper_backward_obstacle(const BackwardProblem& of) {
   return std::nullopt;
 }
 
-HopperBackwardLayout hopper_backward_layout(const Problem& problem,
+plan::TileShape hopper_backward_shape(const Problem& p, const emit::HopperBackwardSchedule& schedule) {
+  const std::size_t rank = p.q_axis.size();
+  plan::TileShape best;
+  double least = std::numeric_limits<double>::infinity();
+  for (const std::vector<int>& k : boxes(emit::kHopperBackwardTileK, rank)) {
+    if (!group_box(k)) continue;
+    for (const std::vector<int>& q : boxes(schedule.tile_q, rank)) {
+      double cost = 1;
+      for (std::size_t i = 0; i < rank; ++i) {
+        const std::int64_t all = p.k_axis[i].extent;
+        const std::int64_t window = p.axes.empty() || p.axes[i].window == 0 ? all : p.axes[i].window;
+        cost *= meetings(p.q_axis[i].local, p.k_axis[i].local, std::min(window, all), q[i], k[i]);
+      }
+      if (cost < least) {
+        least = cost;
+        best = {q, k};
+      }
+    }
+  }
+  return best;
+}
+
+HopperBackwardLayout hopper_backward_layout(const Problem& problem, const plan::TileShape& shape,
                                             const emit::HopperBackwardSchedule& schedule) {
   HopperBackwardLayout layout;
-  const std::int64_t tiles = query_tiles(problem, schedule);
+  const std::int64_t tiles = query_tiles(problem, shape);
   const auto take = [&](std::size_t& at, std::int64_t bytes) {
     at = layout.bytes;
     layout.bytes += (static_cast<std::size_t>(bytes) + 255) / 256 * 256;
@@ -77,12 +132,11 @@ HopperBackwardLayout hopper_backward_layout(const Problem& problem,
 
 Result<Launch> prepare_hopper_backward(const cuda::DriverApi& api, const BackwardProblem& of,
                                        const HopperBackwardLaunch& launch, const emit::KernelSource& source,
-                                       const emit::HopperBackwardSchedule& schedule,
                                        emit::HopperBackwardStep step, const emit::KernelOptions& options,
                                        const ir::Module& module) {
   const Problem& p = of.problem;
   const std::int64_t blocks =
-      step == emit::HopperBackwardStep::keys ? key_tiles(p) : query_tiles(p, schedule);
+      step == emit::HopperBackwardStep::keys ? key_tiles(p, launch.shape) : query_tiles(p, launch.shape);
   if (blocks > std::numeric_limits<std::int32_t>::max())
     return unexpected(ErrorKind::limit, fmt::format("{} tiles are more than one launch takes", blocks),
                       "split the batch or the heads");
@@ -91,28 +145,32 @@ Result<Launch> prepare_hopper_backward(const cuda::DriverApi& api, const Backwar
     const auto* begin = static_cast<const std::byte*>(from);
     made.arguments.insert(made.arguments.end(), begin, begin + size);
   };
-  for (const Row& row : rows(of, schedule.tile_q)) {
+  std::vector<std::int64_t> steps;
+  for (const Row& row : rows(of, launch.shape)) {
     cuda::TensorMap map{};  // of a tensor that nobody reads
     if (!absent(row)) {
       cuda::Box box;
-      box.tokens[0] = row.tokens;
+      std::copy(row.tokens.rbegin(), row.tokens.rend(), box.tokens.begin());
       VICINAL_TRY(map, cuda::encode(api, row.view->tensor, box));
     }
     append(map.bytes.data(), map.bytes.size());
+    const auto& [channel, head, batch] = row.view->steps;
+    steps.insert(steps.end(), {channel, head, batch});
   }
+  append(steps.data(), steps.size() * sizeof(steps[0]));
   const std::uint64_t addresses[] = {launch.workspace + launch.layout.query_sums,
                                      launch.in_turn ? launch.workspace + launch.layout.turns : 0,
                                      launch.workspace + launch.layout.poisoned};
   append(addresses, sizeof addresses);
   VICINAL_TRY(const cuda::ParameterWords parameters, parameter_words(source.parameters, options, module, p));
   cuda::BackwardWords backward;
-  backward.d_out = words(of.given.out);
-  backward.d_q = words(of.wanted.q);
-  backward.d_k = words(of.wanted.k);
-  backward.d_v = words(of.wanted.v);
+  backward.d_out = words(of.outputs.out);
+  backward.d_q = words(of.inputs.q);
+  backward.d_k = words(of.inputs.k);
+  backward.d_v = words(of.inputs.v);
   backward.row_terms = of.workspace + of.layout.row_terms;
   const std::vector<std::byte> rest =
-      cuda::write_arguments(forward_words(p, tile_words(p, of.shape)), parameters, backward);
+      cuda::write_arguments(forward_words(p, tile_words(p, launch.shape)), parameters, backward);
   append(rest.data(), rest.size());
   // As long as the kernel's parameter, whose alignment is a tensor map's.
   made.arguments.resize((made.arguments.size() + alignof(cuda::TensorMap) - 1) / alignof(cuda::TensorMap) *

@@ -10,6 +10,9 @@ namespace vicinal::runtime {
 // Why the copy engine cannot take the tensors; nothing where it can.
 std::optional<std::string> hopper_backward_obstacle(const BackwardProblem& of);
 
+// The boxes that both sides are cut into: those between which windows leave the fewest pairs to compute.
+plan::TileShape hopper_backward_shape(const Problem& problem, const emit::HopperBackwardSchedule& schedule);
+
 // Parts of a workspace, as offsets from its beginning, all of which are 0 before a launch.
 struct HopperBackwardLayout {
   std::size_t poisoned = 0;    // u32
@@ -17,10 +20,11 @@ struct HopperBackwardLayout {
   std::size_t query_sums = 0;  // f32
   std::size_t bytes = 0;
 };
-HopperBackwardLayout hopper_backward_layout(const Problem& problem,
+HopperBackwardLayout hopper_backward_layout(const Problem& problem, const plan::TileShape& shape,
                                             const emit::HopperBackwardSchedule& schedule);
 
 struct HopperBackwardLaunch {
+  const plan::TileShape& shape;
   const HopperBackwardLayout& layout;
   std::uint64_t workspace;  // its address
   bool in_turn;             // tiles of keys add in one order, so that the same arguments give the same bits
@@ -28,7 +32,6 @@ struct HopperBackwardLaunch {
 // `source`: of the step. The blocks are as many as there is work for.
 Result<Launch> prepare_hopper_backward(const cuda::DriverApi& api, const BackwardProblem& of,
                                        const HopperBackwardLaunch& launch, const emit::KernelSource& source,
-                                       const emit::HopperBackwardSchedule& schedule,
                                        emit::HopperBackwardStep step, const emit::KernelOptions& options,
                                        const ir::Module& module);
 

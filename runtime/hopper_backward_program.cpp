@@ -52,10 +52,9 @@ Result<void> HopperBackwardProgram::launch(const BackwardProblem& of, const Hopp
   VICINAL_TRY_VOID(cuda::check(api, api.memory_set, how.workspace, 0, how.layout.bytes, stream));
   for (const emit::HopperBackwardStep step : emit::kHopperBackwardSteps) {
     const bool keys = step == emit::HopperBackwardStep::keys;
-    if (!keys && of.wanted.q.data == nullptr) continue;
+    if (!keys && of.inputs.q.data == nullptr) continue;
     const Step& own = steps_[static_cast<std::size_t>(step)];
-    VICINAL_TRY(Launch launch,
-                prepare_hopper_backward(api, of, how, own.source, schedule_, step, options_, module));
+    VICINAL_TRY(Launch launch, prepare_hopper_backward(api, of, how, own.source, step, options_, module));
     if (launch.shape.grid.x == 0) continue;
     // Tiles of keys wait for others, which have to be at work too: a block for each multiprocessor, no more.
     launch.shape.grid.x =

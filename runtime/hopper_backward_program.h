@@ -20,8 +20,9 @@ class HopperBackwardProgram {
                            const emit::Specialized& differentiated, const emit::KernelOptions& options,
                            const std::string& arch);
 
+  plan::TileShape shape(const Problem& problem) const { return hopper_backward_shape(problem, schedule_); }
   HopperBackwardLayout layout(const Problem& problem) const {
-    return hopper_backward_layout(problem, schedule_);
+    return hopper_backward_layout(problem, shape(problem), schedule_);
   }
   // The rows' terms are there. Clears its memory, and leaves in `poisoned` whether the portable kernels have
   // to compute the same gradients again.

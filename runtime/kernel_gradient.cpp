@@ -30,15 +30,29 @@ RunArguments with_any_output(const RunArguments& arguments, const CompileOptions
   return result;
 }
 
+Result<void> check_compiled(const Kernel::Impl& kernel) {
+  if (kernel.gradients) return {};
+  return unexpected(ErrorKind::spec, "the kernel was compiled without gradients",
+                    "compile with CompileOptions::gradients");
+}
+
 Result<void> check_device_arguments(const Kernel::Impl& kernel, const RunArguments& arguments) {
-  if (!kernel.gradients)
-    return unexpected(ErrorKind::spec, "the kernel was compiled without gradients",
-                      "compile with CompileOptions::gradients");
+  VICINAL_TRY_VOID(check_compiled(kernel));
   const ir::Module& module = kernel.variant.checked.module;
   if (module.normalize == ir::Normalize::softmax && !arguments.lse)
     return unexpected(ErrorKind::spec, "the lse is missing: on a device gradients are computed from it",
                       "pass the one that run() wrote");
   return {};
+}
+
+// What prepare() has made for these extents. Shared with who calls: others may let go of it.
+Result<std::shared_ptr<const Plan::Impl>> remembered_plan(const Kernel::Impl& kernel,
+                                                          const runtime::Problem& problem) {
+  VICINAL_TRY(const runtime::Program* const program, kernel.program_for(problem));
+  return kernel.plans(program).find(runtime::plan_key(kernel.variant.checked.module, problem));
+}
+const runtime::BackwardPlan* backward_of(const std::shared_ptr<const Plan::Impl>& plan) {
+  return plan != nullptr && plan->backward ? &*plan->backward : nullptr;
 }
 
 }  // namespace
@@ -70,7 +84,9 @@ Result<void> Kernel::backward(const RunArguments& arguments, const OutputDiffere
                         fmt::format("the workspace has {} bytes, and the gradients of this problem take {}",
                                     arguments.workspace.bytes, bytes),
                         "allocate what supports() says, aligned to 256 bytes");
-    return impl_->gradients->launch(problem, from, to, memory, static_cast<cuda::StreamHandle>(stream));
+    VICINAL_TRY(const auto plan, remembered_plan(*impl_, problem));
+    return impl_->gradients->launch(problem, backward_of(plan), from, to, memory,
+                                    static_cast<cuda::StreamHandle>(stream));
   }
   VICINAL_TRY(const runtime::Engine* const engine, runtime::Engine::process());
   cpu::backward(module, problem, from, to, engine->threads());
@@ -78,16 +94,20 @@ Result<void> Kernel::backward(const RunArguments& arguments, const OutputDiffere
 }
 
 Result<void> Kernel::jvp(const RunArguments& arguments, const Differentials& given,
-                         const OutputDifferentials& wanted) const {
-  if (impl_->on_device())
-    return unexpected(ErrorKind::environment, "forward mode is not computed on a GPU",
-                      "compile for the CPU, with tensors in host memory");
+                         const OutputDifferentials& wanted, Stream stream) const {
+  const bool device = impl_->on_device();
+  if (device) VICINAL_TRY_VOID(check_compiled(*impl_));
   VICINAL_TRY(const runtime::Problem problem, impl_->bind(with_any_output(arguments, impl_->options)));
   const ir::Module& module = impl_->differentiated();
   VICINAL_TRY(const runtime::BoundDifferentials from,
               runtime::bind_differentials(module, problem, given, "tangent"));
   VICINAL_TRY(const runtime::BoundOutputDifferentials to,
               runtime::bind_output_differentials(module, problem, wanted, "tangent", false));
+  if (device) {
+    VICINAL_TRY(const auto plan, remembered_plan(*impl_, problem));
+    return impl_->gradients->launch_tangents(problem, backward_of(plan), from, to,
+                                             static_cast<cuda::StreamHandle>(stream));
+  }
   VICINAL_TRY(const runtime::Engine* const engine, runtime::Engine::process());
   cpu::jvp(module, problem, from, to, engine->threads());
   return {};

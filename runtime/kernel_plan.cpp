@@ -12,6 +12,7 @@ Plan::Impl::~Impl() {
   row_runs = {};
   runs = {};
   workspace = {};
+  backward.reset();
 }
 
 namespace runtime {

@@ -7,6 +7,7 @@
 #include <map>
 #include <mutex>
 
+#include "runtime/backward_plan.h"
 #include "runtime/cuda/context.h"
 #include "runtime/cuda/device_memory.h"
 #include "runtime/device_planner.h"
@@ -33,6 +34,7 @@ struct Plan::Impl {
   cuda::TileWords words;
   std::optional<cuda::Context> context;
   cuda::DeviceBuffer row_runs, runs, workspace;
+  std::optional<runtime::BackwardPlan> backward;  // of a kernel compiled with gradients, if it has lists
 
   Impl() = default;
   ~Impl();

@@ -180,7 +180,15 @@ Result<void> Kernel::Impl::plan_here(Plan::Impl& plan, Stream stream) const {
   plan.depends_on_data = plan.tiles->depends_on_data();
   plan.bytes = plan.tiles->bytes();
   if (!on_device()) return {};
-  return runtime::upload(plan, context());
+  VICINAL_TRY_VOID(runtime::upload(plan, context()));
+  if (!gradients) return {};
+  const plan::TileShape shape = gradients->shape(plan.problem);
+  VICINAL_TRY(plan.backward, runtime::plan_backward(masks(), plan.problem, shape, engine->threads()));
+  if (!plan.backward) return {};
+  const cuda::ContextScope scope(context());
+  plan.context = context();
+  plan.bytes += plan.backward->bytes();
+  return runtime::upload_lists(*plan.backward, plan.problem, shape, context());
 }
 
 Result<std::shared_ptr<Plan::Impl>> Kernel::Impl::plan(runtime::Problem problem, Stream stream) const {

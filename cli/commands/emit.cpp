@@ -152,10 +152,7 @@ class Emission {
 
   Result<emit::KernelSource> backward_source(const emit::KernelOptions& kernel,
                                              emit::BackwardStep step) const {
-    const emit::Specialized variant = emit::specialize(driver::differentiated(*variant_));
-    if (const auto obstacle = emit::backward_obstacle(variant))
-      return unexpected(ErrorKind::limit, *obstacle, "the interpreter computes them");
-    return emit::emit_backward(variant, kernel, step).kernel;
+    return emit::emit_backward(emit::specialize(driver::differentiated(*variant_)), kernel, step).kernel;
   }
 
   Result<emit::KernelSource> hopper_backward_source(const emit::KernelOptions& kernel,

@@ -191,7 +191,7 @@ int explain(const Globals& globals, const Options& options) {
       return fail(globals, Error(ErrorKind::usage, fmt::format("{} goes with `explain tiles`", option)));
   return with_spec(globals, options.problem.spec, [&](const Spec& spec) -> Result<int> {
     if (options.topic == "score") return explain_score(spec);
-    if (options.topic == "gradient") return explain_gradient(spec, options.json);
+    if (options.topic == "gradient") return explain_gradient(spec, options.problem, options.json);
     return tiles ? explain_tiles(spec, {.problem = options.problem,
                                         .tile = options.tile,
                                         .query = options.query,

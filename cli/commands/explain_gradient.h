@@ -1,10 +1,12 @@
-// vicinal explain gradient SPEC: the derivatives, and where the gradients of captured tensors go.
+// vicinal explain gradient SPEC: the derivatives, where the gradients of captured tensors go, and how a
+// device adds them up.
 #pragma once
 
-#include <vicinal/vicinal.h>
+#include "cli/problem.h"
 
 namespace vicinal::cli {
 
-Result<int> explain_gradient(const Spec& spec, bool json);
+// Where a shape is given, also what memory the sums take.
+Result<int> explain_gradient(const Spec& spec, const ProblemOptions& problem, bool json);
 
 }  // namespace vicinal::cli

@@ -64,9 +64,8 @@ class Runner {
       if (name_of(b) == options_.backend) compile_options.backend = b;
     compile_options.kernel = options_.kernel;
     compile_options.device = options_.device;
-    compile_options.gradients =
-        options_.gradients.wanted() &&
-        !emit::backward_obstacle(emit::specialize(driver::differentiated(spec.impl().variant)));
+    compile_options.gradients = options_.gradients.wanted();
+    compile_options.deterministic = !options_.gradients.nondeterministic;
     VICINAL_TRY_VOID(parse_tile(options_.tile, compile_options));
     VICINAL_TRY(const Kernel kernel, compile(spec, compile_options));
     kernel_ = &kernel;

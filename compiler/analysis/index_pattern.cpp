@@ -84,6 +84,9 @@ class Forms {
       case SymbolKind::q_axis: f.coordinates[axis].query = 1; break;
       case SymbolKind::k_axis: f.coordinates[axis].key = 1; break;
       case SymbolKind::k_context: f.rest.key.insert(flat()); break;
+      case SymbolKind::score: f.rest.query.insert(flat()), f.rest.key.insert(flat()); break;
+      case SymbolKind::out:
+      case SymbolKind::lse: f.rest.query.insert(flat()); break;
       default: break;
     }
     return f;
@@ -146,11 +149,20 @@ IndexUse index_use(const Module& module, std::span<const NodeId> indices) {
   return {name_the_pair(module, forms, indices) ? IndexPattern::pair : IndexPattern::general, {}};
 }
 
-Accumulation accumulation(IndexPattern pattern) {
-  constexpr Accumulation by[] = {Accumulation::block_reduction,  Accumulation::row_reduction,
-                                 Accumulation::column_reduction, Accumulation::diagonal,
-                                 Accumulation::with_the_tile,    Accumulation::ordered};
-  return by[static_cast<int>(pattern)];
+AccumulationChoice accumulation(IndexPattern pattern, bool clamped, bool context_key) {
+  switch (pattern) {
+    case IndexPattern::head: return {Accumulation::block_reduction, "all pairs of a head read one element"};
+    case IndexPattern::row: return {Accumulation::row_reduction, "the element follows the query alone"};
+    case IndexPattern::column: return {Accumulation::column_reduction, "the element follows the key alone"};
+    case IndexPattern::distance:
+      if (context_key) return {Accumulation::ordered, "context keys have no place on the queries' grid"};
+      return {Accumulation::diagonal, "pairs that are equally far apart read one element"};
+    case IndexPattern::pair:
+      if (clamped) return {Accumulation::ordered, "indices are clamped, so that pairs may share an element"};
+      return {Accumulation::with_the_tile, "no two pairs of a head read one element"};
+    case IndexPattern::general: break;
+  }
+  return {Accumulation::ordered, "which pairs share an element is not known beforehand"};
 }
 
 std::string_view name_of(IndexPattern pattern) {

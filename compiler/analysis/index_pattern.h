@@ -34,7 +34,13 @@ enum class Accumulation {
   with_the_tile,
   ordered
 };
-Accumulation accumulation(IndexPattern pattern);
+struct AccumulationChoice {
+  Accumulation how = Accumulation::ordered;
+  std::string_view why = {};
+};
+// `clamped`: some index is brought into range, so that different ones may meet. `context_key`: the key is one
+// of the context's.
+AccumulationChoice accumulation(IndexPattern pattern, bool clamped, bool context_key);
 
 std::string_view name_of(IndexPattern pattern);
 std::string_view name_of(Accumulation accumulation);

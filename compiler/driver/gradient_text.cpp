@@ -30,21 +30,4 @@ std::string print_gradient(const ir::Module& module) {
   return out;
 }
 
-std::vector<GradientSite> gradient_sites(const ir::Module& module) {
-  std::vector<GradientSite> sites;
-  for (std::size_t i = 0; i < module.partials.size(); ++i) {
-    const ir::Node& leaf = module[module.partials[i].leaf];
-    const auto add = [&](std::uint32_t input, std::span<const ir::NodeId> indices) {
-      if (module.inputs[input].learnable) sites.push_back({i, input, analysis::index_use(module, indices)});
-    };
-    const std::span<const ir::NodeId> operands(leaf.operands.begin(), leaf.operands.size());
-    if (const auto* l = std::get_if<ir::Load>(&leaf.what)) add(l->input, operands);
-    if (const auto* d = std::get_if<ir::Dot>(&leaf.what)) {
-      add(d->first, operands.first(d->first_indices));
-      add(d->second, operands.subspan(d->first_indices));
-    }
-  }
-  return sites;
-}
-
 }  // namespace vicinal::driver

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "compiler/analysis/index_pattern.h"
+#include "compiler/ir/module.h"
 
 namespace vicinal::driver {
 
@@ -20,13 +20,5 @@ GradientText gradient_text(const ir::Module& module);
 
 // "let v1 = tanh(score / cap)", "d(score)/d(score) = 1.0 - v1 * v1", a line each.
 std::string print_gradient(const ir::Module& module);
-
-// A place where a learnable tensor is read.
-struct GradientSite {
-  std::size_t partial = 0;
-  std::uint32_t input = 0;
-  analysis::IndexUse use;
-};
-std::vector<GradientSite> gradient_sites(const ir::Module& module);
 
 }  // namespace vicinal::driver

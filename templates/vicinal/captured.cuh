@@ -50,6 +50,12 @@ VICINAL_DEVICE i64 element(const InputArgument<T, Rank>& x, Indices... i) {
   return number;
 }
 
+// One factor of a dot(), from the offset of its row on.
+template <class T, int Rank>
+VICINAL_DEVICE float channel(const InputArgument<T, Rank>& x, i64 row_offset, i64 i) {
+  return element_float(x.data[row_offset + i * x.stride[Rank - 1]]);
+}
+
 // Sum over the last dimension of both, from the given offsets on, fp32 products added in index order and
 // never contracted, so that a mask may use it.
 template <class T, int M, class U, int N>

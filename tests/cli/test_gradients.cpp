@@ -111,7 +111,14 @@ TEST_CASE("emit and explain show derivatives") {
                         .json("vicinal.explain.gradient.v1");
   CHECK(json.at("inputs")[0].at("pattern") == "general");
   CHECK(json.at("inputs")[0].at("accumulation") == "ordered fallback");
+  CHECK(json.at("inputs")[0].at("why") == "which pairs share an element is not known beforehand");
   CHECK(json.at("derivatives")[0].at("value") == "1.0");
+  const auto sums = box.run({"explain", "gradient", gallery_spec("swin"), "--shape", "heads=4,head_dim=32",
+                             "--grid", "y=14,x=14", "--json"})
+                        .json("vicinal.explain.gradient.v1")
+                        .at("sums");
+  CHECK(sums.at("elements") == 4 * 7 * 7);
+  CHECK(sums.at("bytes") == 4 * sums.at("elements").get<int>() * sums.at("lists").get<int>());
 }
 
 }  // namespace

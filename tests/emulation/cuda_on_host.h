@@ -145,10 +145,12 @@ inline void enter() {
   give_way();
 }
 
-inline void run(unsigned grid, unsigned size, const std::function<void()>& body) {
+// Backwards: the last block and thread first. What is well synchronised gives the same bits either way.
+inline void run(unsigned grid, unsigned size, const std::function<void()>& body, bool backwards = false) {
   grid_size.x = grid;
   block_size.x = size;
-  for (block_index.x = 0; block_index.x < grid; ++block_index.x) {
+  for (unsigned n = 0; n < grid; ++n) {
+    block_index.x = backwards ? grid - 1 - n : n;
     block.body = &body;
     block.all = {.size = size};
     block.warps.assign(size / 32, {.size = 32});
@@ -163,7 +165,8 @@ inline void run(unsigned grid, unsigned size, const std::function<void()>& body)
     if (block.begin != nullptr) block.begin();
     for (unsigned live = size; live > 0;) {
       live = block.idle = 0;
-      for (unsigned i = 0; i < size; ++i) {
+      for (unsigned turn = 0; turn < size; ++turn) {
+        const unsigned i = backwards ? size - 1 - turn : turn;
         if (block.threads[i].done) continue;
         ++live;
         block.running = thread_index.x = i;

@@ -27,8 +27,10 @@ struct Trial {
   const char* text;
   DType dtype = DType::bf16;
   int dim = 64;
-  std::int64_t queries = 200, keys = 200, heads = 2, kv_heads = 1;
+  Index queries = {200}, keys = {200};
+  std::int64_t heads = 2, kv_heads = 1;
   bool poisoned = false;  // what nobody keeps holds NaN
+  Layout layout = Layout::bhnd;
 };
 
 // The kernels of a variant for one dtype and head dim.
@@ -94,7 +96,9 @@ void check(const Kernel& kernel, const Emulated& emulated, GradientCase& c, bool
   const auto wanted = runtime::bind_differentials(module, bound, got.wanted(), "gradient").value();
   const runtime::BackwardLayout layout =
       runtime::backward_layout(bound, emulated.rows.captured, false, dtype).value();
-  const runtime::HopperBackwardLayout hopper = runtime::hopper_backward_layout(bound, emulated.schedule);
+  const plan::TileShape boxes = runtime::hopper_backward_shape(bound, emulated.schedule);
+  const runtime::HopperBackwardLayout hopper =
+      runtime::hopper_backward_layout(bound, boxes, emulated.schedule);
   std::vector<std::byte> memory(layout.bytes + hopper.bytes + 256, std::byte{0xff});
   std::byte* const workspace =
       memory.data() + (256 - reinterpret_cast<std::uintptr_t>(memory.data()) % 256) % 256;
@@ -118,9 +122,9 @@ void check(const Kernel& kernel, const Emulated& emulated, GradientCase& c, bool
     for (const emit::HopperBackwardStep step : emit::kHopperBackwardSteps) {
       const auto i = static_cast<std::size_t>(step);
       const runtime::Launch prepared =
-          runtime::prepare_hopper_backward(
-              driver_on_host(), of, {hopper, reinterpret_cast<std::uint64_t>(zeros), in_turn},
-              emulated.steps[i], emulated.schedule, step, emulated.options, module)
+          runtime::prepare_hopper_backward(driver_on_host(), of,
+                                           {boxes, hopper, reinterpret_cast<std::uint64_t>(zeros), in_turn},
+                                           emulated.steps[i], step, emulated.options, module)
               .value();
       // Blocks follow each other here, and none of them may wait for another.
       launch(emulated.libraries[i], prepared, in_turn ? 1 : 3);
@@ -158,8 +162,9 @@ void check(const Trial& trial) {
   shape.heads = trial.heads;
   shape.kv_heads = trial.kv_heads;
   shape.head_dim = shape.value_dim = trial.dim;
-  shape.queries = {trial.queries};
-  shape.keys = {trial.keys};
+  shape.queries = trial.queries;
+  shape.keys = trial.keys;
+  shape.layout = trial.layout;
   shape.dtype = trial.dtype;
   GradientCase c = gradient_case(kernel, make_problem(shape), random);
   round_given(c, trial.dtype);
@@ -173,22 +178,50 @@ void check(const Trial& trial) {
 }  // namespace
 
 TEST_CASE("the Hopper backward kernels on the host agree with the interpreter") {
-  check({"attention full {}", DType::f16, 64, 130, 300});
-  check({"attention causal { mask = k <= q }", DType::bf16, 128, 260, 260, 4, 2});
+  check({"attention full {}", DType::f16, 64, {130}, {300}});
+  check({"attention causal { mask = k <= q }", DType::bf16, 128, {260}, {260}, 4, 2});
   check(
       {"attention window {\n  axis t { window = 90, causal }\n  scale = 0.1 * (h + 1)\n  sink = 0.5\n  score "
        "= score - 0.02 * (h + 1) * (q - k)\n}",
-       DType::bf16, 128, 333, 333, 4, 2});
-  check({"attention strided { axis t { window = 70, stride = 30 } }", DType::bf16, 64, 290, 290});
+       DType::bf16,
+       128,
+       {333},
+       {333},
+       4,
+       2});
+  check({"attention strided { axis t { window = 70, stride = 30 } }", DType::bf16, 64, {290}, {290}});
   check(
       {"attention softcap {\n  align = end\n  score = 2.0 * tanh(score / 2.0)\n"
        "  mask = k <= q and k % 7 != 3\n}",
-       DType::bf16, 128, 100, 200});
-  check({"attention rows_without_keys { mask = k <= q and q % 3 != 1 }", DType::bf16, 64, 200, 200});
+       DType::bf16,
+       128,
+       {100},
+       {200}});
+  check({"attention rows_without_keys { mask = k <= q and q % 3 != 1 }", DType::bf16, 64, {200}, {200}});
+}
+
+TEST_CASE("the Hopper backward kernels on the host: grids of several axes") {
+  check({"attention plane {\n  axis y { window = 5 }\n  axis x { window = 9, stride = 3 }\n}",
+         DType::bf16,
+         64,
+         {11, 27},
+         {11, 27}});
+  check(
+      {"attention volume {\n  axis t { window = 3, causal }\n  axis y { window = 4 }\n  axis x { window = 7 "
+       "}\n"
+       "  score = 3.0 * tanh(score / 3.0)\n  mask = k.y % 5 != 2\n}",
+       DType::f16,
+       128,
+       {4, 6, 13},
+       {4, 6, 13},
+       2,
+       2,
+       false,
+       Layout::bnhd});
 }
 
 TEST_CASE("what is not finite leaves the Hopper backward kernels for the portable ones") {
-  check({"attention skipped { mask = k != 3 }", DType::bf16, 64, 130, 130, 2, 2, true});
+  check({"attention skipped { mask = k != 3 }", DType::bf16, 64, {130}, {130}, 2, 2, true});
 }
 
 TEST_CASE("the Hopper backward kernels on the host: the gallery" *

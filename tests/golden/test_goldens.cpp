@@ -12,6 +12,7 @@
 #include "compiler/emit/cuda/backward_source.h"
 #include "compiler/emit/cuda/kernel_choice.h"
 #include "compiler/emit/cuda/kernel_source.h"
+#include "compiler/emit/gradient_sites.h"
 #include "compiler/ir/text.h"
 #include "compiler/support/text.h"
 #include "compiler/syntax/lexer.h"
@@ -117,11 +118,17 @@ TEST_CASE("golden: derivatives") {
     for (const driver::Variant& v : compiled.variants) {
       const ir::Module module = driver::differentiated(v);
       out += driver::print_gradient(module);
-      const driver::GradientText text = driver::gradient_text(module);
-      for (const driver::GradientSite& site : driver::gradient_sites(module))
-        out += fmt::format("{} is read {}: {}\n", text.derivatives[site.partial].leaf,
-                           analysis::name_of(site.use.pattern),
-                           analysis::name_of(analysis::accumulation(site.use.pattern)));
+      const emit::Specialized variant = emit::specialize(module);
+      for (const emit::SpecializedKeys* keys :
+           {&variant.grid, variant.context ? &*variant.context : nullptr}) {
+        if (keys == nullptr) continue;
+        const driver::GradientText text = driver::gradient_text(keys->module);
+        for (const emit::GradientSite& site : emit::gradient_sites(*keys, keys != &variant.grid))
+          out += fmt::format("{} is read {}{}: {}, {}\n", text.derivatives[site.partial].leaf,
+                             analysis::name_of(site.use.pattern),
+                             keys == &variant.grid ? "" : " of context keys",
+                             analysis::name_of(site.adding.how), site.adding.why);
+      }
     }
     return out;
   });

@@ -40,9 +40,10 @@ const std::set<std::string_view> kWords = {
     // of the tensor-core kernel
     "chunk", "holds_queries", "mma", "split", "warps",
     // of the backward kernels
-    "BackwardArguments", "DifferentiatedVariant", "Site", "backward", "begin", "captured", "d_output_lse",
-    "d_output_out", "d_score", "element", "output_site", "output_sites", "queries", "rows", "scale_site",
-    "scale_sites", "score_site", "score_sites", "sink_site", "sink_sites", "sums",
+    "Adding", "BackwardArguments", "DifferentiatedVariant", "In", "N", "Root", "Sites", "auto", "backward",
+    "c", "captured", "channel", "channels", "context_score", "d_output_lse", "d_output_out", "d_score",
+    "distance", "element", "head", "in_place", "ordered", "pair", "queries", "rows", "site", "sites", "sums",
+    "tangents",
     // of planners
     "InputTable", "KeyBox", "Mask", "QueryBox", "Range", "RealRange", "Truth", "any_real", "computed", "fill",
     "kTableThreads", "keeps", "plan_rows", "planning", "point", "ranges", "read", "sizeof", "x", "y"};

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <stdexcept>
 
 #include "runtime/files/half.h"
 
@@ -47,8 +48,12 @@ HostTensor::HostTensor(DType dtype, Index shape, Index strides)
 }
 
 std::size_t HostTensor::offset(const Index& index) const {
+  if (index.size() != shape_.size()) throw std::out_of_range("an index of another rank than the tensor's");
   std::int64_t at = origin_;
-  for (std::size_t i = 0; i < index.size(); ++i) at += index[i] * strides_[i];
+  for (std::size_t i = 0; i < index.size(); ++i) {
+    if (index[i] < 0 || index[i] >= shape_[i]) throw std::out_of_range("an index outside of the tensor");
+    at += index[i] * strides_[i];
+  }
   return static_cast<std::size_t>(at) * size_of(dtype_);
 }
 

@@ -28,6 +28,7 @@ class HostTensor {
   std::vector<std::byte>& bytes() { return bytes_; }
   std::int64_t origin() const { return origin_; }
 
+  // Throws std::out_of_range for an index that is not there.
   double at(const Index& index) const;
   // Rounded to the element type.
   void set(const Index& index, double value);

@@ -34,11 +34,6 @@ double largest_error(const HostTensor& got, const HostTensor& wanted) {
   return error / largest;
 }
 
-void compare(const std::string& what, const HostTensor& got, const HostTensor& wanted, DType dtype) {
-  CAPTURE(what);
-  CHECK(largest_error(got, wanted) <= tolerance(dtype));
-}
-
 }  // namespace
 
 KernelGradients::KernelGradients(const GradientCase& c, DType dtype)
@@ -61,16 +56,29 @@ void round_given(GradientCase& c, DType dtype) {
   if (!c.d_lse.shape().empty()) c.d_lse = rounded(c.d_lse, DType::f32);
 }
 
+void poison(Problem& problem, std::int64_t token) {
+  for (const auto& [tensor, value] : {std::pair(&problem.k, NAN), std::pair(&problem.v, INFINITY)})
+    tensor->each([&](const Index& i) {
+      if (i[2] == token) tensor->set(i, value);
+    });
+}
+
+void check_differential(const std::string& what, const HostTensor& got, const HostTensor& wanted,
+                        DType dtype) {
+  CAPTURE(what);
+  CHECK(largest_error(got, wanted) <= tolerance(dtype));
+}
+
 void check_kernel_gradients(const KernelGradients& got, const GradientCase& c, DType dtype) {
-  compare("q", got.q, c.q, dtype);
-  compare("k", got.k, c.k, dtype);
-  compare("v", got.v, c.v, dtype);
+  check_differential("q", got.q, c.q, dtype);
+  check_differential("k", got.k, c.k, dtype);
+  check_differential("v", got.v, c.v, dtype);
   if (got.context) {
-    compare("context_k", got.context_k, c.context_k, dtype);
-    compare("context_v", got.context_v, c.context_v, dtype);
+    check_differential("context_k", got.context_k, c.context_k, dtype);
+    check_differential("context_v", got.context_v, c.context_v, dtype);
   }
-  for (const auto& [name, x] : c.inputs) compare(name, got.inputs.at(name), x, dtype);
-  for (const auto& [name, x] : c.params) compare(name, got.params.at(name), x, dtype);
+  for (const auto& [name, x] : c.inputs) check_differential(name, got.inputs.at(name), x, dtype);
+  for (const auto& [name, x] : c.params) check_differential(name, got.params.at(name), x, dtype);
 }
 
 }  // namespace vicinal::testing

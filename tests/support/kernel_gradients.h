@@ -19,8 +19,14 @@ struct KernelGradients {
 // The incoming gradients as a kernel takes them: out's in its dtype, the LSE's in f32.
 void round_given(GradientCase& c, DType dtype);
 
-// `c` holds the interpreter's. An error may be a few roundings of the dtype, relative to the tensor's largest
-// gradient, since out is rounded before it meets d_out, and weights' sums cancel.
+// NaN in the keys of a token and infinity in its values: what nobody keeps leaves no trace.
+void poison(Problem& problem, std::int64_t token);
+
+// `wanted` is the interpreter's. An error may be a few roundings of the dtype, relative to the tensor's
+// largest gradient, since out is rounded before it meets d_out, and weights' sums cancel.
+void check_differential(const std::string& what, const HostTensor& got, const HostTensor& wanted,
+                        DType dtype);
+// All of them; `c` holds the interpreter's.
 void check_kernel_gradients(const KernelGradients& got, const GradientCase& c, DType dtype);
 
 }  // namespace vicinal::testing

@@ -37,6 +37,7 @@ class Builder {
       // Queries and keys of different numbers suit some variants and not others.
       if (!plain && below(2) == 0) s.keys = {s.queries[0] + below(limits_.tokens)};
     }
+    if (limits_.shape) s = *limits_.shape;
     Problem p = make_problem(s, static_cast<unsigned>(random_()));
     shape_ = s;
     extents_.clear();

@@ -14,6 +14,7 @@ struct ProblemLimits {
   std::int64_t tokens =
       40;  // of a sequence; an axis with a window is as long as it must be, and a little longer
   std::int64_t heads = 4;
+  std::optional<ProblemShape> shape = {};  // in place of a random one
 };
 
 // A problem that the kernel accepts, with its dtype and dims; nothing when none was found, then `why` says

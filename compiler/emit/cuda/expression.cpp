@@ -16,8 +16,8 @@ class ValuePrinter final : public Printer {
   ValuePrinter(const ir::Module& module, const analysis::IndexBounds* bounds, const Names& names, bool exact)
       : Printer(module), bounds_(bounds), names_(names), exact_(exact) {}
 
-  // Of this load the element's number is printed, not its value.
-  void print_element_of(NodeId load) { element_ = load; }
+  // Of this load or dot() what is read is printed, not its value.
+  void print_read(const TensorRead& read) { read_ = read; }
 
  private:
   std::string_view type_name(Type type) const override { return cuda_type(type); }
@@ -55,22 +55,28 @@ class ValuePrinter final : public Printer {
   std::string load(std::uint32_t n, const ir::Node& node, const ir::Load& l) const {
     const std::string input = "a." + names_.inputs[l.input];
     const std::string function =
-        NodeId{n} == element_ ? "element" : fmt::format("load_{}", cuda_type(node.type));
+        NodeId{n} == read_.node ? "element" : fmt::format("load_{}", cuda_type(node.type));
     return fmt::format("vicinal::{}({}{})", function, input,
                        indices(n, node, 0, node.operands.size(), input));
   }
 
   std::string dot(std::uint32_t n, const ir::Node& node, const ir::Dot& d) const {
     const std::string x = "a." + names_.inputs[d.first], y = "a." + names_.inputs[d.second];
-    return fmt::format("vicinal::dot({0}, vicinal::offset({0}, 0{1}), {2}, vicinal::offset({2}, 0{3}))", x,
-                       indices(n, node, 0, d.first_indices, x), y,
-                       indices(n, node, d.first_indices, node.operands.size(), y));
+    const std::string of_x = indices(n, node, 0, d.first_indices, x),
+                      of_y = indices(n, node, d.first_indices, node.operands.size(), y);
+    if (NodeId{n} != read_.node)
+      return fmt::format("vicinal::dot({0}, vicinal::offset({0}, 0{1}), {2}, vicinal::offset({2}, 0{3}))", x,
+                         of_x, y, of_y);
+    const std::string &input = read_.second ? y : x, &at = read_.second ? of_y : of_x;
+    if (read_.offset) return fmt::format("vicinal::offset({}, 0{})", input, at);
+    const std::size_t rank = module().inputs[read_.second ? d.second : d.first].dims.size();
+    return fmt::format("vicinal::element({0}{1}) * {0}.extent[{2}]", input, at, rank - 1);
   }
 
   const analysis::IndexBounds* bounds_;
   const Names& names_;
   bool exact_;
-  NodeId element_;
+  TensorRead read_ = {};
 };
 
 }  // namespace
@@ -92,11 +98,11 @@ std::string function_body(const ir::Module& module, std::span<const Printer::Res
   return printer.body(results, indent);
 }
 
-std::string element_body(const ir::Module& module, NodeId load, const analysis::IndexBounds& bounds,
-                         const Names& names, const std::string& statement, int indent) {
+std::string read_body(const ir::Module& module, const TensorRead& read, const analysis::IndexBounds& bounds,
+                      const Names& names, const std::string& statement, int indent) {
   ValuePrinter printer(module, &bounds, names, false);
-  printer.print_element_of(load);
-  return printer.body(std::array{Printer::Result{load, statement}}, indent);
+  printer.print_read(read);
+  return printer.body(std::array{Printer::Result{read.node, statement}}, indent);
 }
 
 std::string inline_expression(const ir::Module& module, NodeId node, const Names& names) {

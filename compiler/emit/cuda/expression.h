@@ -25,9 +25,16 @@ std::string function_body(const ir::Module& module, std::span<const Printer::Res
                           std::span<const KnownValue> known, const analysis::IndexBounds& bounds,
                           const Names& names, bool exact, int indent);
 
-// The statement with, in place of what the load reads, the number of the element in C order.
-std::string element_body(const ir::Module& module, ir::NodeId load, const analysis::IndexBounds& bounds,
-                         const Names& names, const std::string& statement, int indent);
+// What a load or a dot() reads of a tensor: the number of the element in C order, of a dot() that of the
+// row's first channel; or the offset in memory where a dot()'s row begins.
+struct TensorRead {
+  ir::NodeId node;
+  bool second = false;  // of a dot()'s tensors
+  bool offset = false;
+};
+// The statement with that in place of the node's value.
+std::string read_body(const ir::Module& module, const TensorRead& read, const analysis::IndexBounds& bounds,
+                      const Names& names, const std::string& statement, int indent);
 
 // The node alone, for constants and small expressions over dynamic params.
 std::string inline_expression(const ir::Module& module, ir::NodeId node, const Names& names);

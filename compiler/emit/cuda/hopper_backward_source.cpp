@@ -18,9 +18,9 @@ constexpr int kThreads = 384;         // of the keys' kernel
 constexpr int kQueriesThreads = 256;  // as many as have sums
 constexpr int kStages = 2;
 
-// Of barriers, notes, and what a query has beside its channels: exponent, term and limits, in every stage
-// (templates/vicinal/ asserts that it is enough).
-constexpr int kControlBytes = 256, kQueryControlBytes = 16, kAlignment = 1024;
+// Of barriers, notes, and what a query has beside its channels: exponent, term and its limits along an
+// axis, in every stage // (templates/vicinal/ asserts that it is enough).
+constexpr int kControlBytes = 256, kQueryControlBytes = 8, kLimitBytes = 8, kAlignment = 1024;
 
 // A head dim and the tile whose sums two warpgroups share.
 constexpr std::pair<int, HopperBackwardSchedule> kSchedules[] = {{64, {128, 40, 232}}, {128, {64, 40, 232}}};
@@ -45,7 +45,7 @@ class HopperBackwardEmitter {
     const std::string_view name = name_of(step);
     source.threads = keys ? kThreads : kQueriesThreads;
     source.rows = schedule_.tile_q;
-    source.shared_bytes = keys ? schedule_.shared_bytes(options_.head_dim, options_.value_dim) : 0;
+    source.shared_bytes = keys ? shared_bytes() : 0;
     source.entry =
         fmt::format("vicinal_hopper_backward_{}_{}", name, support::sha256_hex(body + call).substr(0, 12));
     source.text = fmt::format(
@@ -60,6 +60,11 @@ class HopperBackwardEmitter {
   }
 
  private:
+  int shared_bytes() const {
+    return schedule_.shared_bytes(options_.head_dim, options_.value_dim,
+                                  static_cast<int>(declarations_.rank()));
+  }
+
   std::string keys_call() const {
     return fmt::format(
         "  static_assert(vicinal::hopper::backward::kThreads == {0}, \"the host launches {0} threads\");\n"
@@ -77,8 +82,7 @@ class HopperBackwardEmitter {
         "struct Schedule {{\n  static constexpr int tile_q = {};\n"
         "  static constexpr int producer_registers = {}, consumer_registers = {};\n"
         "  static constexpr int shared_bytes = {};\n}};\n\n",
-        schedule_.tile_q, schedule_.producer_registers, schedule_.consumer_registers,
-        schedule_.shared_bytes(options_.head_dim, options_.value_dim));
+        schedule_.tile_q, schedule_.producer_registers, schedule_.consumer_registers, shared_bytes());
   }
 
   std::string variant_struct() const {
@@ -114,7 +118,7 @@ std::optional<std::string> obstacle(const Specialized& variant, const KernelOpti
   if (m.normalize != ir::Normalize::softmax)
     return fmt::format("it normalizes by softmax, not {}", ir::name_of(m.normalize));
   if (m.query_l2norm || m.key_l2norm) return "it does not divide by norms";
-  if (m.axes.size() > 1) return "it runs sequences, not grids of several axes";
+  if (m.axes.size() > 3) return "it runs grids of up to three axes";
   if (m.context) return "it has no context keys";
   if (m.root(Root::output).valid()) return "it has no output expressions";
   const HopperMembers members(variant, options);
@@ -130,7 +134,7 @@ std::string_view name_of(HopperBackwardStep step) {
   return step == HopperBackwardStep::keys ? "keys" : "queries";
 }
 
-int HopperBackwardSchedule::shared_bytes(int head_dim, int value_dim) const {
+int HopperBackwardSchedule::shared_bytes(int head_dim, int value_dim, int rank) const {
   const int dims = head_dim + value_dim;
   return kAlignment + kControlBytes + kStages * tile_q * kQueryControlBytes +
          kHopperBackwardTileK * dims * 2 + kStages * tile_q * dims * 2 +

@@ -12,7 +12,7 @@ struct HopperBackwardSchedule {
   int producer_registers = 0, consumer_registers = 0;
 
   // Dynamic shared memory, with the slack for its alignment.
-  int shared_bytes(int head_dim, int value_dim) const;
+  int shared_bytes(int head_dim, int value_dim, int rank) const;
   // Floats of a tile's sums (QuerySums).
   int sums_of_tile(int head_dim) const { return tile_q * head_dim; }
 };

@@ -51,6 +51,6 @@ struct KernelSource {
 KernelSource emit_cuda(const Specialized& variant, const KernelOptions& options);
 
 // Changes whenever the emitter would print another text for the same variant.
-inline constexpr std::string_view kEmitterVersion = "vicinal-cuda-7";
+inline constexpr std::string_view kEmitterVersion = "vicinal-cuda-8";
 
 }  // namespace vicinal::emit

@@ -236,14 +236,15 @@ class VICINAL_API Kernel {
   // `gradients`; `arguments` hold the lse that run() wrote, its out where the variant has no output
   // expression, and a workspace of as many bytes as supports() says. There the gradients of out, q, k, v and
   // context have the kernel's dtype, those of lse, inputs and params are f32, and those of inputs in C order.
-  // Enqueued as run() is. Errors (spec): a gradient of what is not learnable, a shape that does not match, no
-  // gradient of out; (usage): a name that the variant does not have. Nothing has been computed then.
+  // Enqueued as run() is; of a mask that reads no inputs it skips tiles if prepare() was called for these
+  // extents. Errors (spec): a gradient of what is not learnable, a shape that does not match, no gradient of
+  // out; (usage): a name that the variant does not have. Nothing has been computed then.
   Result<void> backward(const RunArguments& arguments, const OutputDifferentials& given,
                         const Differentials& wanted, Stream stream = nullptr) const;
-  // Forward mode: from tangents of everything in `given` to those of out and lse. By the interpreter, in host
-  // memory.
+  // Forward mode: from tangents of everything in `given` to those of out and lse. `arguments` need no out, no
+  // lse and no workspace. On a device as backward() says of kernel, dtypes, layouts and plans.
   Result<void> jvp(const RunArguments& arguments, const Differentials& given,
-                   const OutputDifferentials& wanted) const;
+                   const OutputDifferentials& wanted, Stream stream = nullptr) const;
 
   const CompileInfo& info() const;
   const std::string& source() const;  // emitted text; empty for the interpreter

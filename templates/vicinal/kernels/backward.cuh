@@ -2,21 +2,21 @@
 //
 //   rows      of every row: its gradient before the output expression, and what its weights share
 //   queries   dQ, by tiles of queries, which walk over the keys in their reach
-//   keys      dK and dV, by tiles of keys, which walk over the queries that reach them, head by head of the
-//   group captured  gradients of captured tensors and params (captured_gradients.cuh), and `sums` after it
+//   keys      dK and dV, by tiles of keys, which walk over the queries that reach them, head by head
+//   captured  gradients of captured tensors and params (captured_gradients.cuh), and `sums` after it
 //
-// No kernel uses atomics: every sum is one thread's, in one order, so that the same arguments give the same
-// bits.
+// Where a plan lists tiles these walk over the listed ones alone; the list of `keys` is the transposed
+// plan's. No kernel uses atomics: every sum is one thread's, in one order, so that the same arguments give
+// the same bits.
 #pragma once
 
-#include "vicinal/tile/tile_pair.cuh"
+#include "vicinal/tile/gradient_pair.cuh"
 
 namespace vicinal::backward {
 
 // A warp a row. D: elements of the caller's d_out and of out.
 template <DifferentiatedVariant V, class D, int ValueDim>
 VICINAL_DEVICE void rows(const typename V::Arguments& a) {
-  constexpr int kWarp = 32;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const i64 queries = token_count(a.q_axis), count = a.batch * a.heads * queries;
   const i64 warps = static_cast<i64>(gridDim.x) * (kThreads / kWarp);
@@ -43,11 +43,8 @@ VICINAL_DEVICE void rows(const typename V::Arguments& a) {
       }
       product = fmaf(d, out, product);
     }
-#pragma unroll
-    for (int lanes = kWarp / 2; lanes > 0; lanes /= 2) {
-      product += __shfl_xor_sync(~0u, product, lanes);
-      d_lse += __shfl_xor_sync(~0u, d_lse, lanes);
-    }
+    product = sum_warp(product);
+    d_lse = sum_warp(d_lse);
     if (lane != 0) continue;
     if (softmax && a.d_lse.data != nullptr)
       d_lse += static_cast<const float*>(a.d_lse.data)[query_offset<V>(a, a.d_lse, q)];
@@ -56,8 +53,8 @@ VICINAL_DEVICE void rows(const typename V::Arguments& a) {
 }
 
 template <DifferentiatedVariant V, class T, class G, int HeadDim, int ValueDim>
-class Queries : TilePair<V, T, G, HeadDim, ValueDim> {
-  using Pair = TilePair<V, T, G, HeadDim, ValueDim>;
+class Queries : GradientPair<V, T, G, HeadDim, ValueDim> {
+  using Pair = GradientPair<V, T, G, HeadDim, ValueDim>;
   using Pair::a;
   using Pair::shared;
 
@@ -78,27 +75,19 @@ class Queries : TilePair<V, T, G, HeadDim, ValueDim> {
 
  private:
   VICINAL_DEVICE void tile(int b, int h, int number) {
-    __syncthreads();
-    if (threadIdx.x == 0) shared.tiles.template place<V>(a, number, kTile);
-    __syncthreads();
-    if (!shared.tiles.has_query()) return;
-    this->locate_queries(b, h);
+    if (!this->begin_queries(b, h, number)) return;
     const int kv_h = shared.queries.query[0].kv_h;
     float d_query[kMine][Pair::kColumns] = {};
     float norm[kMine] = {};
-#pragma unroll 1
-    for (u32 t = 0; t < shared.tiles.all_tiles; ++t) {
-      const bool context = V::has_context && t >= shared.tiles.grid_tiles;
-      __syncthreads();
-      this->locate_keys(static_cast<int>(context ? t - shared.tiles.grid_tiles : t), context);
-      if (!this->template compute<Of::query>(b, kv_h, context)) continue;
+    this->each_keys(b, h, number, [&](bool context, bool full) {
+      if (!this->template compute<Of::query>(b, kv_h, context, full)) return;
       this->template accumulate<T, HeadDim>(d_query, this->keys(b, kv_h, context), shared.keys.k_offset,
                                             [&](int r, int j) { return shared.d_score.at(r, j); });
       if constexpr (V::query_l2norm) {
 #pragma unroll
         for (int i = 0; i < kMine; ++i) norm[i] = shared.q_norm[thread_row(i)];
       }
-    }
+    });
 #pragma unroll
     for (int i = 0; i < kMine; ++i) {
       const i64 offset = shared.queries.q_offset[thread_row(i)];
@@ -112,8 +101,8 @@ class Queries : TilePair<V, T, G, HeadDim, ValueDim> {
 };
 
 template <DifferentiatedVariant V, class T, class G, int HeadDim, int ValueDim>
-class Keys : TilePair<V, T, G, HeadDim, ValueDim> {
-  using Pair = TilePair<V, T, G, HeadDim, ValueDim>;
+class Keys : GradientPair<V, T, G, HeadDim, ValueDim> {
+  using Pair = GradientPair<V, T, G, HeadDim, ValueDim>;
   using Pair::a;
   using Pair::shared;
   static constexpr int kRank = V::rank;
@@ -136,11 +125,17 @@ class Keys : TilePair<V, T, G, HeadDim, ValueDim> {
 #pragma unroll 1
     for (u32 item = blockIdx.x; item < items; item += gridDim.x) {
       const int slice = static_cast<int>(item / tiles), number = static_cast<int>(item - slice * tiles);
-      tile(slice / heads, slice % heads, number < grid ? number : number - grid, number >= grid);
+      tile(slice / heads, slice % heads, {number, tiles, number >= grid});
     }
   }
 
  private:
+  // A tile of keys as a row of the transposed plan; the context's follow the grid's.
+  struct Place {
+    int number, rows;
+    bool context;
+  };
+
   // The tile's own keys, as the only tile of a row, so that they are located like any.
   VICINAL_DEVICE void place_keys(int number) {
     own.all_tiles = 1;
@@ -177,7 +172,15 @@ class Keys : TilePair<V, T, G, HeadDim, ValueDim> {
     }
   }
 
-  VICINAL_DEVICE void tile(int b, int kv_h, int number, bool context) {
+  // The runs of queries at a head that the row visits, of which there is one where nothing is listed.
+  VICINAL_DEVICE RowRuns runs_of_keys(int b, int h, const Place& at) const {
+    if (!TileRuns<V>::listed(a)) return {0, 1};
+    return a.tiles.row_runs[slice_of(a.tiles, b, h) * at.rows + at.number];
+  }
+
+  VICINAL_DEVICE void tile(int b, int kv_h, const Place& at) {
+    const bool context = at.context;
+    const int number = context ? at.number - static_cast<int>(a.key_rows) : at.number;
     __syncthreads();
     if (threadIdx.x == 0) {
       if (context) {
@@ -198,14 +201,19 @@ class Keys : TilePair<V, T, G, HeadDim, ValueDim> {
     const int group = static_cast<int>(a.heads / a.kv_heads);
 #pragma unroll 1
     for (int h = kv_h * group; h < (kv_h + 1) * group; ++h) {
+      const RowRuns runs = runs_of_keys(b, h, at);
+      TileRuns<V> walk(a, runs);
+      u32 tile;
+      bool full;
 #pragma unroll 1
-      for (u32 t = 0; t < own.all_tiles; ++t) add_queries(b, h, kv_h, t, context, d_key, d_value, norm);
+      while (walk.next(a, own.all_tiles, runs, tile, full))
+        add_queries(b, h, kv_h, tile, context, full, d_key, d_value, norm);
     }
     __syncthreads();
     store(b, kv_h, context, d_key, d_value, norm);
   }
 
-  VICINAL_DEVICE void add_queries(int b, int h, int kv_h, u32 t, bool context,
+  VICINAL_DEVICE void add_queries(int b, int h, int kv_h, u32 t, bool context, bool full,
                                   float (&d_key)[kMine][Pair::kColumns],
                                   float (&d_value)[kMine][Pair::kColumns], float (&norm)[kMine]) {
     __syncthreads();
@@ -220,7 +228,7 @@ class Keys : TilePair<V, T, G, HeadDim, ValueDim> {
     __syncthreads();
     if (!shared.tiles.has_query()) return;
     this->locate_queries(b, h);
-    if (!this->template compute<Of::key>(b, kv_h, context)) return;
+    if (!this->template compute<Of::key>(b, kv_h, context, full)) return;
     // A thread's rows are keys now.
     this->template accumulate<T, HeadDim>(d_key, row_source<T>(a.q, 0), shared.queries.q_offset,
                                           [&](int j, int r) { return shared.d_score.at(r, j); });
@@ -230,17 +238,6 @@ class Keys : TilePair<V, T, G, HeadDim, ValueDim> {
 #pragma unroll
       for (int i = 0; i < kMine; ++i) norm[i] = shared.k_norm[thread_row(i)];
     }
-  }
-
-  // The offset of a key in any tensor with the keys' tokens.
-  VICINAL_DEVICE i64 key_offset(const TensorArgument<kRank>& tensor, int b, int kv_h, bool context,
-                                const Key<kRank>& k) const {
-    i64 offset = b * tensor.batch + kv_h * tensor.head;
-    if (context) return offset + k.position * tensor.axis[0];
-#pragma unroll
-    for (int i = 0; i < kRank; ++i)
-      offset += (k.coordinate[i] - static_cast<int>(a.k_axis[i].origin)) * tensor.axis[i];
-    return offset;
   }
 
   VICINAL_DEVICE void store(int b, int kv_h, bool context, float (&d_key)[kMine][Pair::kColumns],
@@ -256,9 +253,9 @@ class Keys : TilePair<V, T, G, HeadDim, ValueDim> {
       const TensorArgument<kRank>& v = V::has_context && context ? a.d_context_v : a.d_v;
       const Key<kRank>& key = shared.keys.key[j];
       if (k.data != nullptr)
-        this->template store_row<HeadDim>(d_key[i], k, key_offset(k, b, kv_h, context, key));
+        this->template store_row<HeadDim>(d_key[i], k, key_offset<V>(a, k, b, kv_h, context, key));
       if (v.data != nullptr)
-        this->template store_row<ValueDim>(d_value[i], v, key_offset(v, b, kv_h, context, key));
+        this->template store_row<ValueDim>(d_value[i], v, key_offset<V>(a, v, b, kv_h, context, key));
     }
   }
 

@@ -1,7 +1,8 @@
-// Backward on Hopper's tensor cores (sm_90a), for sequences of 16-bit tensors that the copy engine can read:
+// Backward on Hopper's tensor cores (sm_90a), over grids of one to three axes, of
+// 16-bit tensors that the copy engine can read:
 //
-//   backward  dK and dV by tiles of keys, and with them what each tile adds to dQ, in fp32
-//   queries   dQ from these sums
+//   keys     dK and dV by tiles of keys, and with them what each tile adds to dQ, in fp32
+//   queries  dQ from these sums
 //
 // A block per multiprocessor takes one tile of 128 keys after the other, of which two warpgroups own 64 each.
 // One warp, the loader, copies the tiles of queries that see them; another, the adder, brings what these get
@@ -17,7 +18,8 @@ constexpr int kThreads = (kGroups + 1) * kGroupThreads;
 
 template <Variant V, class T, int HeadDim, int ValueDim, class Schedule, class Products>
 VICINAL_DEVICE void keys(const LaunchArguments<typename V::Arguments>& launch) {
-  static_assert(V::rank == 1 && !V::dilated && !V::has_context && !V::has_output);
+  static_assert(V::rank <= 3, "a tensor map has five dimensions");
+  static_assert(!V::dilated && !V::has_context && !V::has_output && !(V::has_slope && V::rank > 1));
   static_assert(V::normalize == Normalize::softmax && !V::query_l2norm && !V::key_l2norm);
   static_assert(HeadDim % 64 == 0 && ValueDim % 64 == 0);
   using L = BackwardLayout<V, HeadDim, ValueDim, Schedule>;
@@ -63,7 +65,8 @@ template <Variant V, class T, int HeadDim, int TileQ>
 VICINAL_DEVICE void queries(const LaunchArguments<typename V::Arguments>& launch) {
   using Sums = QuerySums<TileQ, HeadDim>;
   const typename V::Arguments& a = launch.backward;
-  const int local = static_cast<int>(a.q_axis[0].local), tiles = tile_count(local, TileQ);
+  const BoxGrid<V::rank> boxes = query_boxes<V>(a);
+  const int tiles = boxes.count();
   const u32 items = static_cast<u32>(a.batch * a.heads) * static_cast<u32>(tiles);
   const int thread = static_cast<int>(threadIdx.x), group = thread / kGroupThreads,
             first_row = (Sums::kSplitsChannels ? 0 : group * kGroupRows) + thread / 32 % 4 * 16 + lane() / 4,
@@ -72,7 +75,9 @@ VICINAL_DEVICE void queries(const LaunchArguments<typename V::Arguments>& launch
   for (u32 item = blockIdx.x; item < items; item += gridDim.x) {
     const int slice = static_cast<int>(item / static_cast<u32>(tiles)),
               tile = static_cast<int>(item) - slice * tiles;
-    Query<1> q = {};
+    int place[V::rank];
+    boxes.place(tile, place);
+    Query<V::rank> q = {};
     q.b = slice / static_cast<int>(a.heads);
     q.h = slice % static_cast<int>(a.heads);
     q.kv_h = q.h / static_cast<int>(a.heads / a.kv_heads);
@@ -81,7 +86,15 @@ VICINAL_DEVICE void queries(const LaunchArguments<typename V::Arguments>& launch
         reinterpret_cast<const float4*>(launch.query_sums + static_cast<i64>(item) * Sums::kFloats +
                                         group * Sums::kGroupFloats) +
         thread % kGroupThreads;
-    T* const to = static_cast<T*>(a.d_q.data) + q.b * a.d_q.batch + q.h * a.d_q.head;
+    T* rows[2];
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      Token<V::rank> token;
+      const bool exists = boxes.token(place, first_row + 8 * r, token);
+      rows[r] = exists ? static_cast<T*>(a.d_q.data) + q.b * a.d_q.batch + q.h * a.d_q.head +
+                             token_offset(a.d_q, token) + first_channel * a.d_q.dim
+                       : nullptr;
+    }
     float check = 0.0f;  // NaN once anything is not finite
 #pragma unroll 4
     for (int n = 0; n < Sums::kPerThread / 4; ++n) {
@@ -89,13 +102,11 @@ VICINAL_DEVICE void queries(const LaunchArguments<typename V::Arguments>& launch
       const float sums[2][2] = {{four.x, four.y}, {four.z, four.w}};
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
-        const int token = tile * TileQ + first_row + 8 * r;
-        if (token >= local) continue;
-        T* const row = to + token * a.d_q.axis[0] + (first_channel + 8 * n) * a.d_q.dim;
+        if (rows[r] == nullptr) continue;
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
           check = fmaf(sums[r][e], 0.0f, check);
-          row[e * a.d_q.dim] = from_float<T>(sums[r][e] * factor);
+          rows[r][(8 * n + e) * a.d_q.dim] = from_float<T>(sums[r][e] * factor);
         }
       }
     }

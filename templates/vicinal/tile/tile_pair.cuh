@@ -1,5 +1,5 @@
-// Backward, what every kernel does with a tile of queries and a tile of keys: scores and weights again from
-// Q, K and the LSE, the gradients of the weights from d_out and V, and from both the gradients of the scores.
+// Derivatives on FP32 units, what every kernel does with a tile of queries and the tiles of keys that it
+// visits: products of rows, which pairs are kept, and sums of rows weighted by what became of the products.
 //
 // Tiles are 32 by 32; threads form a grid of 16 by 16. A thread's two queries are neighbours, its two keys 16
 // apart.
@@ -16,6 +16,13 @@
 namespace vicinal::backward {
 
 constexpr int kSide = 16, kThreads = kSide * kSide, kTile = 32, kMine = kTile / kSide;
+
+constexpr int kWarp = 32;
+VICINAL_DEVICE float sum_warp(float x) {
+#pragma unroll
+  for (int lanes = kWarp / 2; lanes > 0; lanes /= 2) x += __shfl_xor_sync(~0u, x, lanes);
+  return x;
+}
 
 template <class Combine>
 VICINAL_DEVICE float reduce_row(float x, Combine combine) {
@@ -48,6 +55,18 @@ VICINAL_DEVICE i64 query_offset(const typename V::Arguments& a, const TensorArgu
   return offset;
 }
 
+// The same for a key, of the grid or of the context.
+template <class V>
+VICINAL_DEVICE i64 key_offset(const typename V::Arguments& a, const TensorArgument<V::rank>& tensor, int b,
+                              int kv_h, bool context, const Key<V::rank>& k) {
+  i64 offset = b * tensor.batch + kv_h * tensor.head;
+  if (context) return offset + k.position * tensor.axis[0];
+#pragma unroll
+  for (int i = 0; i < V::rank; ++i)
+    offset += (k.coordinate[i] - static_cast<int>(a.k_axis[i].origin)) * tensor.axis[i];
+  return offset;
+}
+
 // The number of a query's row.
 template <class V>
 VICINAL_DEVICE i64 row_number(const typename V::Arguments& a, const Query<V::rank>& q) {
@@ -67,15 +86,8 @@ VICINAL_DEVICE float d_score_of(const typename V::Arguments& a, bool context, co
   return V::template d_score<false>(a, q, k, s);
 }
 
-// What the gradients in TilePair::Shared::d_score are of.
-enum class Of {
-  expression,  // the score that the expression gives
-  query,       // the dot product with the query, times what divides the key
-  key,         // the dot product with the key, times what divides the query
-};
-
-// T: elements of Q, K and V; G: of d_out.
-template <DifferentiatedVariant V, class T, class G, int HeadDim, int ValueDim>
+// T: elements of Q, K and V.
+template <DifferentiatedVariant V, class T, int HeadDim, int ValueDim>
 class TilePair {
  public:
   static constexpr int kRank = V::rank;
@@ -93,12 +105,10 @@ class TilePair {
       SharedTile<kStage, kWidth, 0> rows;
     };
     SharedTile<kTile, kTile, 4> weights;  // dot products first
-    SharedTile<kTile, kTile, 4> d_score;  // gradients of weights first
+    SharedTile<kTile, kTile, 4> d_score;  // differentials of weights first
     TileRow<kRank> tiles;
     QueryTile<V, kTile> queries;
     KeyTile<V, kTile> keys;
-    i64 d_out_offset[kTile];
-    float lse[kTile], term[kTile];
     float q_norm[kTile], k_norm[kTile];  // reciprocals
     float scale;
   };
@@ -106,19 +116,36 @@ class TilePair {
   VICINAL_DEVICE TilePair(const typename V::Arguments& arguments, Shared& storage)
       : a(arguments), shared(storage) {}
 
+  // A tile of queries at a batch and head. False, and nothing of it, where it has no query. All threads.
+  VICINAL_DEVICE bool begin_queries(int b, int h, int number) {
+    __syncthreads();
+    if (threadIdx.x == 0) shared.tiles.template place<V>(a, number, kTile);
+    __syncthreads();
+    if (!shared.tiles.has_query()) return false;
+    locate_queries(b, h);
+    return true;
+  }
+  // visit(context, full) at each tile of keys that the plan lists for these queries, or that is in their
+  // reach. `full`: every pair of tokens that are there is kept.
+  template <class Visitor>
+  VICINAL_DEVICE void each_keys(int b, int h, int number, Visitor visit) {
+    const RowRuns runs = runs_of<V>(a, b, h, number);
+    TileWalk<V> walk(a, runs);
+    Visit at;
+#pragma unroll 1
+    while (walk.next(a, shared.tiles, runs, at)) {
+      __syncthreads();
+      locate_keys(at.number, at.context);
+      visit(at.context, at.full);
+    }
+  }
+
   // The queries of shared.tiles.queries, at a batch and head. All threads.
   VICINAL_DEVICE void locate_queries(int b, int h) {
     if (const int r = threadIdx.x; r < kTile) {
       shared.queries.locate(a, shared.tiles, b, h, r);
-      const Query<kRank>& q = shared.queries.query[r];
-      const bool exists = shared.queries.exists(r);
-      shared.d_out_offset[r] = exists ? query_offset<V>(a, a.d_out, q) : kNoRow;
-      if (exists) {
-        if (V::normalize == Normalize::softmax)
-          shared.lse[r] = static_cast<const float*>(a.lse.data)[query_offset<V>(a, a.lse, q)];
-        shared.term[r] = a.row_terms[row_number<V>(a, q)];
-        shared.queries.q_offset[r] = query_offset<V>(a, a.q, q);  // from the tensor's beginning
-      }
+      if (shared.queries.exists(r))  // from the tensor's beginning
+        shared.queries.q_offset[r] = query_offset<V>(a, a.q, shared.queries.query[r]);
     }
     __syncthreads();
     if (threadIdx.x == 0) shared.scale = V::scale(a, shared.queries.query[0]);
@@ -131,26 +158,6 @@ class TilePair {
         shared.keys.locate(a, shared.tiles, number, j);
       }
     }
-  }
-
-  // Leaves weights (dot products, of the expression) and gradients of scores in shared memory, 0 where a pair
-  // is not kept. False, and nothing of it, where none is.
-  template <Of of>
-  VICINAL_DEVICE bool compute(int b, int kv_h, bool context) {
-    __syncthreads();
-    const u32 kept = keep(context);
-    if (!__syncthreads_or(kept != 0)) return false;
-    const auto queries = row_source<T>(a.q, 0);
-    const auto d_out = row_source<G>(a.d_out, 0);
-    multiply<HeadDim, V::query_l2norm || V::key_l2norm>(shared.weights, queries, shared.queries.q_offset,
-                                                        keys(b, kv_h, context), shared.keys.k_offset);
-    multiply<ValueDim, false>(shared.d_score, d_out, shared.d_out_offset, values(b, kv_h, context),
-                              shared.keys.v_offset);
-    __syncthreads();
-#pragma unroll 1
-    for (int pair = 0; pair < kMine * kMine; ++pair) weigh<of>(pair, context, (kept >> pair & 1) != 0);
-    __syncthreads();
-    return true;
   }
 
   // sum[i][c] += matrix(row i, j) * rows(j, column c), over the rows j of a tile. At: the matrix' element.
@@ -222,24 +229,24 @@ class TilePair {
     }
   }
 
- private:
-  VICINAL_DEVICE u32 keep(bool context) const {
+  // A bit for each of the thread's pairs.
+  VICINAL_DEVICE u32 keep(bool context, bool full) const {
     u32 kept = 0;
 #pragma unroll 1
     for (int pair = 0; pair < kMine * kMine; ++pair) {
       const int r = thread_row(pair / kMine), k = thread_key(pair % kMine);
       const bool keeps =
-          shared.queries.exists(r) && keeps_pair(a, context, shared.queries, r, shared.keys, k);
+          shared.queries.exists(r) &&
+          (full ? shared.keys.exists(k) : keeps_pair(a, context, shared.queries, r, shared.keys, k));
       kept |= static_cast<u32>(keeps) << pair;
     }
     return kept;
   }
 
-  // <left, right> for the thread's pairs, into the places that this thread alone reads until all meet.
+  // dot += <left, right> for the thread's pairs. Norms: of both, on the way.
   template <int Dim, bool Norms, class E, class F>
-  VICINAL_DEVICE void multiply(SharedTile<kTile, kTile, 4>& result, const RowSource<E>& left,
-                               const i64* left_offset, const RowSource<F>& right, const i64* right_offset) {
-    float dot[kMine][kMine] = {};
+  VICINAL_DEVICE void multiply(float (&dot)[kMine][kMine], const RowSource<E>& left, const i64* left_offset,
+                               const RowSource<F>& right, const i64* right_offset) {
     float squares = 0.0f;
 #pragma unroll 1
     for (int begin = 0; begin < Dim; begin += kDepth) {
@@ -280,50 +287,15 @@ class TilePair {
         shared.k_norm[t - kTile] = reciprocal;
       }
     }
+  }
+
+  // To places that this thread alone reads until all meet.
+  VICINAL_DEVICE static void put(SharedTile<kTile, kTile, 4>& result, const float (&dot)[kMine][kMine]) {
 #pragma unroll
     for (int i = 0; i < kMine; ++i) {
 #pragma unroll
       for (int c = 0; c < kMine; ++c) result.at(thread_row(i), thread_key(c)) = dot[i][c];
     }
-  }
-
-  template <Of of>
-  VICINAL_DEVICE void weigh(int pair, bool context, bool kept) {
-    const int r = thread_row(pair / kMine), j = thread_key(pair % kMine);
-    float weight = 0.0f, gradient = 0.0f;
-    if (kept) {
-      float dot = shared.weights.at(r, j);
-      if constexpr (V::query_l2norm) dot *= shared.q_norm[r];
-      if constexpr (V::key_l2norm) dot *= shared.k_norm[j];
-      if constexpr (of == Of::expression) shared.weights.at(r, j) = dot;
-      const float s = shared.scale * dot;
-      const Query<kRank>& q = shared.queries.query[r];
-      const Key<kRank>& k = shared.keys.key[j];
-      const float score = score_of<V>(a, context, q, k, s);
-      if (score != -infinity()) {
-        const float d_weight = shared.d_score.at(r, j);
-        if constexpr (V::normalize == Normalize::softmax) {
-          weight = natural_exp(score - shared.lse[r]);
-          gradient = weight * (d_weight + shared.term[r]);
-        } else if constexpr (V::normalize == Normalize::sigmoid) {
-          weight = 1.0f / (1.0f + natural_exp(-score));
-          gradient = weight * (1.0f - weight) * d_weight;
-        } else {
-          weight = score;
-          gradient = d_weight;
-        }
-        if constexpr (of != Of::expression) {
-          // A slope of 0 is that of a branch that was not taken: nothing passes, not even NaN.
-          const float slope = d_score_of<V>(a, context, q, k, s);
-          gradient = slope == 0.0f ? 0.0f : gradient * slope * shared.scale;
-          if constexpr (of == Of::query && V::key_l2norm) gradient *= shared.k_norm[j];
-          if constexpr (of == Of::key && V::query_l2norm) gradient *= shared.q_norm[r];
-        }
-      }
-    }
-    // Who asks for the expression's gradients goes on with the dot products.
-    if constexpr (of != Of::expression) shared.weights.at(r, j) = weight;
-    shared.d_score.at(r, j) = gradient;
   }
 
  protected:

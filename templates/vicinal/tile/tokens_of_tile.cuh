@@ -114,26 +114,24 @@ struct Visit {
   bool context, full;
 };
 
-// The tiles of keys that a row of the plan visits, or all in its reach where there is no list. What it needs
-// to know is read again for every tile: registers are for products.
+// The tiles that a row of a plan visits, or all of them where there is no list. What it needs to know is read
+// again for every tile: registers are for products.
 template <class V>
-class TileWalk {
+class TileRuns {
  public:
-  VICINAL_DEVICE TileWalk(const typename V::Arguments& a, const RowRuns& runs) : run_(runs.first) {
+  VICINAL_DEVICE TileRuns(const typename V::Arguments& a, const RowRuns& runs) : run_(runs.first) {
     tile_ = listed(a) && runs.first < runs.last ? a.tiles.runs[run_].begin : 0;
   }
 
-  VICINAL_DEVICE bool next(const typename V::Arguments& a, const TileRow<V::rank>& tiles, const RowRuns& runs,
-                           Visit& visit) {
+  // `full`: the list says so.
+  VICINAL_DEVICE bool next(const typename V::Arguments& a, u32 all_tiles, const RowRuns& runs, u32& tile,
+                           bool& full) {
     const bool list = listed(a);
     while (run_ < runs.last) {
-      const u32 word = list ? a.tiles.runs[run_].end_and_full : tiles.all_tiles << 1;
+      const u32 word = list ? a.tiles.runs[run_].end_and_full : all_tiles << 1;
       if (tile_ < word >> 1) {
-        const u32 t = tile_++;
-        visit.context = V::has_context && t >= tiles.grid_tiles;
-        visit.number = static_cast<int>(visit.context ? t - tiles.grid_tiles : t);
-        visit.full =
-            list ? (word & 1) != 0 : !V::has_mask && !visit.context && tiles.full(a.tiles, visit.number);
+        tile = tile_++;
+        full = (word & 1) != 0;
         return true;
       }
       if (++run_ < runs.last) tile_ = a.tiles.runs[run_].begin;  // a list: without one there is one run
@@ -141,19 +139,38 @@ class TileWalk {
     return false;
   }
 
- private:
   VICINAL_DEVICE static bool listed(const typename V::Arguments& a) {
     return V::has_mask && a.tiles.row_runs != nullptr;
   }
 
+ private:
   u32 run_, tile_;
+};
+
+// Of a row of queries: tiles of keys, the context's after the grid's.
+template <class V>
+class TileWalk {
+ public:
+  VICINAL_DEVICE TileWalk(const typename V::Arguments& a, const RowRuns& runs) : runs_(a, runs) {}
+
+  VICINAL_DEVICE bool next(const typename V::Arguments& a, const TileRow<V::rank>& tiles, const RowRuns& runs,
+                           Visit& visit) {
+    u32 t;
+    if (!runs_.next(a, tiles.all_tiles, runs, t, visit.full)) return false;
+    visit.context = V::has_context && t >= tiles.grid_tiles;
+    visit.number = static_cast<int>(visit.context ? t - tiles.grid_tiles : t);
+    if (!V::has_mask) visit.full = !visit.context && tiles.full(a.tiles, visit.number);
+    return true;
+  }
+
+ private:
+  TileRuns<V> runs_;
 };
 
 // The runs of a row, of which there is one where nothing is listed.
 template <class V>
 VICINAL_DEVICE RowRuns runs_of(const typename V::Arguments& a, int b, int h, int number) {
-  if (V::has_mask && a.tiles.row_runs != nullptr)
-    return a.tiles.row_runs[slice_of(a.tiles, b, h) * a.tiles.rows + number];
+  if (TileRuns<V>::listed(a)) return a.tiles.row_runs[slice_of(a.tiles, b, h) * a.tiles.rows + number];
   return {0, 1};
 }
 

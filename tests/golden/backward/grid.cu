@@ -58,11 +58,6 @@ struct Variant {
   }
 
   static constexpr int captured = 3;
-  static constexpr int scale_sites = 0;
-  static constexpr int sink_sites = 0;
-  static constexpr int output_sites = 0;
-  template <bool Context>
-  static constexpr int score_sites = Context ? 1 : 3;
 
   template <bool Context>
   static VICINAL_DEVICE float d_score(const Arguments& a, const Query& q, const Key& k, float score) {
@@ -77,62 +72,54 @@ struct Variant {
     return 0.0f;
   }
 
-  template <bool Context, int Site>
-  static VICINAL_DEVICE void score_site(const Arguments& a, const Query& q, const Key& k, float score, vicinal::i64& element, float& slope) {
-    if constexpr (Context) {
-      if constexpr (Site == 0) {
-        {
-          element = a.captured[2].begin;
-        }
-        {
-          slope = score;
-        }
+  template <vicinal::Root In>
+  static VICINAL_DEVICE constexpr auto sites() {
+    if constexpr (In == vicinal::Root::score) return vicinal::Sites<3>{{{0, vicinal::Adding::distance, false}, {1, vicinal::Adding::head, false}, {2, vicinal::Adding::head, false}}};
+    else if constexpr (In == vicinal::Root::context_score) return vicinal::Sites<1>{{{2, vicinal::Adding::head, false}}};
+    else return vicinal::Sites<0>{};
+  }
+
+  template <vicinal::Root In, int N>
+  static VICINAL_DEVICE void site(const Arguments& a, const Query& q, const Key& k, float score, float out, float lse, vicinal::i64& element, float& slope) {
+    if constexpr (In == vicinal::Root::score && N == 0) {
+      {
+        element = vicinal::element(a.parameters.x1, q.h, vicinal::add(static_cast<int>(a.q_axis[1].extent), vicinal::sub(k.coordinate[1], q.coordinate[1])));
       }
-    } else {
-      if constexpr (Site == 0) {
-        {
-          element = a.captured[0].begin + vicinal::element(a.parameters.x1, q.h, vicinal::add(static_cast<int>(a.q_axis[1].extent), vicinal::sub(k.coordinate[1], q.coordinate[1])));
-        }
-        {
-          slope = 0x1p+0f;
-        }
-      }
-      if constexpr (Site == 1) {
-        {
-          element = a.captured[1].begin + vicinal::element(a.parameters.x0, q.h);
-        }
-        {
-          slope = static_cast<float>(vicinal::sub(q.coordinate[0], k.coordinate[0]));
-        }
-      }
-      if constexpr (Site == 2) {
-        {
-          element = a.captured[2].begin;
-        }
-        {
-          slope = score;
-        }
+      {
+        slope = 0x1p+0f;
       }
     }
-  }
-
-  template <int Site>
-  static VICINAL_DEVICE void scale_site(const Arguments& a, const Query& q, vicinal::i64& element, float& slope) {
-  }
-
-  template <int Site>
-  static VICINAL_DEVICE void sink_site(const Arguments& a, const Query& q, vicinal::i64& element, float& slope) {
-  }
-
-  template <int Site>
-  static VICINAL_DEVICE void output_site(const Arguments& a, const Query& q, float out, float lse, vicinal::i64& element, float& slope) {
+    if constexpr (In == vicinal::Root::score && N == 1) {
+      {
+        element = vicinal::element(a.parameters.x0, q.h);
+      }
+      {
+        slope = static_cast<float>(vicinal::sub(q.coordinate[0], k.coordinate[0]));
+      }
+    }
+    if constexpr (In == vicinal::Root::score && N == 2) {
+      {
+        element = 0;
+      }
+      {
+        slope = score;
+      }
+    }
+    if constexpr (In == vicinal::Root::context_score && N == 0) {
+      {
+        element = 0;
+      }
+      {
+        slope = score;
+      }
+    }
   }
 };
 static_assert(vicinal::DifferentiatedVariant<Variant>, "the variant does not meet the contract of templates/");
 
 }  // namespace emitted
 
-extern "C" __global__ void __launch_bounds__(256) vicinal_backward_captured_b3d775adde5a(const __grid_constant__ emitted::Variant::Arguments a) {
+extern "C" __global__ void __launch_bounds__(256) vicinal_backward_captured_155eab6dcf6d(const __grid_constant__ emitted::Variant::Arguments a) {
   static_assert(vicinal::backward::kThreads == 256, "the host launches 256 threads");
   vicinal::backward::captured<emitted::Variant, vicinal::bf16, vicinal::bf16, 128, 128>(a);
 }

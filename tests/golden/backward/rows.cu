@@ -53,11 +53,6 @@ struct Variant {
   }
 
   static constexpr int captured = 2;
-  static constexpr int scale_sites = 1;
-  static constexpr int sink_sites = 1;
-  static constexpr int output_sites = 1;
-  template <bool Context>
-  static constexpr int score_sites = Context ? 0 : 0;
 
   template <bool Context>
   static VICINAL_DEVICE float d_score(const Arguments& a, const Query& q, const Key& k, float score) {
@@ -73,40 +68,36 @@ struct Variant {
     return (out * v13) * (0x1p+0f - v13);
   }
 
-  template <bool Context, int Site>
-  static VICINAL_DEVICE void score_site(const Arguments& a, const Query& q, const Key& k, float score, vicinal::i64& element, float& slope) {
+  template <vicinal::Root In>
+  static VICINAL_DEVICE constexpr auto sites() {
+    if constexpr (In == vicinal::Root::scale) return vicinal::Sites<1>{{{0, vicinal::Adding::head, false}}};
+    else if constexpr (In == vicinal::Root::sink) return vicinal::Sites<1>{{{1, vicinal::Adding::head, false}}};
+    else if constexpr (In == vicinal::Root::output) return vicinal::Sites<1>{{{1, vicinal::Adding::head, false}}};
+    else return vicinal::Sites<0>{};
   }
 
-  template <int Site>
-  static VICINAL_DEVICE void scale_site(const Arguments& a, const Query& q, vicinal::i64& element, float& slope) {
-    if constexpr (Site == 0) {
+  template <vicinal::Root In, int N>
+  static VICINAL_DEVICE void site(const Arguments& a, const Query& q, const Key& k, float score, float out, float lse, vicinal::i64& element, float& slope) {
+    if constexpr (In == vicinal::Root::scale && N == 0) {
       {
-        element = a.captured[0].begin + vicinal::element(a.parameters.x0, q.h);
+        element = vicinal::element(a.parameters.x0, q.h);
       }
       {
         const float v3 = expf(vicinal::load_float(a.parameters.x0, q.h));
         slope = (v3 < 0x1.9p+6f) ? v3 : 0x0p+0f;
       }
     }
-  }
-
-  template <int Site>
-  static VICINAL_DEVICE void sink_site(const Arguments& a, const Query& q, vicinal::i64& element, float& slope) {
-    if constexpr (Site == 0) {
+    if constexpr (In == vicinal::Root::sink && N == 0) {
       {
-        element = a.captured[1].begin + vicinal::element(a.parameters.x1, q.h);
+        element = vicinal::element(a.parameters.x1, q.h);
       }
       {
         slope = vicinal::load_float(a.parameters.x1, q.h) * 0x1p+2f;
       }
     }
-  }
-
-  template <int Site>
-  static VICINAL_DEVICE void output_site(const Arguments& a, const Query& q, float out, float lse, vicinal::i64& element, float& slope) {
-    if constexpr (Site == 0) {
+    if constexpr (In == vicinal::Root::output && N == 0) {
       {
-        element = a.captured[1].begin + vicinal::element(a.parameters.x1, q.h);
+        element = vicinal::element(a.parameters.x1, q.h);
       }
       {
         const float v13 = vicinal::sigmoid((lse - vicinal::load_float(a.parameters.x1, q.h)));
@@ -119,7 +110,7 @@ static_assert(vicinal::DifferentiatedVariant<Variant>, "the variant does not mee
 
 }  // namespace emitted
 
-extern "C" __global__ void __launch_bounds__(256) vicinal_backward_captured_af19274c83b2(const __grid_constant__ emitted::Variant::Arguments a) {
+extern "C" __global__ void __launch_bounds__(256) vicinal_backward_captured_f2dbea6fd024(const __grid_constant__ emitted::Variant::Arguments a) {
   static_assert(vicinal::backward::kThreads == 256, "the host launches 256 threads");
   vicinal::backward::captured<emitted::Variant, vicinal::bf16, float, 128, 128>(a);
 }

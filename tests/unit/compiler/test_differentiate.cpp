@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "compiler/driver/gradient_text.h"
+#include "compiler/emit/gradient_sites.h"
 #include "compiler/ir/language.h"
 #include "compiler/ir/text.h"
 #include "compiler/passes/differentiate.h"
@@ -86,10 +87,11 @@ TEST_CASE("every place where a learnable input is read has a derivative of its o
 
 TEST_CASE("how reads follow the pair") {
   const auto pattern = [](const std::string& declarations, const std::string& read) {
-    const ir::Module module = gradient_of(declarations + "\nscore = score + " + read);
-    const auto sites = driver::gradient_sites(module);
+    const emit::Specialized variant =
+        emit::specialize(gradient_of(declarations + "\nscore = score + " + read));
+    const auto sites = emit::gradient_sites(variant.grid, false);
     REQUIRE(sites.size() == 1);
-    return std::string(analysis::name_of(analysis::accumulation(sites[0].use.pattern)));
+    return std::string(analysis::name_of(sites[0].adding.how));
   };
   const auto table = [](const std::string& dims) { return "input t: float[" + dims + "] learnable"; };
   CHECK(pattern("input t: float learnable", "t") == "block reduction");

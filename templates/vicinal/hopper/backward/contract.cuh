@@ -13,14 +13,20 @@ concept Variant = hopper::Variant<V> &&
 };
 
 // Boxes of 64 channels: of q and d_out a tile's queries, of k and v a tile's keys, of d_k and d_v the 64 keys
-// of a warpgroup.
+// of a warpgroup. Both sides are cut into boxes on a grid (box_grid.cuh).
 struct TensorMaps {
   TensorMap q, k, v, d_out, d_k, d_v;
+};
+
+// What a head and a batch add to the coordinates of a tensor with three token axes.
+struct Steps {
+  HeadSteps q, k, v, d_out, d_k, d_v;
 };
 
 template <class Arguments>
 struct LaunchArguments {
   TensorMaps maps;
+  Steps steps;
   // Gradients of queries before their factor, as sums of fp32: by batch, head and tile of queries, of a tile
   // as QuerySums has them. All 0.
   float* query_sums;

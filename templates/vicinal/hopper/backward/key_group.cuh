@@ -26,6 +26,7 @@ class KeyGroup {
   using L = BackwardLayout<V, HeadDim, ValueDim, Schedule>;
   using Control = typename L::Control;
   using Sums = typename L::Sums;
+  static constexpr int kRank = V::rank;
   static constexpr int kTileQ = L::kTileQ;
   static constexpr int kScores = kTileQ / 2, kKey = HeadDim / 2, kValue = ValueDim / 2;  // registers
 
@@ -85,7 +86,9 @@ class KeyGroup {
     for (int i = 0; i < kKey; ++i) d_key[i] = 0.0f;
 #pragma unroll
     for (int i = 0; i < kValue; ++i) d_value[i] = 0.0f;
-    first_key = static_cast<int>(a.k_axis[0].origin) + item.tile * kTileK;
+    key_boxes<V>(a).place(item.tile, tile);
+#pragma unroll
+    for (int r = 0; r < 2; ++r) exists[r] = key_boxes<V>(a).token(tile, row(r), keys[r]);
     head = -1;
     factor = 1.0f;
     at.b = item.b;
@@ -190,28 +193,30 @@ class KeyGroup {
 
   // Whether a pair of a tile that may be partial is kept.
   VICINAL_DEVICE bool kept(const QueryNote& note, int r, int offset) const {
-    const int key = first_key + row(r), n = column() + offset;
+    const int n = column() + offset;
+    if (!exists[r]) return false;
     if constexpr (L::kLimited) {
-      const KeyRange& keys = control.limits[place.stage()][n];
-      if (key < keys.begin || key >= keys.end) return false;
-    } else {
-      if (key >= static_cast<int>(a.k_axis[0].origin + a.k_axis[0].local)) return false;
+      const KeyRanges<kRank>& limits = control.limits[place.stage()][n];
+#pragma unroll
+      for (int i = 0; i < kRank; ++i) {
+        const int x = keys[r].local[i] + static_cast<int>(a.k_axis[i].origin);
+        if (x < limits.axis[i].begin || x >= limits.axis[i].end) return false;
+      }
     }
-    if constexpr (V::has_keeps) return V::template mask<false>(a, query(note, n), this->key(r));
+    if constexpr (V::has_keeps) return V::template mask<false>(a, query(note, n), key_of<V>(a, keys[r]));
     return true;
   }
 
-  // Indices past the last token repeat it.
-  VICINAL_DEVICE Query<1> query(const QueryNote& note, int n) const {
-    Query<1> q = at;
-    const int local = smaller(note.tile * kTileQ + n, static_cast<int>(a.q_axis[0].local) - 1);
-    place_query<V>(a, Token<1>{{local}}, q);
+  // Past the last query it is repeated, since indices are only known to be inside for those that are there.
+  VICINAL_DEVICE Query<kRank> query(const QueryNote& note, int n) const {
+    const BoxGrid<kRank> queries = query_boxes<V>(a);
+    int place[kRank];
+    queries.place(note.tile, place);
+    Token<kRank> token;
+    queries.token(place, n, token);
+    Query<kRank> q = at;
+    place_query<V>(a, token, q);
     return q;
-  }
-  VICINAL_DEVICE Key<1> key(int r) const {
-    const int origin = static_cast<int>(a.k_axis[0].origin);
-    const int local = smaller(first_key - origin + row(r), static_cast<int>(a.k_axis[0].local) - 1);
-    return key_of<V>(a, Token<1>{{local}});
   }
 
   // Where a pair is not kept its weight is 0, and so is the gradient of its score, whatever that of its
@@ -237,7 +242,9 @@ class KeyGroup {
   VICINAL_DEVICE void weigh(const QueryNote& note, float (&scores)[kScores]) const {
     const float* const exponents = control.exponent[place.stage()] + column();
     [[maybe_unused]] int distance = 0;  // from the thread's first query to its first key
-    if constexpr (V::has_slope) distance = key(0).position - query(note, 0).position - column();
+    if constexpr (V::has_slope)
+      distance = key_boxes<V>(a).extent(0) * tile[0] + row(0) + static_cast<int>(a.k_axis[0].origin) -
+                 query(note, 0).position - column();
 #pragma unroll
     for (int i = 0; i < kScores; ++i) {
       const int offset = i / 4 * 8 + i % 2, r = i / 2 % 2;
@@ -257,8 +264,8 @@ class KeyGroup {
 #pragma unroll
     for (int i = 0; i < kScores; ++i) {
       const int offset = i / 4 * 8 + i % 2;
-      const Query<1> q = query(note, column() + offset);
-      const Key<1> k = key(i / 2 % 2);
+      const Query<kRank> q = query(note, column() + offset);
+      const Key<kRank> k = key_of<V>(a, keys[i / 2 % 2]);
       const float dot = scores[i] * factor;
       scores[i] = exp2_approx(fmaf(V::template score<false>(a, q, k, dot), kLog2E, exponents[offset]));
       d_scores[i] = scores[i] * (d_scores[i] + terms[offset]) * V::template d_score<false>(a, q, k, dot);
@@ -294,9 +301,16 @@ class KeyGroup {
     async_proxy_fence();
     named_sync(group_barrier(group), kGroupThreads);
     if (!leads()) return;
-    const int token = item.tile * kTileK + group * kGroupRows;
-    if (a.d_k.data != nullptr) store<HeadDim>(&launch.maps.d_k, base + L::kKeys, item, token);
-    if (a.d_v.data != nullptr) store<ValueDim>(&launch.maps.d_v, base + L::kValues, item, token);
+    int first[kRank], rest = group * kGroupRows;
+#pragma unroll
+    for (int i = kRank - 1; i >= 0; --i) {
+      const int extent = static_cast<int>(a.tiles.k[i]);
+      first[i] = tile[i] * extent + take_digit(rest, extent, i == 0);
+    }
+    if (a.d_k.data != nullptr)
+      store<HeadDim>(&launch.maps.d_k, launch.steps.d_k, base + L::kKeys, item, first);
+    if (a.d_v.data != nullptr)
+      store<ValueDim>(&launch.maps.d_v, launch.steps.d_v, base + L::kValues, item, first);
     store_commit();
     store_wait_read();
     barrier_arrive(shared_address(&control.keys_empty));
@@ -317,10 +331,11 @@ class KeyGroup {
   }
   // Past the last key nothing is written.
   template <int Dim>
-  VICINAL_DEVICE void store(const TensorMap* map, u32 from, const Item& item, int token) const {
+  VICINAL_DEVICE void store(const TensorMap* map, const HeadSteps& steps, u32 from, const Item& item,
+                            const int (&first)[kRank]) const {
 #pragma unroll
     for (int slab = 0; slab < slabs(Dim); ++slab)
-      store_box(map, {slab * kSlabChannels, token, 0, item.kv_h, item.b},
+      store_box(map, box_origin<kRank>(steps, slab * kSlabChannels, first, item.kv_h, item.b),
                 from + (slab * kTileK + group * kGroupRows) * kSlabRowBytes);
   }
 
@@ -331,8 +346,11 @@ class KeyGroup {
   const int group;
 
   Place<L::kStages> place;
-  int first_key;     // of the tile, as a coordinate
-  Query<1> at = {};  // batch and heads
+  // Of the tile of keys: its place, and the thread's keys in it.
+  int tile[kRank];
+  Token<kRank> keys[2];
+  bool exists[2];
+  Query<kRank> at = {};  // batch and heads
   int head;
   float factor;  // of dot products in scores, and of the gradients of keys
   float scale;   // of dot products in exponents to base 2

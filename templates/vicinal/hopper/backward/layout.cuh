@@ -1,6 +1,7 @@
 // Where things lie in the shared memory of the Hopper kernel of the backward pass, and how its work goes on.
 #pragma once
 
+#include "vicinal/hopper/backward/box_grid.cuh"
 #include "vicinal/hopper/backward/contract.cuh"
 #include "vicinal/hopper/layout.cuh"
 #include "vicinal/online_softmax.cuh"
@@ -29,7 +30,7 @@ class Items {
   VICINAL_DEVICE explicit Items(const typename V::Arguments& a)
       : kv_heads(static_cast<u32>(a.kv_heads)),
         slices(static_cast<u32>(a.batch * a.kv_heads)),
-        count(slices * static_cast<u32>(tile_count(static_cast<int>(a.k_axis[0].local), kTileK))),
+        count(slices * static_cast<u32>(key_boxes<V>(a).count())),
         at(blockIdx.x) {}
 
   VICINAL_DEVICE bool next(Item& item) {
@@ -72,7 +73,7 @@ struct BackwardLayout {
     QueryNote note[2 * kStages];  // by Place::slot
     // Of the stage's queries: what is added to an exponent, in base 2, and row_terms.
     alignas(16) float exponent[kStages][kTileQ], term[kStages][kTileQ];
-    KeyRange limits[kLimited ? kStages : 1][kLimited ? kTileQ : 1];
+    KeyRanges<V::rank> limits[kLimited ? kStages : 1][kLimited ? kTileQ : 1];
   };
 
   static constexpr int kAlignment = 1024;

@@ -13,6 +13,7 @@ template <Variant V, int HeadDim, int ValueDim, class Schedule>
 class Loader {
   using L = BackwardLayout<V, HeadDim, ValueDim, Schedule>;
   using Control = typename L::Control;
+  static constexpr int kRank = V::rank;
   static constexpr int kTileQ = L::kTileQ, kMine = kTileQ / 32;  // queries of a lane
 
  public:
@@ -21,27 +22,49 @@ class Loader {
 
   // By one warp.
   VICINAL_DEVICE void run() {
-    const int group = static_cast<int>(a.heads / a.kv_heads),
-              tiles = tile_count(static_cast<int>(a.q_axis[0].local), kTileQ);
+    const int group = static_cast<int>(a.heads / a.kv_heads);
+    const BoxGrid<kRank> queries = query_boxes<V>(a), key_tiles = key_boxes<V>(a);
     Items<V> items(a);
     Place<1> keys;
 #pragma unroll 1
     for (Item item; items.next(item); keys.advance()) {
+      key_tiles.place(item.tile, tile);
       if (lane() == 0) copy_keys(item, keys);
-      int first = 0, last = tiles;
-      if constexpr (V::neighborhood) {
-        const int origin = static_cast<int>(a.q_axis[0].origin);
-        const int begin = item.tile * kTileK, local = static_cast<int>(a.k_axis[0].local);
-        const Span reach = query_span(
-            V::axis(a, 0), {static_cast<int>(a.k_axis[0].origin) + begin, smaller(kTileK, local - begin)},
-            origin, static_cast<int>(a.q_axis[0].local));
-        first = (reach.begin - origin) / kTileQ;
-        last = smaller(tiles, tile_count(reach.end - origin, kTileQ));
+      // Boxes of queries that windows let see some key.
+      int first[kRank], last[kRank];
+      bool any = true;
+#pragma unroll
+      for (int i = 0; i < kRank; ++i) {
+        first[i] = 0;
+        last[i] = queries.along(i);
+        if constexpr (V::neighborhood) {
+          const int origin = static_cast<int>(a.q_axis[i].origin), begin = tile[i] * key_tiles.extent(i);
+          const Span reach = query_span(V::axis(a, i),
+                                        {static_cast<int>(a.k_axis[i].origin) + begin,
+                                         smaller(key_tiles.extent(i), key_tiles.local(i) - begin)},
+                                        origin, queries.local(i));
+          first[i] = (reach.begin - origin) / queries.extent(i);
+          last[i] = smaller(last[i], tile_count(reach.end - origin, queries.extent(i)));
+        }
+        any = any && first[i] < last[i];
       }
 #pragma unroll 1
-      for (int h = item.kv_h * group; h < (item.kv_h + 1) * group; ++h) {
+      for (int h = item.kv_h * group; any && h < (item.kv_h + 1) * group; ++h) {
+        int at[kRank];
+#pragma unroll
+        for (int i = 0; i < kRank; ++i) at[i] = first[i];
 #pragma unroll 1
-        for (int tile = first; tile < last; ++tile) bring(item, h, tile);
+        for (bool more = true; more;) {
+          bring(item, h, at);
+          bool carry = true;
+#pragma unroll
+          for (int i = kRank - 1; i >= 0; --i) {
+            if (!carry) continue;
+            carry = ++at[i] == last[i];
+            if (carry) at[i] = first[i];
+          }
+          more = !carry;
+        }
       }
       leave_note({0, 0, kEnd, 0});
       if (lane() == 0) {
@@ -58,65 +81,90 @@ class Loader {
     const u32 full = shared_address(&control.keys_full);
     barrier_wait(shared_address(&control.keys_empty), keys.parity() ^ 1);
     barrier_expect(full, L::kKeyBytes + L::kValueBytes);
-    const int token = item.tile * kTileK;
+    int token[kRank];
 #pragma unroll
-    for (int slab = 0; slab < L::kHeadSlabs; ++slab)
-      copy_box(base + L::kKeys + slab * kTileK * kSlabRowBytes, &launch.maps.k,
-               {slab * kSlabChannels, token, 0, item.kv_h, item.b}, full, kEvictLast);
+    for (int i = 0; i < kRank; ++i) token[i] = tile[i] * static_cast<int>(a.tiles.k[i]);
+    copy<L::kHeadSlabs, kTileK>(&launch.maps.k, launch.steps.k, token, item.kv_h, item.b, base + L::kKeys,
+                                full);
+    copy<L::kValueSlabs, kTileK>(&launch.maps.v, launch.steps.v, token, item.kv_h, item.b, base + L::kValues,
+                                 full);
+  }
+
+  template <int Slabs, int Tokens>
+  VICINAL_DEVICE static void copy(const TensorMap* map, const HeadSteps& steps, const int (&token)[kRank],
+                                  int h, int b, u32 to, u32 full) {
 #pragma unroll
-    for (int slab = 0; slab < L::kValueSlabs; ++slab)
-      copy_box(base + L::kValues + slab * kTileK * kSlabRowBytes, &launch.maps.v,
-               {slab * kSlabChannels, token, 0, item.kv_h, item.b}, full, kEvictLast);
+    for (int slab = 0; slab < Slabs; ++slab)
+      copy_box(to + slab * Tokens * kSlabRowBytes, map,
+               box_origin<kRank>(steps, slab * kSlabChannels, token, h, b), full, kEvictLast);
   }
 
   // A tile of queries, unless they keep no key of the item's.
-  VICINAL_DEVICE void bring(const Item& item, int h, int tile) {
+  VICINAL_DEVICE void bring(const Item& item, int h, const int (&at)[kRank]) {
+    const BoxGrid<kRank> queries = query_boxes<V>(a);
     float exponent[kMine], term[kMine];
-    KeyRange keys[kMine];
-    const int k_origin = static_cast<int>(a.k_axis[0].origin);
-    const int begin = k_origin + item.tile * kTileK, end = begin + kTileK;
-    KeyRange reach = {2147483647, 0}, sure = all_keys<V>(a).axis[0];
+    KeyRanges<kRank> keys[kMine], reach, sure = all_keys<V>(a);
 #pragma unroll
-    for (int i = 0; i < kMine; ++i) {
-      const int local = tile * kTileQ + lane() + 32 * i, count = static_cast<int>(a.q_axis[0].local);
-      const Query<1> q = query_of<V>(a, item.b, h, Token<1>{{smaller(local, count - 1)}});
-      keys[i] = L::kLimited ? key_limits<V>(a, q).axis[0] : sure;
-      exponent[i] = -infinity();
-      term[i] = 0.0f;
-      if (local >= count) continue;
-      const float lse =
-          static_cast<const float*>(a.lse.data)[q.b * a.lse.batch + q.h * a.lse.head + local * a.lse.axis[0]];
+    for (int i = 0; i < kRank; ++i) reach.axis[i] = {2147483647, 0};
+#pragma unroll
+    for (int n = 0; n < kMine; ++n) {
+      Token<kRank> token;
+      const bool exists = queries.token(at, lane() + 32 * n, token);
+      const Query<kRank> q = query_of<V>(a, item.b, h, token);
+      keys[n] = L::kLimited ? key_limits<V>(a, q) : sure;
+      exponent[n] = -infinity();
+      term[n] = 0.0f;
+      if (!exists) continue;
+      const float lse = static_cast<const float*>(
+          a.lse.data)[q.b * a.lse.batch + q.h * a.lse.head + token_offset(a.lse, token)];
       // Rows that keep nothing, and those whose sink is all, have no gradients.
-      if (lse != -infinity()) exponent[i] = ((V::has_core ? 0.0f : V::shift(a, q)) - lse) * kLog2E;
-      term[i] = a.row_terms[(q.b * a.heads + q.h) * count + local];
-      if (keys[i].begin >= keys[i].end) continue;
-      reach = {smaller(reach.begin, keys[i].begin), larger(reach.end, keys[i].end)};
-    }
-    if constexpr (L::kLimited) {
-      reach.begin = __reduce_min_sync(~0u, reach.begin);
-      reach.end = __reduce_max_sync(~0u, reach.end);
-      if (reach.end <= begin || reach.begin >= end) return;
+      if (lse != -infinity()) exponent[n] = ((V::has_core ? 0.0f : V::shift(a, q)) - lse) * kLog2E;
+      i64 row = q.b * a.heads + q.h;
+      bool some = true;
 #pragma unroll
-      for (int i = 0; i < kMine; ++i)
-        sure = {larger(sure.begin, keys[i].begin), smaller(sure.end, keys[i].end)};
-      sure.begin = __reduce_max_sync(~0u, sure.begin);
-      sure.end = __reduce_min_sync(~0u, sure.end);
-    } else {
-      reach.begin = sure.begin;
-    }
-    const bool partial = V::has_keeps || begin < sure.begin || end > sure.end;
-    // Every tile of keys between the first and the last that a tile of queries reaches adds to it.
-    leave_note(
-        {h, tile, partial ? kPartial : 0u, static_cast<u32>(item.tile - (reach.begin - k_origin) / kTileK)});
+      for (int i = 0; i < kRank; ++i) {
+        row = row * a.q_axis[i].local + token.local[i];
+        some = some && keys[n].axis[i].begin < keys[n].axis[i].end;
+      }
+      term[n] = a.row_terms[row];
+      if (!some) continue;
 #pragma unroll
-    for (int i = 0; i < kMine; ++i) {
-      const int r = lane() + 32 * i;
-      control.exponent[place.stage()][r] = exponent[i];
-      control.term[place.stage()][r] = term[i];
-      if constexpr (L::kLimited) control.limits[place.stage()][r] = keys[i];
+      for (int i = 0; i < kRank; ++i)
+        reach.axis[i] = {smaller(reach.axis[i].begin, keys[n].axis[i].begin),
+                         larger(reach.axis[i].end, keys[n].axis[i].end)};
+    }
+    bool partial = V::has_keeps;
+    u32 turn = 0;
+#pragma unroll
+    for (int i = 0; i < kRank; ++i) {
+      const int origin = static_cast<int>(a.k_axis[i].origin), extent = static_cast<int>(a.tiles.k[i]);
+      const int begin = origin + tile[i] * extent, end = begin + extent;
+      KeyRange& inside = sure.axis[i];
+      KeyRange range = inside;
+      if constexpr (L::kLimited) {
+        range = {__reduce_min_sync(~0u, reach.axis[i].begin), __reduce_max_sync(~0u, reach.axis[i].end)};
+        if (range.end <= begin || range.begin >= end) return;
+#pragma unroll
+        for (int n = 0; n < kMine; ++n)
+          inside = {larger(inside.begin, keys[n].axis[i].begin), smaller(inside.end, keys[n].axis[i].end)};
+        inside = {__reduce_max_sync(~0u, inside.begin), __reduce_min_sync(~0u, inside.end)};
+      }
+      partial = partial || begin < inside.begin || end > inside.end;
+      // All tiles of keys that the ranges of a tile of queries touch add to it, in the order of their
+      // numbers.
+      const int first = (range.begin - origin) / extent, last = (range.end - 1 - origin) / extent;
+      turn = turn * static_cast<u32>(last - first + 1) + static_cast<u32>(tile[i] - first);
+    }
+    leave_note({h, queries.number(at), partial ? kPartial : 0u, turn});
+#pragma unroll
+    for (int n = 0; n < kMine; ++n) {
+      const int r = lane() + 32 * n;
+      control.exponent[place.stage()][r] = exponent[n];
+      control.term[place.stage()][r] = term[n];
+      if constexpr (L::kLimited) control.limits[place.stage()][r] = keys[n];
     }
     __syncwarp();
-    if (lane() == 0) copy_queries(item, h, tile);
+    if (lane() == 0) copy_queries(item, h, at);
     place.advance();
   }
 
@@ -129,21 +177,19 @@ class Loader {
     __syncwarp();
   }
 
-  VICINAL_DEVICE void copy_queries(const Item& item, int h, int tile) {
+  VICINAL_DEVICE void copy_queries(const Item& item, int h, const int (&at)[kRank]) {
     const u32 stage = place.stage(), q_full = shared_address(&control.q_full[stage]),
               d_out_full = shared_address(&control.d_out_full[stage]);
-    const int token = tile * kTileQ;
-    barrier_expect(q_full, L::kQueryBytes);
+    int token[kRank];
 #pragma unroll
-    for (int slab = 0; slab < L::kHeadSlabs; ++slab)
-      copy_box(base + L::kQueries + stage * L::kQueryBytes + slab * kTileQ * kSlabRowBytes, &launch.maps.q,
-               {slab * kSlabChannels, token, 0, h, item.b}, q_full, kEvictLast);
+    for (int i = 0; i < kRank; ++i) token[i] = at[i] * static_cast<int>(a.tiles.q[i]);
+    barrier_expect(q_full, L::kQueryBytes);
+    copy<L::kHeadSlabs, kTileQ>(&launch.maps.q, launch.steps.q, token, h, item.b,
+                                base + L::kQueries + stage * L::kQueryBytes, q_full);
     barrier_wait(shared_address(&control.d_out_empty[stage]), place.parity() ^ 1);
     barrier_expect(d_out_full, L::kDOutBytes);
-#pragma unroll
-    for (int slab = 0; slab < L::kValueSlabs; ++slab)
-      copy_box(base + L::kDOut + stage * L::kDOutBytes + slab * kTileQ * kSlabRowBytes, &launch.maps.d_out,
-               {slab * kSlabChannels, token, 0, h, item.b}, d_out_full, kEvictLast);
+    copy<L::kValueSlabs, kTileQ>(&launch.maps.d_out, launch.steps.d_out, token, h, item.b,
+                                 base + L::kDOut + stage * L::kDOutBytes, d_out_full);
   }
 
   const LaunchArguments<typename V::Arguments>& launch;
@@ -151,6 +197,7 @@ class Loader {
   const u32 base;
   Control& control;
   Place<L::kStages> place;
+  int tile[kRank];  // of keys, its place
 };
 
 template <Variant V, int HeadDim, int ValueDim, class Schedule>
@@ -167,7 +214,7 @@ class Adder {
   VICINAL_DEVICE void run() {
 #pragma unroll
     for (int group = 0; group < kGroups; ++group) named_arrive(sums_empty(group), kAddingThreads);
-    const int tiles = tile_count(static_cast<int>(a.q_axis[0].local), L::kTileQ);
+    const int tiles = query_boxes<V>(a).count();
     Items<V> items(a);
     Place<L::kStages> place;
 #pragma unroll 1
