@@ -111,7 +111,7 @@ struct CompileOptions {
   // Of that kernel, by its number among those that tuning tries; -1: chosen.
   int schedule = -1;
   int device = 0;
-  // On a device: compile the kernels of backward() too.
+  // On a device: compile the kernels of backward() and jvp() too.
   bool gradients = false;
   // The processor that code for the CPU may be run on, by LLVM's name for it, such as "x86-64-v3"; empty:
   // this machine's, with all that it has.
