@@ -1,6 +1,8 @@
 // What a kernel does with gradients and tangents.
 #include <fmt/format.h>
 
+#include <chrono>
+
 #include "compiler/passes/differentiate.h"
 #include "runtime/binding/differentials.h"
 #include "runtime/cpu/backward.h"
@@ -45,11 +47,16 @@ Result<void> check_device_arguments(const Kernel::Impl& kernel, const RunArgumen
   return {};
 }
 
-// What prepare() has made for these extents. Shared with who calls: others may let go of it.
-Result<std::shared_ptr<const Plan::Impl>> remembered_plan(const Kernel::Impl& kernel,
-                                                          const runtime::Problem& problem) {
-  VICINAL_TRY(const runtime::Program* const program, kernel.program_for(problem));
-  return kernel.plans(program).find(runtime::plan_key(kernel.variant.checked.module, problem));
+// What prepare() has made for these extents, whichever kernel the run was prepared for. Shared with who
+// calls: others may let go of it.
+std::shared_ptr<const Plan::Impl> remembered_plan(const Kernel::Impl& kernel,
+                                                  const runtime::Problem& problem) {
+  const std::vector<std::int64_t> key = runtime::plan_key(kernel.variant.checked.module, problem);
+  if (auto plan = kernel.program->plans.find(key)) return plan;
+  const auto& fallback = kernel.fallback;
+  if (!fallback.valid() || fallback.wait_for(std::chrono::seconds(0)) != std::future_status::ready)
+    return nullptr;
+  return fallback.get() ? (*fallback.get())->plans.find(key) : nullptr;
 }
 const runtime::BackwardPlan* backward_of(const std::shared_ptr<const Plan::Impl>& plan) {
   return plan != nullptr && plan->backward ? &*plan->backward : nullptr;
@@ -84,7 +91,7 @@ Result<void> Kernel::backward(const RunArguments& arguments, const OutputDiffere
                         fmt::format("the workspace has {} bytes, and the gradients of this problem take {}",
                                     arguments.workspace.bytes, bytes),
                         "allocate what supports() says, aligned to 256 bytes");
-    VICINAL_TRY(const auto plan, remembered_plan(*impl_, problem));
+    const auto plan = remembered_plan(*impl_, problem);
     return impl_->gradients->launch(problem, backward_of(plan), from, to, memory,
                                     static_cast<cuda::StreamHandle>(stream));
   }
@@ -104,7 +111,7 @@ Result<void> Kernel::jvp(const RunArguments& arguments, const Differentials& giv
   VICINAL_TRY(const runtime::BoundOutputDifferentials to,
               runtime::bind_output_differentials(module, problem, wanted, "tangent", false));
   if (device) {
-    VICINAL_TRY(const auto plan, remembered_plan(*impl_, problem));
+    const auto plan = remembered_plan(*impl_, problem);
     return impl_->gradients->launch_tangents(problem, backward_of(plan), from, to,
                                              static_cast<cuda::StreamHandle>(stream));
   }

@@ -107,7 +107,7 @@ struct EmulatedVariant::Impl {
   emit::KernelOptions options;
   std::vector<BackwardStep> steps;
   std::vector<emit::BackwardSource> sources;  // of the steps
-  HostLibrary library;
+  mutable std::optional<HostLibrary> library;  // once the kernels are run
   mutable runtime::PlanCache shapes;
 
   Impl(const Spec& spec, const EmulatedOptions& wanted)
@@ -123,9 +123,6 @@ struct EmulatedVariant::Impl {
         steps.insert(steps.end(), std::begin(emit::kBackwardSteps), std::end(emit::kBackwardSteps));
     }
     for (const BackwardStep step : steps) sources.push_back(emit::emit_backward(variant, options, step));
-    const auto built = HostLibrary::build(text_of(sources));
-    REQUIRE(built.has_value());
-    library = *built;
   }
 
   const ir::Module& module() const { return variant.declarations(); }
@@ -144,10 +141,12 @@ struct EmulatedVariant::Impl {
 
   // Any number of blocks gives the same, except where it says how a sum is cut.
   void run(BackwardStep step, const runtime::BackwardProblem& of, bool backwards) const {
+    if (!library) library = HostLibrary::build(text_of(sources));
+    REQUIRE(library.has_value());
     const auto number = static_cast<std::size_t>(std::ranges::find(steps, step) - steps.begin());
     const auto launch = runtime::prepare_backward(of, sources[number], step, options, module()).value();
     if (launch)
-      library.symbol<Entry>(fmt::format("emulate{}", number))(
+      library->symbol<Entry>(fmt::format("emulate{}", number))(
           launch->arguments.data(), step == BackwardStep::captured ? launch->shape.grid.x : 3,
           launch->shape.block.x, backwards);
   }
@@ -232,11 +231,7 @@ void check_gradients(const EmulatedVariant& variant, Problem problem, std::mt199
 
 void check_tangents(const EmulatedVariant& variant, Problem problem, std::mt19937& random, Tiles tiles) {
   GradientCase c = gradient_case(variant.kernel(), std::move(problem), random);
-  KernelGradients tangents(c, variant.dtype());
-  for (HostTensor* t : {&tangents.q, &tangents.k, &tangents.v, &tangents.context_k, &tangents.context_v})
-    if (!t->shape().empty()) t->fill_random(random);
-  for (auto* captured : {&tangents.inputs, &tangents.params})
-    for (auto& [name, t] : *captured) t.fill_random(random);
+  const KernelGradients tangents = random_tangents(c, variant.dtype(), random);
   HostTensor out(DType::f64, c.d_out.shape()), lse(DType::f64, c.d_lse.shape());
   OutputDifferentials wanted{.out = out.view(), .lse = std::nullopt};
   if (!c.d_lse.shape().empty()) wanted.lse = lse.view();
@@ -244,6 +239,10 @@ void check_tangents(const EmulatedVariant& variant, Problem problem, std::mt1993
   const EmulatedVariant::OutputTangents got = variant.tangents(c, tangents, {.tiles = tiles});
   check_differential("out", got.out, out, variant.dtype());
   if (wanted.lse) check_differential("lse", got.lse, lse, variant.dtype());
+  const EmulatedVariant::OutputTangents again =
+      variant.tangents(c, tangents, {.tiles = Tiles::in_reach, .backwards = true});
+  CHECK(got.out.bytes() == again.out.bytes());
+  CHECK(got.lse.bytes() == again.lse.bytes());
 }
 
 Spec block_of(const std::string& statements) {

@@ -51,8 +51,8 @@ class EmulatedVariant {
   std::unique_ptr<Impl> impl_;
 };
 
-// On a problem, against the interpreter. Gradients are the same bits in whichever order blocks and threads
-// get their turns, and whether tiles are listed or not.
+// On a problem, against the interpreter. Results are the same bits in whichever order blocks and threads get
+// their turns, and whether tiles are listed or not.
 void check_gradients(const EmulatedVariant& variant, Problem problem, std::mt19937& random,
                      Tiles tiles = Tiles::in_reach);
 void check_tangents(const EmulatedVariant& variant, Problem problem, std::mt19937& random,

@@ -74,7 +74,7 @@ TEST_CASE("backward kernels on the host: what no query keeps leaves no trace") {
 }
 
 TEST_CASE("backward kernels on the host: random specs") {
-  const unsigned most = all_wanted() ? 60 : 4;
+  const unsigned most = all_wanted() ? 60 : 6;
   unsigned compared = 0;
   for (unsigned seed = 1; seed <= most; ++seed) {
     const std::string text = random_spec(seed, true).text;
@@ -102,7 +102,13 @@ TEST_CASE("backward kernels on the host: the gallery" * doctest::skip(!all_wante
   for (const GalleryBlock& block : learnable_gallery()) {
     CAPTURE(block.name);
     ++seed;
-    check_random({block.spec, {.dtype = seed % 2 == 0 ? DType::f32 : DType::bf16}}, seed, 40);
+    const EmulatedVariant variant(block.spec, {.dtype = seed % 2 == 0 ? DType::f32 : DType::bf16,
+                                               .modes = {Mode::reverse, Mode::forward}});
+    check_random(variant, seed, 40);
+    std::mt19937 random(seed);
+    std::optional<Problem> problem = random_problem(variant.kernel(), random, {.tokens = 40});
+    REQUIRE(problem.has_value());
+    check_tangents(variant, *std::move(problem), random, Tiles::listed);
   }
 }
 

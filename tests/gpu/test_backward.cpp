@@ -1,5 +1,6 @@
-// Gradients on the GPU against the interpreter, through the public API: the gallery with everything learnable
-// in every dtype, random specs, poisoned tensors, and that the same arguments give the same bits.
+// Gradients and tangents on the GPU against the interpreter, through the public API: the gallery with
+// everything learnable in every dtype, random specs, poisoned tensors, and that the same arguments give the
+// same bits.
 #include <doctest/doctest.h>
 
 #include "compiler/driver/compile.h"
@@ -22,8 +23,43 @@ class DeviceCase {
   DeviceCase(const cuda::Context& context, const Kernel& kernel, GradientCase& c, KernelGradients& gradients)
       : scope_(context), context_(context), kernel_(kernel), c_(c), gradients_(gradients) {}
 
-  Result<void> run() {
+  // Reverse mode. `plans`: tiles are listed where they can be.
+  Result<void> run(bool plans) {
     VICINAL_TRY(const cuda::Stream stream, cuda::Stream::create(context_.api()));
+    VICINAL_TRY(RunArguments a, upload_arguments());
+    if (plans) VICINAL_TRY_VOID(kernel_.prepare(a, stream.handle()));
+    VICINAL_TRY_VOID(kernel_.run(a, stream.handle()));
+
+    OutputDifferentials given = c_.given();
+    VICINAL_TRY_VOID(upload(c_.d_out, *given.out));
+    if (given.lse) VICINAL_TRY_VOID(upload(c_.d_lse, *given.lse));
+    VICINAL_TRY(const Differentials wanted, upload_differentials(true));
+    VICINAL_TRY(const Support support, kernel_.supports(a));
+    VICINAL_TRY(cuda::DeviceBuffer workspace,
+                cuda::DeviceBuffer::allocate(context_.api(), support.gradient_workspace_bytes));
+    VICINAL_TRY_VOID(workspace.fill(0xff, stream.handle()));
+    a.workspace = {reinterpret_cast<void*>(workspace.address()), workspace.size()};
+    VICINAL_TRY_VOID(kernel_.backward(a, given, wanted, stream.handle()));
+    return download(stream);
+  }
+
+  // Forward mode, from what the gradients' places hold.
+  Result<void> push(HostTensor& out, HostTensor& lse) {
+    VICINAL_TRY(const cuda::Stream stream, cuda::Stream::create(context_.api()));
+    VICINAL_TRY(const RunArguments a, upload_arguments());
+    VICINAL_TRY(const Differentials given, upload_differentials(false));
+    OutputDifferentials wanted{.out = out.view(), .lse = std::nullopt};
+    VICINAL_TRY_VOID(result(out, *wanted.out));
+    if (a.lse) {
+      wanted.lse = lse.view();
+      VICINAL_TRY_VOID(result(lse, *wanted.lse));
+    }
+    VICINAL_TRY_VOID(kernel_.jvp(a, given, wanted, stream.handle()));
+    return download(stream);
+  }
+
+ private:
+  Result<RunArguments> upload_arguments() {
     RunArguments a = c_.problem.arguments();
     VICINAL_TRY_VOID(upload(c_.problem.q, a.q));
     VICINAL_TRY_VOID(upload(c_.problem.k, a.k));
@@ -35,33 +71,30 @@ class DeviceCase {
       VICINAL_TRY_VOID(upload(c_.problem.context_v, *a.context_v));
     }
     for (auto& [name, tensor] : a.inputs) VICINAL_TRY_VOID(upload(c_.problem.inputs.at(name), tensor));
-    VICINAL_TRY_VOID(kernel_.run(a, stream.handle()));
-
-    OutputDifferentials given = c_.given();
-    VICINAL_TRY_VOID(upload(c_.d_out, *given.out));
-    if (given.lse) VICINAL_TRY_VOID(upload(c_.d_lse, *given.lse));
-    Differentials wanted = gradients_.wanted();
-    VICINAL_TRY_VOID(result(gradients_.q, *wanted.q));
-    VICINAL_TRY_VOID(result(gradients_.k, *wanted.k));
-    VICINAL_TRY_VOID(result(gradients_.v, *wanted.v));
+    return a;
+  }
+  Result<Differentials> upload_differentials(bool results) {
+    Differentials d = gradients_.wanted();
+    const auto move = [&](HostTensor& host, Tensor& view) {
+      return results ? result(host, view) : upload(host, view);
+    };
+    VICINAL_TRY_VOID(move(gradients_.q, *d.q));
+    VICINAL_TRY_VOID(move(gradients_.k, *d.k));
+    VICINAL_TRY_VOID(move(gradients_.v, *d.v));
     if (gradients_.context) {
-      VICINAL_TRY_VOID(result(gradients_.context_k, *wanted.context_k));
-      VICINAL_TRY_VOID(result(gradients_.context_v, *wanted.context_v));
+      VICINAL_TRY_VOID(move(gradients_.context_k, *d.context_k));
+      VICINAL_TRY_VOID(move(gradients_.context_v, *d.context_v));
     }
-    for (auto& [name, t] : gradients_.inputs) VICINAL_TRY_VOID(result(t, wanted.inputs.at(name)));
-    for (auto& [name, t] : gradients_.params) VICINAL_TRY_VOID(result(t, wanted.params.at(name)));
-    VICINAL_TRY(const Support support, kernel_.supports(a));
-    VICINAL_TRY(cuda::DeviceBuffer workspace,
-                cuda::DeviceBuffer::allocate(context_.api(), support.gradient_workspace_bytes));
-    VICINAL_TRY_VOID(workspace.fill(0xff, stream.handle()));
-    a.workspace = {reinterpret_cast<void*>(workspace.address()), workspace.size()};
-    VICINAL_TRY_VOID(kernel_.backward(a, given, wanted, stream.handle()));
+    for (auto& [name, t] : gradients_.inputs) VICINAL_TRY_VOID(move(t, d.inputs.at(name)));
+    for (auto& [name, t] : gradients_.params) VICINAL_TRY_VOID(move(t, d.params.at(name)));
+    return d;
+  }
+  Result<void> download(const cuda::Stream& stream) {
     for (const auto& [host, buffer] : results_)
       VICINAL_TRY_VOID(buffers_[buffer].read(host->bytes(), stream.handle()));
     return stream.synchronize();
   }
 
- private:
   Result<void> upload(const HostTensor& host, Tensor& view) {
     VICINAL_TRY(cuda::DeviceBuffer buffer, cuda::DeviceBuffer::copy_of(context_.api(), host.bytes()));
     const std::uint64_t first =
@@ -130,16 +163,32 @@ void check(const cuda::Context& context, const Compiled& kernel, Problem problem
   GradientCase c = gradient_case(*kernel.host, std::move(problem), random);
   round_given(c, kernel.dtype);
   kernel.host->backward(c.problem.arguments(), c.given(), c.wanted()).value();
-  KernelGradients first(c, kernel.dtype), second(c, kernel.dtype);
-  for (KernelGradients* g : {&first, &second}) {
-    const Result<void> done = DeviceCase(context, *kernel.device, c, *g).run();
+  KernelGradients first(c, kernel.dtype), second(c, kernel.dtype), planned(c, kernel.dtype);
+  for (KernelGradients* g : {&first, &second, &planned}) {
+    const Result<void> done = DeviceCase(context, *kernel.device, c, *g).run(g == &planned);
     REQUIRE_MESSAGE(done.has_value(), (done ? "" : done.error().message));
   }
   check_kernel_gradients(first, c, kernel.dtype);
+  check_kernel_gradients(planned, c, kernel.dtype);
   CHECK(first.q.bytes() == second.q.bytes());
   CHECK(first.k.bytes() == second.k.bytes());
   CHECK(first.v.bytes() == second.v.bytes());
   for (const auto& [name, t] : first.inputs) CHECK(t.bytes() == second.inputs.at(name).bytes());
+}
+
+void check_tangents(const cuda::Context& context, const Compiled& kernel, Problem problem,
+                    std::mt19937& random) {
+  GradientCase c = gradient_case(*kernel.host, std::move(problem), random);
+  KernelGradients tangents = random_tangents(c, kernel.dtype, random);
+  HostTensor out(DType::f64, c.d_out.shape()), lse(DType::f64, c.d_lse.shape());
+  OutputDifferentials wanted{.out = out.view(), .lse = std::nullopt};
+  if (!c.d_lse.shape().empty()) wanted.lse = lse.view();
+  kernel.host->jvp(c.problem.arguments(), tangents.wanted(), wanted).value();
+  HostTensor got_out(kernel.dtype, c.d_out.shape()), got_lse(DType::f32, c.d_lse.shape());
+  const Result<void> done = DeviceCase(context, *kernel.device, c, tangents).push(got_out, got_lse);
+  REQUIRE_MESSAGE(done.has_value(), (done ? "" : done.error().message));
+  check_differential("out", got_out, out, kernel.dtype);
+  if (wanted.lse) check_differential("lse", got_lse, lse, kernel.dtype);
 }
 
 constexpr DType kDTypesOnDevice[] = {DType::f32, DType::f16, DType::bf16};
@@ -160,8 +209,10 @@ TEST_CASE("gradients on the GPU: the gallery") {
     CHECK_MESSAGE(kernel.device.has_value(), kernel.error);
     if (!kernel.device) continue;
     for (const std::int64_t tokens : {30, 150})
-      if (auto problem = random_problem(*kernel.host, random, {.tokens = tokens}))
-        check(*context, kernel, *std::move(problem), random);
+      if (auto problem = random_problem(*kernel.host, random, {.tokens = tokens})) {
+        check(*context, kernel, *problem, random);
+        check_tangents(*context, kernel, *std::move(problem), random);
+      }
   }
 }
 

@@ -51,6 +51,15 @@ Differentials KernelGradients::wanted() const {
   return d;
 }
 
+KernelGradients random_tangents(const GradientCase& c, DType dtype, std::mt19937& random) {
+  KernelGradients tangents(c, dtype);
+  for (HostTensor* t : {&tangents.q, &tangents.k, &tangents.v, &tangents.context_k, &tangents.context_v})
+    if (!t->shape().empty()) t->fill_random(random);
+  for (auto* captured : {&tangents.inputs, &tangents.params})
+    for (auto& [name, t] : *captured) t.fill_random(random);
+  return tangents;
+}
+
 void round_given(GradientCase& c, DType dtype) {
   c.d_out = rounded(c.d_out, dtype);
   if (!c.d_lse.shape().empty()) c.d_lse = rounded(c.d_lse, DType::f32);

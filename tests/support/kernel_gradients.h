@@ -16,6 +16,9 @@ struct KernelGradients {
   Differentials wanted() const;
 };
 
+// In the places of gradients.
+KernelGradients random_tangents(const GradientCase& c, DType dtype, std::mt19937& random);
+
 // The incoming gradients as a kernel takes them: out's in its dtype, the LSE's in f32.
 void round_given(GradientCase& c, DType dtype);
 

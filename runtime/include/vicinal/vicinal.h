@@ -111,7 +111,7 @@ struct CompileOptions {
   // Of that kernel, by its number among those that tuning tries; -1: chosen.
   int schedule = -1;
   int device = 0;
-  // On a device: compile the kernels of backward() too.
+  // On a device: compile the kernels of backward() and jvp() too.
   bool gradients = false;
   // The same arguments give gradients of the same bits. Otherwise those of q may be summed in any order,
   // which is faster.

@@ -64,13 +64,7 @@ class Queries : GradientPair<V, T, G, HeadDim, ValueDim> {
       : Pair(arguments, storage) {}
 
   VICINAL_DEVICE void run() {
-    const int heads = static_cast<int>(a.heads), tiles = static_cast<int>(a.tiles.rows);
-    const u32 items = static_cast<u32>(a.batch * heads * tiles);
-#pragma unroll 1
-    for (u32 item = blockIdx.x; item < items; item += gridDim.x) {
-      const int slice = static_cast<int>(item / tiles);
-      tile(slice / heads, slice % heads, static_cast<int>(item - slice * tiles));
-    }
+    this->each_queries([&](int b, int h, int number) { tile(b, h, number); });
   }
 
  private:

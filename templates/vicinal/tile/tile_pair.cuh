@@ -116,6 +116,17 @@ class TilePair {
   VICINAL_DEVICE TilePair(const typename V::Arguments& arguments, Shared& storage)
       : a(arguments), shared(storage) {}
 
+  // visit(b, h, number) at the tiles of queries that fall to the block; any number of blocks shares them.
+  template <class Visitor>
+  VICINAL_DEVICE void each_queries(Visitor visit) const {
+    const int heads = static_cast<int>(a.heads), tiles = static_cast<int>(a.tiles.rows);
+    const u32 items = static_cast<u32>(a.batch * heads * tiles);
+#pragma unroll 1
+    for (u32 item = blockIdx.x; item < items; item += gridDim.x) {
+      const int slice = static_cast<int>(item / tiles);
+      visit(slice / heads, slice % heads, static_cast<int>(item - slice * tiles));
+    }
+  }
   // A tile of queries at a batch and head. False, and nothing of it, where it has no query. All threads.
   VICINAL_DEVICE bool begin_queries(int b, int h, int number) {
     __syncthreads();
