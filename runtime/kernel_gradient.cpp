@@ -69,6 +69,23 @@ const ir::Module& Kernel::Impl::differentiated() const {
   return with_partials;
 }
 
+const Result<std::unique_ptr<runtime::HostGradients>>& Kernel::Impl::host_gradients() const {
+  std::call_once(host_gradients_once, [&] {
+    const Result<runtime::Engine*> engine = runtime::Engine::process();
+    if (!engine || !executor) {
+      compiled_gradients = unexpected(ErrorKind::environment, info.backend == Backend::interpreter
+                                                                  ? "the interpreter was asked for"
+                                                                  : info.path_reason);
+      return;
+    }
+    const Result<const cpu::CodeGeneratorApi*> generator = (*engine)->code_generator();
+    compiled_gradients = generator
+                             ? runtime::HostGradients::make(**generator, variant, *executor, differentiated())
+                             : generator.forward_error();
+  });
+  return compiled_gradients;
+}
+
 Result<void> Kernel::backward(const RunArguments& arguments, const OutputDifferentials& given,
                               const Differentials& wanted, Stream stream) const {
   if (!given.out)
@@ -76,9 +93,12 @@ Result<void> Kernel::backward(const RunArguments& arguments, const OutputDiffere
   const bool device = impl_->on_device();
   const ir::Module& module = impl_->differentiated();
   if (device) VICINAL_TRY_VOID(check_device_arguments(*impl_, arguments));
-  const bool reads_output = device && !module.root(ir::Root::output).valid();
+  // Generated code on the host takes what run() wrote where the lse says that it is there.
+  const bool compiled = !device && impl_->host_gradients().has_value();
+  const bool reads_output =
+      !module.root(ir::Root::output).valid() && (device || (compiled && arguments.lse.has_value()));
   VICINAL_TRY(const runtime::Problem problem,
-              impl_->bind(device && reads_output ? arguments : without_output(arguments, given.out, device)));
+              impl_->bind(reads_output ? arguments : without_output(arguments, given.out, device)));
   VICINAL_TRY(const runtime::BoundOutputDifferentials from,
               runtime::bind_output_differentials(module, problem, given, "gradient", true));
   VICINAL_TRY(const runtime::BoundDifferentials to,
@@ -96,6 +116,7 @@ Result<void> Kernel::backward(const RunArguments& arguments, const OutputDiffere
                                     static_cast<cuda::StreamHandle>(stream));
   }
   VICINAL_TRY(const runtime::Engine* const engine, runtime::Engine::process());
+  if (compiled) return (*impl_->host_gradients())->run(problem, !reads_output, from, to, engine->threads());
   cpu::backward(module, problem, from, to, engine->threads());
   return {};
 }

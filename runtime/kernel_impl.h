@@ -13,6 +13,7 @@
 #include "runtime/cpu/executor.h"
 #include "runtime/cuda_kernel.h"
 #include "runtime/device_planner.h"
+#include "runtime/host_gradients.h"
 #include "runtime/kernel_plan.h"
 #include "runtime/program.h"
 
@@ -45,6 +46,13 @@ struct Kernel::Impl {
   mutable std::once_flag differentiate_once;
   mutable ir::Module with_partials;
 
+  mutable std::once_flag host_gradients_once;
+  mutable Result<std::unique_ptr<runtime::HostGradients>> compiled_gradients =
+      std::unique_ptr<runtime::HostGradients>();
+
+  // Generated code for gradients on the host, compiled when it is first asked for; an error says why the
+  // interpreter computes them.
+  const Result<std::unique_ptr<runtime::HostGradients>>& host_gradients() const;
   // With its derivatives, before the pipeline; made when it is first asked for.
   const ir::Module& differentiated() const;
 

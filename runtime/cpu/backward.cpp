@@ -149,17 +149,6 @@ class GroupBackward {
   std::vector<Key> grid_, context_;
 };
 
-void store_captured(const std::vector<double>& sums, const std::vector<std::int64_t>& extents,
-                    const BoundDifferentials::Captured& target) {
-  if (target.data == nullptr) return;
-  for (std::size_t n = 0; n < sums.size(); ++n) {
-    std::int64_t at = 0, rest = static_cast<std::int64_t>(n);
-    for (std::size_t i = extents.size(); i-- > 0; rest /= extents[i])
-      at += rest % extents[i] * target.strides[i];
-    host::store_element(target.data, target.dtype, at, sums[n]);
-  }
-}
-
 }  // namespace
 
 void backward(const ir::Module& module, const Problem& problem, const BoundOutputDifferentials& given,

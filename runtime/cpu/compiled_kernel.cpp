@@ -19,6 +19,9 @@ const Code* CompiledKernel::exact_code() const {
   std::call_once(exact_once_, [&] {
     emit::CpuKernel exact = kernel_;
     exact.options.exact = true;
+    // What is captured gets nothing from keys that are not kept: the first time was right.
+    exact.sites.clear();
+    exact.scale_sum = exact.sink_sum = false;
     std::string ignored;
     if (!generator_.compile(exact, exact_, ignored)) exact_ = {};
   });

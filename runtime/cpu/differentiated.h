@@ -1,6 +1,7 @@
 // What reverse and forward mode share: the variant's derivatives, and vectors read from tensors.
 #pragma once
 
+#include "runtime/binding/differentials.h"
 #include "runtime/cpu/interpreter.h"
 #include "runtime/cpu/places.h"
 #include "runtime/cpu/root_differential.h"
@@ -91,5 +92,26 @@ struct Direction {
     return v;
   }
 };
+
+// Takes a row of gradients back through the division of a vector of the tensor's by its norm.
+inline void through_norm(float* row, const runtime::Strided& t, std::int64_t channels, std::int64_t at) {
+  std::vector<double> x(static_cast<std::size_t>(channels));
+  for (std::int64_t c = 0; c < channels; ++c)
+    x[static_cast<std::size_t>(c)] = host::load_element(t.data, t.dtype, at + c * t.dim);
+  const std::vector<double> d = Direction(std::move(x)).differential({row, row + channels});
+  for (std::int64_t c = 0; c < channels; ++c) row[c] = static_cast<float>(d[static_cast<std::size_t>(c)]);
+}
+
+// Stores sums in C order where they are wanted.
+inline void store_captured(const std::vector<double>& sums, const std::vector<std::int64_t>& extents,
+                           const runtime::BoundDifferentials::Captured& target) {
+  if (target.data == nullptr) return;
+  for (std::size_t n = 0; n < sums.size(); ++n) {
+    std::int64_t at = 0, rest = static_cast<std::int64_t>(n);
+    for (std::size_t i = extents.size(); i-- > 0; rest /= extents[i])
+      at += rest % extents[i] * target.strides[i];
+    host::store_element(target.data, target.dtype, at, sums[n]);
+  }
+}
 
 }  // namespace vicinal::cpu

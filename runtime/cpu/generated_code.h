@@ -42,7 +42,19 @@ struct QueryTile {
   // with a window the first key it sees and how many it sees, as positions of the dilation group.
   const std::int32_t* places;
   float* workspace;  // CodeShape::workspace floats, aligned to 64 bytes
+
+  // Of a backward pass, in which out, out_row and lse are read.
+  const void* d_out;
+  std::int64_t d_out_dim;
+  const std::int64_t* d_out_row;
+  const float* d_lse;          // by query
+  float* d_query;              // [tile_q][head_dim in whole vectors], given by end()
+  float *d_keys, *d_values;    // the sums that visit() adds to; rows of head and value dim, in whole vectors
+  double* totals;              // the sums over a head: BackwardTotals, then one for every uniform site
+  const CodeInput* gradients;  // by input: doubles, in C order, that other sites add to
 };
+
+enum BackwardTotals : std::int64_t { kScaleTotal = 0, kSinkTotal = 1, kSiteTotals = 2 };
 
 // A tile of keys that such a task visits.
 struct KeyTile {
@@ -65,7 +77,14 @@ struct KeyTile {
   const std::int32_t* places;
   const void* next_k;  // the first rows of the next tile, for prefetching; or null
   const void* next_v;
+  // Of a backward pass: the rows of d_keys and d_values, by key; after the last one of `count`, for so many
+  // more as a block may have, a row that nobody reads. And those of the next tile, for prefetching.
+  const std::int64_t* sum_row;
+  const void* next_d_keys;
+  const void* next_d_values;
 };
+// Rows that sum_row has beyond those of a tile's keys.
+inline constexpr std::size_t kSpareRows = 16;
 
 // Bits of KeyTile::direct.
 inline constexpr std::int64_t kDirectKeys = 1, kDirectValues = 2;

@@ -4,54 +4,17 @@
 #include <cstring>
 #include <new>
 
+#include "runtime/cpu/tile_tokens.h"
+
 namespace vicinal::cpu {
 namespace {
 
 using runtime::Problem;
 
-// Every index of a box, the last axis fastest: visit(n, token by axis), tokens as coordinates of the grid.
-template <class Visit>
-void each_token(const std::vector<Stretch>& box, const plan::TileGrid& grid, Visit visit) {
-  std::int32_t token[plan::kMaxRank], left[plan::kMaxRank];
-  const std::size_t rank = box.size();
-  for (std::size_t i = 0; i < rank; ++i) token[i] = box[i].first, left[i] = box[i].count;
-  for (std::int64_t n = 0;; ++n) {
-    visit(n, token);
-    std::size_t i = rank;
-    while (i > 0) {
-      token[i - 1] += grid.axis(i - 1).dilation;
-      if (--left[i - 1] > 0) break;
-      token[i - 1] = box[i - 1].first;
-      left[i - 1] = box[i - 1].count;
-      --i;
-    }
-    if (i == 0) return;
-  }
-}
-
-std::int64_t tokens_of(const std::vector<Stretch>& box) {
-  std::int64_t count = 1;
-  for (const Stretch& s : box) count *= s.count;
-  return count;
-}
-
-std::int64_t offset_of(const runtime::Strided& t, const std::vector<runtime::GridAxis>& axes,
-                       const std::int32_t* token) {
-  std::int64_t at = 0;
-  for (std::size_t i = 0; i < axes.size(); ++i) at += (token[i] - axes[i].origin) * t.axis[i];
-  return at;
-}
-
 std::int32_t position_of(const std::vector<runtime::GridAxis>& axes, const std::int32_t* token) {
   std::int64_t at = 0;
   for (std::size_t i = 0; i < axes.size(); ++i) at = at * axes[i].extent + token[i];
   return static_cast<std::int32_t>(at);
-}
-
-const void* slice_of(const runtime::Strided& t, std::int64_t b, std::int64_t h) {
-  if (t.data == nullptr) return nullptr;
-  return static_cast<const std::byte*>(t.data) +
-         (b * t.batch + h * t.head) * static_cast<std::int64_t>(size_of(t.dtype));
 }
 
 }  // namespace
@@ -71,11 +34,13 @@ Worker::Worker(const CompiledKernel& compiled, const ir::Module& checked)
       uniforms_(kernel_.uniforms.size() + 1),
       query_rows_(3 * queries()),
       query_places_(layout_.query_arrays() * queries()) {
+  whole_rows_ = kernel_.options.head_dim % 16 == 0;
   // Lanes that hold no query compute with what is there.
   std::memset(workspace_.get(), 0, code_.shape.workspace * sizeof(float));
   for (KeySlot& slot : slots_) {
     slot.rows.resize(2 * keys());
     slot.places.resize(layout_.key_arrays() * keys());
+    slot.sum_rows.resize(keys() + kSpareRows);
   }
   if (kernel_.has_sink) sink_.emplace(checked, problem_, checked.root(ir::Root::sink), Arithmetic::wide);
   for (const emit::CpuUniform& u : kernel_.uniforms)
@@ -209,6 +174,7 @@ void Worker::fill_keys(KeySlot& slot, const plan::TileGrid& grid, std::int64_t n
   t.direct = 0;
   const bool masked = context ? kernel_.context->has_mask : kernel_.grid.has_mask || windowed_;
   t.kind = (context ? kFullContext : kFullTile) + (masked && !full ? 1 : 0);
+  if (sums_ != nullptr) fill_sum_rows(slot, grid, context);
   if (context || grid.rank() == 1) {
     const int dilation = context ? 1 : grid.axis(0).dilation;
     const std::int64_t local = box_[0].first - (context ? 0 : p.k_axis[0].origin);
@@ -219,6 +185,23 @@ void Worker::fill_keys(KeySlot& slot, const plan::TileGrid& grid, std::int64_t n
     return;
   }
   fill_box(slot, grid, k, v);
+}
+
+// Where the gradients of the tile's keys are added up. After them comes the row that nobody reads.
+void Worker::fill_sum_rows(KeySlot& slot, const plan::TileGrid& grid, bool context) {
+  const std::int64_t keys = problem_.local_keys();
+  std::size_t end = 0;
+  const auto add = [&](std::int64_t row) {
+    sums_->touch(row);
+    slot.sum_rows[end++] = row;
+  };
+  if (context)
+    for (std::int32_t i = 0; i < box_[0].count; ++i) add(keys + box_[0].first + i);
+  else
+    each_token(box_, grid,
+               [&](std::int64_t, const std::int32_t* token) { add(local_row(problem_.k_axis, token)); });
+  std::fill_n(slot.sum_rows.begin() + static_cast<std::ptrdiff_t>(end), kSpareRows, sums_->rows());
+  slot.tile.sum_row = slot.sum_rows.data();
 }
 
 // Along the last axis neighbouring keys are one step apart in everything.
@@ -271,7 +254,8 @@ void Worker::fill_stretch(KeySlot& slot, const runtime::Strided& k, const runtim
       for (std::size_t i = 0; i < n; ++i) rows[i] = first + static_cast<std::int64_t>(i) * step;
     }
   };
-  place(k, t.k, t.k_step, slot.rows.data(), !kernel_.key_l2norm, kDirectKeys);
+  place(k, t.k, t.k_step, slot.rows.data(), !kernel_.key_l2norm && (sums_ == nullptr || whole_rows_),
+        kDirectKeys);
   place(v, t.v, t.v_step, slot.rows.data() + keys(), kernel_.options.value_dim % 16 == 0, kDirectValues);
 }
 
@@ -300,6 +284,11 @@ void Worker::visit(const Code& code, KeyTile& tile, const KeyTile* next) {
              v = next != nullptr && rows_lie_together(next->v_step, kernel_.options.value_dim);
   tile.next_k = k ? next->k : workspace_.get();
   tile.next_v = v ? next->v : workspace_.get();
+  tile.next_d_keys = tile.next_d_values = workspace_.get();
+  if (sums_ != nullptr && next != nullptr) {
+    tile.next_d_keys = sums_->keys(next->sum_row[0]);
+    tile.next_d_values = sums_->values(next->sum_row[0]);
+  }
   code.visit(&tile_, &tile);
 }
 

@@ -7,6 +7,7 @@
 
 #include "runtime/cpu/compiled_kernel.h"
 #include "runtime/cpu/expression.h"
+#include "runtime/cpu/key_sums.h"
 #include "runtime/plan/tile_plan.h"
 
 namespace vicinal::cpu {
@@ -25,12 +26,13 @@ class Worker {
   // Whether a result stands that is not finite and may come from a key that its query does not keep.
   bool contaminated() const { return contaminated_; }
 
- private:
+ protected:
   // A tile of keys, and the arrays that it points to.
   struct KeySlot {
     KeyTile tile{};
     std::vector<std::int64_t> rows;
     std::vector<std::int32_t> places;
+    std::vector<std::int64_t> sum_rows;
   };
 
   std::size_t queries() const { return static_cast<std::size_t>(code_.shape.tile_q); }
@@ -43,6 +45,7 @@ class Worker {
                     int dilation);
   void fill_box(KeySlot& slot, const plan::TileGrid& grid, const runtime::Strided& k,
                 const runtime::Strided& v);
+  void fill_sum_rows(KeySlot& slot, const plan::TileGrid& grid, bool context);
   // What the code's end() says of the result.
   std::int32_t compute(const Code& code, std::int64_t number);
   void visit(const Code& code, KeyTile& tile, const KeyTile* next);
@@ -56,6 +59,7 @@ class Worker {
   const Code& code_;
   const PlaceLayout layout_;
   const bool windowed_;
+  bool whole_rows_ = false;  // head_dim is a multiple of sixteen
   std::unique_ptr<float, FreeAligned> workspace_;
 
   // Of a run. A copy of the problem, which expressions refer to.
@@ -66,6 +70,7 @@ class Worker {
   std::optional<Expression> sink_;
   Expression::Scratch scratch_;
   bool contaminated_ = false;
+  KeySums* sums_ = nullptr;  // of a backward pass
 
   // Of a batch and head.
   std::int64_t batch_ = -1, head_ = -1, kv_head_ = 0;

@@ -57,4 +57,19 @@ void store_element(void* data, DType dtype, std::int64_t offset, double value) {
   }
 }
 
+void store_floats(void* data, DType dtype, std::int64_t offset, std::int64_t stride, const float* values,
+                  std::int64_t count) {
+  // A loop for each of the usual types, without a choice in it.
+  const auto store = [&](auto convert) {
+    for (std::int64_t i = 0; i < count; ++i) write(data, offset + i * stride, convert(values[i]));
+  };
+  switch (dtype) {
+    case DType::f16: return store(files::f16_from_float);
+    case DType::bf16: return store(files::bf16_from_float);
+    case DType::f32: return store([](float x) { return x; });
+    default:
+      for (std::int64_t i = 0; i < count; ++i) store_element(data, dtype, offset + i * stride, values[i]);
+  }
+}
+
 }  // namespace vicinal::host

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "compiler/ir/text.h"
 
 namespace vicinal::emit {
@@ -20,9 +22,15 @@ class UniformFinder {
     keys.uniform.assign(m.size(), kNotUniform);
     of_mask.push_back(m.root(Root::mask));
     add(keys, context, of_mask, true);
-    add(keys, context,
-        {m.root(Root::score), m.root(Root::output), keys.form.factor, keys.form.slope, keys.form.shift},
-        false);
+    std::vector<NodeId> rest = {m.root(Root::score), m.root(Root::output), keys.form.factor, keys.form.slope,
+                                keys.form.shift};
+    for (const ir::Partial& p : m.partials)
+      if (p.of == Root::score) rest.push_back(p.value);
+    add(keys, context, rest, false);
+    // Indices of what gradients are added to.
+    for (const CpuSite& site : kernel_.sites)
+      if (site.context == context && !site.uniform)
+        add(keys, context, {m[site.leaf].operands.begin(), m[site.leaf].operands.end()}, true);
   }
 
  private:
@@ -77,17 +85,19 @@ bool CpuKernel::has_limits() const {
   return !limits.begins.empty() || !limits.ends.empty() || !limits.conditions.empty();
 }
 
-CpuKernel cpu_kernel(const Specialized& variant, const CpuKernelOptions& options) {
+namespace {
+
+// All that follows from the scores' forms.
+CpuKernel make_kernel(const Specialized& variant, ScoreForms forms, const CpuKernelOptions& options) {
   CpuKernel kernel;
   kernel.options = options;
+  kernel.grid = make_keys(std::move(forms.grid), false);
+  if (forms.context) kernel.context = make_keys(*std::move(forms.context), true);
+  const ir::Module& m = kernel.declarations();
   const ir::Module& declared = variant.declarations();
   kernel.normalize = declared.normalize;
   kernel.query_l2norm = declared.query_l2norm;
   kernel.key_l2norm = declared.key_l2norm;
-  ScoreForms forms = score_forms(variant, options.head_dim);
-  kernel.grid = make_keys(std::move(forms.grid), false);
-  if (forms.context) kernel.context = make_keys(*std::move(forms.context), true);
-  const ir::Module& m = kernel.declarations();
   kernel.reads_key_places = kernel.grid.form.slope.valid();
   for (const ir::Node& node : m.nodes()) {
     const auto* s = std::get_if<ir::Symbol>(&node.what);
@@ -95,20 +105,90 @@ CpuKernel cpu_kernel(const Specialized& variant, const CpuKernelOptions& options
       kernel.reads_key_places = true;
   }
   kernel.has_sink = kernel.normalize == ir::Normalize::softmax && m.root(Root::sink).valid();
-  UniformFinder finder(kernel);
   if (m.axes.empty()) kernel.limits = analysis::row_limits(m);
+  return kernel;
+}
+
+void find_uniforms(CpuKernel& kernel) {
+  UniformFinder finder(kernel);
   std::vector<NodeId> of_limits = kernel.limits.conditions;
   for (const auto* sums : {&kernel.limits.begins, &kernel.limits.ends})
     for (const analysis::RowSum& sum : *sums)
       for (const analysis::RowSum::Term& term : sum.terms) of_limits.push_back(term.value);
   finder.find(kernel.grid, false, of_limits);
   if (kernel.context) finder.find(*kernel.context, true, {});
+}
+
+bool varies_beyond_slice(const ir::Module& m, NodeId leaf) {
+  const std::vector<std::uint8_t> varies = ir::variance(m);
+  return std::ranges::any_of(m[leaf].operands,
+                             [&](NodeId id) { return (varies[id.value] & ~(ir::kBatch | ir::kHead)) != 0; });
+}
+
+void find_sites(CpuKernel& kernel, bool context) {
+  const ir::Module& m = kernel.keys(context).form.module;
+  for (const ir::Partial& p : m.partials) {
+    const auto* s = std::get_if<ir::Symbol>(&m[p.leaf].what);
+    const bool learnable = s == nullptr || s->kind == ir::SymbolKind::param;
+    if (p.of == Root::score && learnable)
+      kernel.sites.push_back({context, p.leaf, p.value, !varies_beyond_slice(m, p.leaf)});
+    if (context) continue;
+    kernel.scale_sum = kernel.scale_sum || p.of == Root::scale;
+    kernel.sink_sum = kernel.sink_sum || (p.of == Root::sink && kernel.has_sink);
+  }
+}
+
+passes::ScoreForm whole_form(const ir::Module& module, int head_dim) {
+  passes::ScoreForm form{module, {}, {}, {}, !module.root(Root::score).valid()};
+  const NodeId scale = module.root(Root::scale);
+  form.factor = scale.valid() ? scale : form.module.constant(default_scale(head_dim));
+  return form;
+}
+
+bool reads_dot(const ir::Module& module) {
+  return std::ranges::any_of(module.partials, [&](const ir::Partial& p) {
+    return std::holds_alternative<ir::Dot>(module[p.leaf].what);
+  });
+}
+
+}  // namespace
+
+CpuKernel cpu_kernel(const Specialized& variant, const CpuKernelOptions& options) {
+  CpuKernel kernel = make_kernel(variant, score_forms(variant, options.head_dim), options);
+  find_uniforms(kernel);
   return kernel;
+}
+
+CpuKernel cpu_backward_kernel(const Specialized& differentiated, const CpuKernelOptions& options,
+                              bool captured) {
+  ScoreForms forms{whole_form(differentiated.grid.module, options.head_dim), std::nullopt};
+  if (differentiated.context) forms.context = whole_form(differentiated.context->module, options.head_dim);
+  CpuKernel kernel = make_kernel(differentiated, std::move(forms), options);
+  kernel.pass = CpuPass::backward;
+  if (captured) {
+    find_sites(kernel, false);
+    if (kernel.context) find_sites(kernel, true);
+  }
+  find_uniforms(kernel);
+  return kernel;
+}
+
+std::optional<std::string> cpu_backward_obstacle(const Specialized& differentiated) {
+  if (reads_dot(differentiated.grid.module) ||
+      (differentiated.context && reads_dot(differentiated.context->module)))
+    return "gradients of the tensors of a dot() are the interpreter's";
+  if (differentiated.declarations().root(Root::output).valid())
+    return "gradients through an output expression are the interpreter's";
+  return std::nullopt;
 }
 
 std::string print(const CpuKernel& kernel) {
   const CpuKernelOptions& o = kernel.options;
-  std::string text =
+  std::string text = kernel.pass == CpuPass::backward
+                         ? fmt::format("backward, {} sites, sums {} {}\n", kernel.sites.size(),
+                                       kernel.scale_sum, kernel.sink_sum)
+                         : std::string();
+  text +=
       fmt::format("{}{} head_dim {} value_dim {} tile {} {} exact {} {} {} {}\n",
                   o.target.empty() ? "" : o.target + " ", name_of(o.dtype), o.head_dim, o.value_dim, o.tile_q,
                   o.tile_k, o.exact, ir::name_of(kernel.normalize), kernel.query_l2norm, kernel.key_l2norm);

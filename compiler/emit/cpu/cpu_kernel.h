@@ -4,6 +4,7 @@
 
 #include <vicinal/dtype.h>
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -41,8 +42,22 @@ struct CpuUniform {
   bool exact;  // a mask reads it: every operation rounds to fp32. Others round once, at the end
 };
 
+// Something learnable that scores read, and the derivative of a score in it.
+struct CpuSite {
+  bool context;            // of which keys' module the nodes are
+  ir::NodeId leaf, value;  // a Load or a param; the derivative
+  // Whether a batch and head read one element: then the kernel gives one sum. Otherwise it adds to a tensor.
+  bool uniform;
+};
+
+enum class CpuPass : std::uint8_t { forward, backward };
+
 struct CpuKernel {
   CpuKernelOptions options;
+  CpuPass pass = CpuPass::forward;
+  // Of a backward pass: what it adds up besides the gradients of Q, K and V.
+  std::vector<CpuSite> sites;
+  bool scale_sum = false, sink_sum = false;
   ir::Normalize normalize = ir::Normalize::softmax;
   bool query_l2norm = false, key_l2norm = false;
   CpuKeys grid;
@@ -67,6 +82,13 @@ struct CpuKernel {
 };
 
 CpuKernel cpu_kernel(const Specialized& variant, const CpuKernelOptions& options);
+
+// The backward pass of a variant; its score stays in one piece, and `factor` is the scale. `differentiated`:
+// specialize() of a module with its partials. `captured`: with the gradients of what is learnable.
+CpuKernel cpu_backward_kernel(const Specialized& differentiated, const CpuKernelOptions& options,
+                              bool captured);
+// Why there is no such kernel; nothing where there is one.
+std::optional<std::string> cpu_backward_obstacle(const Specialized& differentiated);
 
 // Two kernels with the same text are the same.
 std::string print(const CpuKernel& kernel);

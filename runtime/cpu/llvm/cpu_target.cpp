@@ -4,6 +4,7 @@
 #include <llvm/Target/TargetMachine.h>
 
 #include <algorithm>
+#include <numeric>
 
 namespace vicinal::cpu {
 
@@ -76,6 +77,14 @@ Blocking blocking(const CpuTarget& target, const emit::CpuKernelOptions& o, bool
   while (b.tile_q % b.pv_queries != 0) --b.pv_queries;
   b.unit = kLanes * b.qk_vectors;
   while (b.unit % b.pv_queries != 0 || b.tile_q % b.unit != 0) b.unit += kLanes * b.qk_vectors;
+  return b;
+}
+
+Blocking backward_blocking(const CpuTarget& target, const emit::CpuKernelOptions& o, bool narrow) {
+  Blocking b = blocking(target, o, narrow);
+  // Whole blocks of keys, of both kinds, where a few more keys make them so.
+  const int both = std::lcm(b.qk_keys, b.pv_queries), tile_k = round_up(b.tile_k, both);
+  if (o.tile_k == 0 && tile_k <= 80) b.tile_k = tile_k;
   return b;
 }
 

@@ -37,5 +37,7 @@ struct Blocking {
 };
 // `narrow`: queries see little of what their neighbours see, as in a window of several axes.
 Blocking blocking(const CpuTarget& target, const emit::CpuKernelOptions& options, bool narrow);
+// Of a backward pass, whose sums over queries are blocks of as many keys as those over keys are of queries.
+Blocking backward_blocking(const CpuTarget& target, const emit::CpuKernelOptions& options, bool narrow);
 
 }  // namespace vicinal::cpu

@@ -107,10 +107,12 @@ Value* Expressions::uniform(std::size_t slot, ir::Type type) {
   return type == ir::Type::integer ? bits : e_.b.CreateICmpNE(bits, e_.whole(e_.i32, 0));
 }
 
-Value* Expressions::member(std::uint32_t input, std::size_t byte, llvm::Type* type) {
-  Value*& known = members_[{input, byte}];
+Value* Expressions::member(std::uint32_t input, std::size_t byte, llvm::Type* type, Of of) {
+  Value*& known = members_[{of, input, byte}];
   if (known == nullptr) {
-    Value* const all = cpu::member(e_, query_tile_, offsetof(QueryTile, inputs), e_.ptr);
+    const std::size_t tensors =
+        of == Of::inputs ? offsetof(QueryTile, inputs) : offsetof(QueryTile, gradients);
+    Value* const all = cpu::member(e_, query_tile_, tensors, e_.ptr);
     known = cpu::member(e_, all, input * sizeof(CodeInput) + byte, type);
   }
   return known;
@@ -118,7 +120,7 @@ Value* Expressions::member(std::uint32_t input, std::size_t byte, llvm::Type* ty
 
 // The element's offset from the operands first..last: a scalar unless one of them is a vector. Indices that
 // may lie outside of their dimension are clamped into it.
-Value* Expressions::offset(std::uint32_t n, std::uint32_t input, std::size_t first, std::size_t last) {
+Value* Expressions::offset(std::uint32_t n, std::uint32_t input, std::size_t first, std::size_t last, Of of) {
   const ir::Node& node = module_.nodes()[n];
   Value* scalar = nullptr;
   Value* vector = nullptr;
@@ -134,7 +136,7 @@ Value* Expressions::offset(std::uint32_t n, std::uint32_t input, std::size_t fir
       index = e_.b.CreateBinaryIntrinsic(llvm::Intrinsic::smin, index, last_index);
       index = e_.b.CreateBinaryIntrinsic(llvm::Intrinsic::smax, index, e_.whole(index->getType(), 0));
     }
-    Value* stride = member(input, offsetof(CodeInput, stride) + 8 * dimension, e_.i64);
+    Value* stride = member(input, offsetof(CodeInput, stride) + 8 * dimension, e_.i64, of);
     if (Emitter::is_vector(index)) stride = e_.splat(stride);
     Value*& sum = Emitter::is_vector(index) ? vector : scalar;
     Value* const product = e_.b.CreateMul(e_.b.CreateSExt(index, stride->getType()), stride);
@@ -142,6 +144,24 @@ Value* Expressions::offset(std::uint32_t n, std::uint32_t input, std::size_t fir
   }
   if (vector == nullptr) return scalar == nullptr ? e_.index(0) : scalar;
   return scalar == nullptr ? vector : e_.b.CreateAdd(vector, e_.splat(scalar));
+}
+
+void Expressions::load_gradient(NodeId id) {
+  const std::uint32_t input = std::get<ir::Load>(module_[id].what).input;
+  load_members(input);
+  gradient_data(id);
+  for (std::size_t d = 0; d < module_.inputs[input].dims.size(); ++d)
+    member(input, offsetof(CodeInput, stride) + 8 * d, e_.i64, Of::gradients);
+}
+
+Value* Expressions::gradient_offset(NodeId id, const Symbols& symbols) {
+  const ir::Node& node = module_[id];
+  for (const NodeId operand : node.operands) emit(operand, symbols);
+  return offset(id.value, std::get<ir::Load>(node.what).input, 0, node.operands.size(), Of::gradients);
+}
+
+Value* Expressions::gradient_data(NodeId id) {
+  return member(std::get<ir::Load>(module_[id].what).input, offsetof(CodeInput, data), e_.ptr, Of::gradients);
 }
 
 Value* Expressions::element(std::uint32_t input, ir::Type type, Value* offset) {

@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 #include <span>
+#include <tuple>
 
 #include "compiler/emit/cpu/cpu_kernel.h"
 #include "runtime/cpu/llvm/emitter.h"
@@ -25,6 +26,12 @@ class Expressions {
   // A root, or what a root is made of. Remembered until the next forget().
   Value* emit(ir::NodeId node, const Symbols& symbols);
 
+  // Of a Load: where its element is in QueryTile::gradients, as an offset from what gradient_data() gives; a
+  // scalar unless an index is a vector. Stands after load_gradient(), which stands before all loops.
+  void load_gradient(ir::NodeId load);
+  Value* gradient_offset(ir::NodeId load, const Symbols& symbols);
+  Value* gradient_data(ir::NodeId load);
+
   Value* uniform(std::size_t slot, ir::Type type);
 
   // What has been emitted so far; going back to it forgets the rest, as at the end of a loop's body.
@@ -36,11 +43,14 @@ class Expressions {
   Value* node(std::uint32_t n, const Symbols& symbols);
   Value* apply(const ir::Node& node, ir::Op op);
   Value* element(std::uint32_t input, ir::Type type, Value* offset);
-  Value* offset(std::uint32_t n, std::uint32_t input, std::size_t first, std::size_t last);
+  // Which tensors strides are of: the inputs, or their gradients.
+  enum class Of { inputs, gradients };
+  Value* offset(std::uint32_t n, std::uint32_t input, std::size_t first, std::size_t last,
+                Of of = Of::inputs);
   Value* dot(std::uint32_t n, const ir::Dot& d);
   void load_members(std::uint32_t input);
   // A member of an input, emitted once.
-  Value* member(std::uint32_t input, std::size_t byte, llvm::Type* type);
+  Value* member(std::uint32_t input, std::size_t byte, llvm::Type* type, Of of = Of::inputs);
 
   Emitter& e_;
   const emit::CpuKernel& kernel_;
@@ -50,7 +60,7 @@ class Expressions {
   std::vector<std::uint8_t> varies_;
   std::vector<bool> wanted_;  // by node: part of a root, and not of a uniform
   Values values_;             // by node
-  std::map<std::pair<std::uint32_t, std::size_t>, Value*> members_;
+  std::map<std::tuple<Of, std::uint32_t, std::size_t>, Value*> members_;
 };
 
 // A member of a struct whose members are eight bytes each.

@@ -1,5 +1,7 @@
 #include "runtime/cpu/llvm/kernel.h"
 
+#include <algorithm>
+
 namespace vicinal::cpu {
 
 KernelLayout::KernelLayout(const emit::CpuKernel& kernel, const Blocking& blocking)
@@ -13,10 +15,13 @@ KernelLayout::KernelLayout(const emit::CpuKernel& kernel, const Blocking& blocki
     size += round_up(floats, kLanes);
     return at;
   };
-  const std::int64_t q = block.tile_q, k = round_up(block.tile_k, 4) + block.qk_keys;
+  const bool backward = kernel.pass == emit::CpuPass::backward;
+  const std::int64_t q = block.tile_q,
+                     k = round_up(block.tile_k, 4) + std::max(block.qk_keys, block.pv_queries);
   queries = take(head_dim * q);
   scores = take(k * q + kLanes);
-  output = take((q + block.pv_queries) * channels);
+  head_channels = backward ? round_up(head_dim, kLanes) : head_dim;
+  output = take((q + block.pv_queries) * (backward ? head_channels : channels));
   maximum = take(q);
   sum = take(q);
   rescale = take(q + block.pv_queries);
@@ -25,11 +30,24 @@ KernelLayout::KernelLayout(const emit::CpuKernel& kernel, const Blocking& blocki
   inverse = take(q);
   lse = take(q);
   norms = take(block.tile_k);
-  keys = take(block.tile_k * head_dim);
+  keys = take(block.tile_k * head_channels);
   values = take(block.tile_k * channels);
+  if (!backward) return;
+  d_scores = take(k * q + kLanes);
+  d_out_columns = take(channels * q);
+  query_rows = take(q * head_channels);
+  d_out_rows = take(q * channels);
+  out_rows = take(q * channels);
+  shared = take(q);
 }
 
 void emit_kernel(Emitter& e, const KernelLayout& layout, const emit::CpuKernel& kernel) {
+  if (kernel.pass == emit::CpuPass::backward) {
+    emit_backward_begin(e, layout, kernel);
+    emit_backward_visit(e, layout, kernel);
+    emit_backward_end(e, layout, kernel);
+    return;
+  }
   emit_begin(e, layout, kernel);
   emit_visit(e, layout, kernel);
   emit_end(e, layout, kernel);

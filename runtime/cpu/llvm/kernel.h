@@ -1,4 +1,4 @@
-// A whole forward kernel as an LLVM module.
+// A whole kernel, of either pass, as an LLVM module.
 #pragma once
 
 #include "runtime/cpu/llvm/emitter.h"
@@ -14,7 +14,11 @@ void emit_begin(Emitter& e, const KernelLayout& layout, const emit::CpuKernel& k
 void emit_visit(Emitter& e, const KernelLayout& layout, const emit::CpuKernel& kernel);
 void emit_end(Emitter& e, const KernelLayout& layout, const emit::CpuKernel& kernel);
 
-// All three.
+void emit_backward_begin(Emitter& e, const KernelLayout& layout, const emit::CpuKernel& kernel);
+void emit_backward_visit(Emitter& e, const KernelLayout& layout, const emit::CpuKernel& kernel);
+void emit_backward_end(Emitter& e, const KernelLayout& layout, const emit::CpuKernel& kernel);
+
+// All three of the kernel's pass.
 void emit_kernel(Emitter& e, const KernelLayout& layout, const emit::CpuKernel& kernel);
 
 }  // namespace vicinal::cpu

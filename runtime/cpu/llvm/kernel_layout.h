@@ -31,6 +31,14 @@ struct KernelLayout {
   std::int64_t inverse, lse;  // [tile_q] of the sum; of the result
   std::int64_t norms;         // [tile_k] of packed keys, inverse
   std::int64_t keys, values;  // [tile_k][head_dim] and [tile_k][channels], where they are packed
+  // Of a backward pass, where rows of queries and keys are `head_channels` wide, and `output` is that of dQ.
+  std::int64_t head_channels = 0;  // head_dim in whole vectors
+  std::int64_t d_scores = 0;       // like scores: <dO, V> first
+  std::int64_t d_out_columns = 0;  // [value_dim][tile_q]
+  std::int64_t query_rows = 0;     // [tile_q][head_channels], scaled
+  std::int64_t d_out_rows = 0;     // [tile_q][channels]
+  std::int64_t out_rows = 0;       // [tile_q][channels]
+  std::int64_t shared = 0;         // [tile_q]: dLSE - <dO, O>
   std::int64_t size = 0;
 };
 

@@ -94,8 +94,9 @@ llvm::Function* emit_inverse_norms(Emitter& e, const KernelLayout& layout) {
   return f;
 }
 
-llvm::Function* emit_score_block(Emitter& e, const KernelLayout& layout) {
-  llvm::Function* const f = e.function("score_block", e.b.getVoidTy(), {e.ptr, e.i64, e.i64, e.ptr, e.ptr});
+llvm::Function* emit_score_block(Emitter& e, const KernelLayout& layout, const char* name,
+                                 std::int64_t depth) {
+  llvm::Function* const f = e.function(name, e.b.getVoidTy(), {e.ptr, e.i64, e.i64, e.ptr, e.ptr});
   Value *const k = f->getArg(0), *const step = f->getArg(1), *const last = f->getArg(2),
                *const queries = f->getArg(3), *const scores = f->getArg(4);
   const int keys = layout.block.qk_keys, vectors = layout.block.qk_vectors;
@@ -106,18 +107,17 @@ llvm::Function* emit_score_block(Emitter& e, const KernelLayout& layout) {
     rows.push_back(e.at(e.f32, k, e.b.CreateMul(row, step)));
   }
   const Values zeros(static_cast<std::size_t>(keys * vectors), e.number(e.vector(e.f32), 0));
-  const Values sums =
-      e.loop(e.index(0), e.index(layout.head_dim), 1, zeros, [&](Value* i, const Values& carried) {
-        Value* const channel = e.at(e.f32, queries, e.b.CreateMul(i, e.index(tile_q)));
-        Values columns, next;
-        for (int j = 0; j < vectors; ++j)
-          columns.push_back(e.load(e.vector(e.f32), e.at(e.f32, channel, j * kLanes)));
-        for (Value* row : rows) {
-          Value* const element = e.splat(e.load(e.f32, e.at(e.f32, row, i)));
-          for (Value* column : columns) next.push_back(e.fma(element, column, carried[next.size()]));
-        }
-        return next;
-      });
+  const Values sums = e.loop(e.index(0), e.index(depth), 1, zeros, [&](Value* i, const Values& carried) {
+    Value* const channel = e.at(e.f32, queries, e.b.CreateMul(i, e.index(tile_q)));
+    Values columns, next;
+    for (int j = 0; j < vectors; ++j)
+      columns.push_back(e.load(e.vector(e.f32), e.at(e.f32, channel, j * kLanes)));
+    for (Value* row : rows) {
+      Value* const element = e.splat(e.load(e.f32, e.at(e.f32, row, i)));
+      for (Value* column : columns) next.push_back(e.fma(element, column, carried[next.size()]));
+    }
+    return next;
+  });
   for (int i = 0; i < keys; ++i)
     for (int j = 0; j < vectors; ++j)
       e.store(sums[static_cast<std::size_t>(i * vectors + j)], e.at(e.f32, scores, i * tile_q + j * kLanes));

@@ -17,9 +17,10 @@ llvm::Function* emit_pack_rows(Emitter& e, const char* name, DType dtype, std::i
 // void (const float* x, float* out, i64 rows): of every row of packed keys 1 / its norm.
 llvm::Function* emit_inverse_norms(Emitter& e, const KernelLayout& layout);
 
-// void (const float* k, i64 step, i64 last, const float* queries, float* scores): a block of scores. Rows of
-// k after `last` are not read; their scores are anything.
-llvm::Function* emit_score_block(Emitter& e, const KernelLayout& layout);
+// void (const float* k, i64 step, i64 last, const float* queries, float* scores): a block of scores, products
+// of `depth` channels. Rows of k after `last` are not read; their scores are anything.
+llvm::Function* emit_score_block(Emitter& e, const KernelLayout& layout, const char* name,
+                                 std::int64_t depth);
 
 // void (const float* weights, const float* v, i64 step, float* output, const float* rescale, i64 keys,
 // const char* next): output = output * rescale + weights * v for a block of queries. Cache lines from `next`

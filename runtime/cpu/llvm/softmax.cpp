@@ -1,6 +1,7 @@
 #include "runtime/cpu/llvm/softmax.h"
 
 #include "runtime/cpu/llvm/elementary.h"
+#include "runtime/cpu/llvm/pair_places.h"
 
 namespace vicinal::cpu {
 namespace {
@@ -20,59 +21,6 @@ Value* workspace(Emitter& e, Value* query_tile, std::int64_t offset, Value* quer
   Value* const base = member(e, query_tile, offsetof(QueryTile, workspace), e.ptr);
   return e.at(e.f32, e.at(e.f32, base, offset), query);
 }
-
-// The array of integers a symbol of a query is found in; nothing for other symbols.
-std::optional<std::size_t> query_array(const PlaceLayout& places, const ir::Symbol& s) {
-  switch (s.kind) {
-    case SymbolKind::q: return PlaceLayout::kPosition;
-    case SymbolKind::q_index: return PlaceLayout::kIndex;
-    case SymbolKind::q_axis: return places.query_coordinate(s.index);
-    default: return std::nullopt;
-  }
-}
-
-Value* query_address(Emitter& e, const KernelLayout& layout, Value* query_tile, std::size_t array,
-                     Value* query) {
-  Value* const places = member(e, query_tile, offsetof(QueryTile, places), e.ptr);
-  return e.at(e.i32, e.at(e.i32, places, static_cast<std::int64_t>(array) * layout.block.tile_q), query);
-}
-
-// The key that a loop stands at.
-class KeyPlaces {
- public:
-  KeyPlaces(Emitter& e, const KernelLayout& layout, Value* key_tile, bool context)
-      : e_(e), layout_(layout), context_(context) {
-    first_ = e.b.CreateTrunc(member(e, key_tile, offsetof(KeyTile, first), e.i64), e.i32);
-    step_ = e.b.CreateTrunc(member(e, key_tile, offsetof(KeyTile, step), e.i64), e.i32);
-    first_in_group_ = e.b.CreateTrunc(member(e, key_tile, offsetof(KeyTile, first_in_group), e.i64), e.i32);
-    places_ = member(e, key_tile, offsetof(KeyTile, places), e.ptr);
-  }
-
-  Value* position(Value* n) const {
-    if (listed()) return listed_place(PlaceLayout::kPosition, n);
-    return e_.b.CreateAdd(first_, e_.b.CreateMul(e_.b.CreateTrunc(n, e_.i32), step_));
-  }
-  Value* coordinate(std::size_t axis, Value* n) const {
-    if (context_) return e_.whole(e_.i32, 0);  // nothing that counts reads it
-    return listed() ? listed_place(layout_.places.key_coordinate(axis), n) : position(n);
-  }
-  Value* in_group(std::size_t axis, Value* n) const {
-    if (listed()) return listed_place(layout_.places.key_in_group(axis), n);
-    return e_.b.CreateAdd(first_in_group_, e_.b.CreateTrunc(n, e_.i32));
-  }
-
- private:
-  bool listed() const { return !context_ && layout_.places.axes > 1; }
-  Value* listed_place(std::size_t array, Value* n) const {
-    Value* const from = e_.at(e_.i32, places_, static_cast<std::int64_t>(array) * layout_.block.tile_k);
-    return e_.load(e_.i32, e_.at(e_.i32, from, n));
-  }
-
-  Emitter& e_;
-  const KernelLayout& layout_;
-  bool context_;
-  Value *first_, *step_, *first_in_group_, *places_;
-};
 
 // All that emit_scores puts together for one key.
 class ScoreEmitter {
@@ -112,7 +60,7 @@ class ScoreEmitter {
       expressions_->forget(mark);
       return softmax_ ? e_.larger(x, largest) : largest;
     };
-    const bool repeats = !core_.valid() && !mask_.valid() && windows_.empty();
+    const bool repeats = !core_.valid() && !mask_.valid() && (!windows_ || windows_->empty());
     const std::int64_t unroll = repeats ? kUnroll : 1;
     Values largest(static_cast<std::size_t>(unroll), e_.infinity(e_.vector(e_.f32), true));
     Value* whole = count;
@@ -145,27 +93,7 @@ class ScoreEmitter {
       slope_ = vector(slope());
       position_ = queries_({SymbolKind::q, 0});
     }
-    if (!partial_ || context_) return;
-    for (std::size_t axis = 0; axis < kernel_.declarations().axes.size(); ++axis) {
-      if (!kernel_.windowed(axis)) continue;
-      const auto load = [&](std::size_t array) {
-        return query_place(e_, layout_, query_tile_, array, query_);
-      };
-      windows_.push_back(
-          {axis, load(layout_.places.window_begin(axis)), load(layout_.places.window_size(axis))});
-    }
-  }
-
-  Expressions::Symbols symbols(Value* n, Value* score) const {
-    return [this, n, score](const ir::Symbol& s) -> Value* {
-      switch (s.kind) {
-        case SymbolKind::k: return places_->position(n);
-        case SymbolKind::k_axis: return places_->coordinate(s.index, n);
-        case SymbolKind::k_context: return e_.whole(e_.i1, context_);
-        case SymbolKind::score: return score;
-        default: return queries_(s);
-      }
-    };
+    if (partial_ && !context_) windows_.emplace(e_, layout_, kernel_, query_tile_, query_);
   }
 
   // The score of a key, stored; returns it.
@@ -178,7 +106,7 @@ class ScoreEmitter {
       Value* const norms = workspace(e_, query_tile_, layout_.norms, n);
       product = e_.b.CreateFMul(stored, e_.splat(e_.load(e_.f32, norms)));
     }
-    const Expressions::Symbols at = symbols(n, product);
+    const Expressions::Symbols at = places_->pair(n, product, queries_);
     Value* x = core_.valid() ? e_.as_vector(expressions_->emit(core_, at)) : product;
     if (slope_ != nullptr) {
       Value* const distance =
@@ -209,20 +137,11 @@ class ScoreEmitter {
 
   // Null: always.
   Value* kept(Value* n, const Expressions::Symbols& at) {
-    Value* keep = nullptr;
-    const auto also = [&](Value* condition) {
-      keep = keep == nullptr ? condition : e_.b.CreateAnd(keep, condition);
-    };
-    for (const Window& w : windows_)
-      also(e_.b.CreateICmpULT(e_.b.CreateSub(e_.splat(places_->in_group(w.axis, n)), w.begin), w.size));
-    if (mask_.valid()) also(e_.as_vector(expressions_->emit(mask_, at)));
-    return keep;
+    Value* const inside = windows_ ? windows_->keep(*places_, n) : nullptr;
+    if (!mask_.valid()) return inside;
+    Value* const keep = e_.as_vector(expressions_->emit(mask_, at));
+    return inside == nullptr ? keep : e_.b.CreateAnd(inside, keep);
   }
-
-  struct Window {
-    std::size_t axis;
-    Value *begin, *size;
-  };
 
   Emitter& e_;
   const KernelLayout& layout_;
@@ -237,29 +156,10 @@ class ScoreEmitter {
   std::optional<Expressions> expressions_;
   Expressions::Symbols queries_;
   Value *factor_ = nullptr, *slope_ = nullptr, *position_ = nullptr;
-  std::vector<Window> windows_;
+  std::optional<Windows> windows_;
 };
 
 }  // namespace
-
-Value* query_place(Emitter& e, const KernelLayout& layout, Value* query_tile, std::size_t array,
-                   Value* query) {
-  return e.load(e.vector(e.i32), query_address(e, layout, query_tile, array, query));
-}
-
-Expressions::Symbols query_vectors(Emitter& e, const KernelLayout& layout, Value* query_tile, Value* query) {
-  return [&e, &layout, query_tile, query](const ir::Symbol& s) -> Value* {
-    const auto array = query_array(layout.places, s);
-    return array ? query_place(e, layout, query_tile, *array, query) : nullptr;
-  };
-}
-
-Expressions::Symbols query_scalars(Emitter& e, const KernelLayout& layout, Value* query_tile, Value* query) {
-  return [&e, &layout, query_tile, query](const ir::Symbol& s) -> Value* {
-    const auto array = query_array(layout.places, s);
-    return array ? e.load(e.i32, query_address(e, layout, query_tile, *array, query)) : nullptr;
-  };
-}
 
 bool is_plain_product(const emit::CpuKernel& kernel) {
   return kernel.normalize == ir::Normalize::softmax && kernel.grid.form.core_is_score &&

@@ -7,15 +7,6 @@
 
 namespace vicinal::cpu {
 
-// An array of QueryTile::places, as a vector of the sixteen queries from `query` on.
-Value* query_place(Emitter& e, const KernelLayout& layout, Value* query_tile, std::size_t array,
-                   Value* query);
-
-// A symbol of a query, as a vector of the sixteen from `query` on.
-Expressions::Symbols query_vectors(Emitter& e, const KernelLayout& layout, Value* query_tile, Value* query);
-// The same of a single query, as scalars.
-Expressions::Symbols query_scalars(Emitter& e, const KernelLayout& layout, Value* query_tile, Value* query);
-
 // Whether nothing is computed for an element of this kind of key: then the factor is in the packed queries.
 bool is_plain_product(const emit::CpuKernel& kernel);
 

@@ -3,6 +3,7 @@
 
 #include <llvm/IR/Intrinsics.h>
 
+#include "runtime/cpu/llvm/pair_places.h"
 #include "runtime/cpu/llvm/softmax.h"
 
 namespace vicinal::cpu {
@@ -44,11 +45,103 @@ class Stage {
     return expressions.uniform(kernel_.uniforms.size(), ir::Type::real);
   }
 
+  // Of every unit the keys that its queries see, as the mask's limits or the window have it.
+  void find_limits();
+
   // One of the two limits that are kept for a unit of queries: the first key that one of them sees, or the
   // end.
   Value* limit_of(Value* unit, std::int64_t which) {
     return e_.at(e_.i32, workspace(layout_.limits), e_.b.CreateAdd(unit, e_.index(which)));
   }
+
+  // Where a tile's keys or values are read, and the step from row to row: the tensor, or packed first.
+  std::pair<Value*, Value*> rows_of(Value* key_tile, std::int64_t bit, std::size_t data, std::size_t dim,
+                                    std::size_t row, std::size_t step, llvm::Function* pack, std::int64_t to,
+                                    std::int64_t width) {
+    const auto key_member = [&](std::size_t byte, llvm::Type* type) {
+      return member(e_, key_tile, byte, type);
+    };
+    Value* const direct = key_member(offsetof(KeyTile, direct), e_.i64);
+    Value* const in_place = e_.b.CreateICmpNE(e_.b.CreateAnd(direct, e_.index(bit)), e_.index(0));
+    Value* const tensor = key_member(data, e_.ptr);
+    Value* const packed = workspace(to);
+    e_.when(e_.b.CreateNot(in_place), [&] {
+      e_.b.CreateCall(pack, {tensor, key_member(dim, e_.i64), key_member(row, e_.ptr), packed,
+                             key_member(offsetof(KeyTile, count), e_.i64)});
+    });
+    return {e_.b.CreateSelect(in_place, tensor, packed),
+            e_.b.CreateSelect(in_place, key_member(step, e_.i64), e_.index(width))};
+  }
+
+  // One function for every kind of tile that there is.
+  using ByKind = std::vector<std::pair<KeyTileKind, llvm::Function*>>;
+  ByKind by_kind(const std::function<llvm::Function*(KeyTileKind)>& emit) const {
+    ByKind functions;
+    const auto add = [&](KeyTileKind kind) { functions.emplace_back(kind, emit(kind)); };
+    add(kFullTile);
+    if (kernel_.grid.has_mask || kernel_.windowed()) add(kPartialTile);
+    if (kernel_.context) {
+      add(kFullContext);
+      if (kernel_.context->has_mask) add(kPartialContext);
+    }
+    return functions;
+  }
+
+  // Calls one of the functions, by the number that `kind` is.
+  void choose(Value* kind, const ByKind& functions, const Values& arguments) {
+    llvm::Function* const f = e_.b.GetInsertBlock()->getParent();
+    llvm::BasicBlock* const after = llvm::BasicBlock::Create(e_.b.getContext(), "chosen", f);
+    llvm::BasicBlock* const other = llvm::BasicBlock::Create(e_.b.getContext(), "other", f);
+    llvm::SwitchInst* const choice = e_.b.CreateSwitch(kind, other);
+    for (const auto& [number, function] : functions) {
+      llvm::BasicBlock* const block = llvm::BasicBlock::Create(e_.b.getContext(), "choice", f);
+      choice->addCase(e_.b.getInt64(static_cast<std::uint64_t>(number)), block);
+      e_.b.SetInsertPoint(block);
+      e_.b.CreateCall(function, arguments);
+      e_.b.CreateBr(after);
+    }
+    e_.b.SetInsertPoint(other);
+    e_.b.CreateUnreachable();
+    e_.b.SetInsertPoint(after);
+  }
+
+  // Those of the tile that some query of the unit sees: the first, and how many.
+  std::pair<Value*, Value*> keys_of_unit(Value* key_tile, Value* unit, Value* kind, Value* keys) {
+    Value* const none = e_.index(0);
+    if (!kernel_.has_limits()) return {none, keys};
+    const bool window = !kernel_.declarations().axes.empty();
+    Value* const base =
+        member(e_, key_tile, window ? offsetof(KeyTile, first_in_group) : offsetof(KeyTile, first), e_.i64);
+    Value* const partial = e_.b.CreateICmpEQ(kind, e_.index(kPartialTile));
+    const auto limit = [&](std::int64_t which, Value* otherwise) {
+      Value* const inside =
+          e_.b.CreateSub(e_.b.CreateSExt(e_.load(e_.i32, limit_of(unit, which)), e_.i64), base);
+      return e_.b.CreateSelect(partial, least(most(inside, none), keys), otherwise);
+    };
+    Value* const first = limit(0, none);
+    return {first, e_.b.CreateSub(limit(1, keys), first)};
+  }
+
+  // Products of a unit's packed queries with rows, a block of queries after another; rows stream through.
+  void score_blocks(llvm::Function* score_block, std::int64_t packed, std::int64_t products, Value* unit,
+                    Value* k, Value* k_step, Value* keys) {
+    const std::int64_t at_once = kLanes * layout_.block.qk_vectors;
+    e_.loop(e_.index(0), e_.index(layout_.block.unit), at_once, {}, [&](Value* block, const Values&) {
+      Value* const query = e_.b.CreateAdd(unit, block);
+      Value* const to = workspace(products, query);
+      Value* const from = workspace(packed, query);
+      e_.loop(e_.index(0), keys, layout_.block.qk_keys, {}, [&](Value* n, const Values&) {
+        e_.b.CreateCall(score_block, {e_.at(e_.f32, k, e_.b.CreateMul(n, k_step)), k_step,
+                                      e_.b.CreateSub(e_.b.CreateSub(keys, e_.index(1)), n), from,
+                                      e_.at(e_.f32, to, e_.b.CreateMul(n, e_.index(layout_.block.tile_q)))});
+        return Values{};
+      });
+      return Values{};
+    });
+  }
+
+  // The first key that each of sixteen queries sees, and the end.
+  std::pair<Value*, Value*> limits_of(Expressions& expressions, Value* query);
 
   Emitter& e_;
   const KernelLayout& layout_;
