@@ -106,7 +106,7 @@ struct EmulatedVariant::Impl {
   emit::Specialized variant;
   emit::KernelOptions options;
   std::vector<BackwardStep> steps;
-  std::vector<emit::BackwardSource> sources;  // of the steps
+  std::vector<emit::BackwardSource> sources;   // of the steps
   mutable std::optional<HostLibrary> library;  // once the kernels are run
   mutable runtime::PlanCache shapes;
 

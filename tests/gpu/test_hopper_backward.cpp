@@ -1,0 +1,119 @@
+// The Hopper kernels of the backward pass against the interpreter, through the public API: lengths around
+// tiles, heads, layouts, grids of several axes, rows that keep nothing; in one order, and in any.
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+
+#include "tests/support/device_gradients.h"
+
+namespace vicinal::testing {
+namespace {
+
+struct Trial {
+  const char* text;
+  Index tokens;
+  std::int64_t heads = 4, kv_heads = 2;
+  Layout layout = Layout::bhnd;
+};
+constexpr int kDims[] = {64, 128};
+
+const Trial kTrials[] = {
+    {"attention full {}", {1000}},
+    {"attention full {}", {1}},
+    {"attention causal { mask = k <= q }", {129}},
+    {"attention causal { mask = k <= q }", {1500}, 6, 1},
+    {"attention alibi {\n  mask = k <= q\n  score = score - 0.02 * (h + 1) * (q - k)\n}", {700}},
+    {"attention window {\n  axis t { window = 190, causal }\n  scale = 0.1 * (h + 1)\n  sink = 0.5\n}",
+     {1200},
+     4,
+     2,
+     Layout::bnhd},
+    {"attention strided { axis t { window = 300, stride = 70 } }", {900}},
+    {"attention softcap {\n  score = 2.0 * tanh(score / 2.0)\n  mask = k <= q and k % 7 != 3\n}", {400}},
+    {"attention rows_without_keys { mask = k <= q and q % 3 != 1 }", {500}},
+    {"attention plane {\n  axis y { window = 9 }\n  axis x { window = 13, stride = 3 }\n}", {40, 52}},
+    {"attention volume {\n  axis t { window = 5, causal }\n  axis y { window = 6 }\n  axis x { window = 9 }\n"
+     "  mask = k.y % 5 != 2\n}",
+     {7, 12, 20},
+     2,
+     2,
+     Layout::bnhd},
+};
+
+}  // namespace
+
+TEST_CASE("gradients on Hopper's tensor cores") {
+  const auto context = context_or_skip();
+  if (!context) return;
+  if (!is_hopper(*context)) {
+    MESSAGE("skipped: the device is not of compute capability 9.0");
+    return;
+  }
+  std::vector<GradientJob> jobs;
+  std::vector<Problem> problems;
+  for (const Trial& trial : kTrials)
+    for (const int dim : kDims) {
+      const std::size_t n = jobs.size();
+      const DType dtype = n % 4 < 2 ? DType::bf16 : DType::f16;
+      jobs.push_back({fmt::format("{} {}", trial.text, dim), Spec::from_string(trial.text).value(), dtype,
+                      dim, dim, n % 3 != 2});
+      ProblemShape shape;
+      shape.heads = trial.heads;
+      shape.kv_heads = trial.kv_heads;
+      shape.head_dim = shape.value_dim = dim;
+      shape.queries = shape.keys = trial.tokens;
+      shape.dtype = dtype;
+      shape.layout = trial.layout;
+      problems.push_back(make_problem(shape, static_cast<unsigned>(n)));
+    }
+  const std::vector<CompiledGradients> compiled = compile_all(jobs);
+  std::mt19937 random(8);
+  for (std::size_t n = 0; n < jobs.size(); ++n) {
+    CAPTURE(jobs[n].name);
+    REQUIRE_MESSAGE(compiled[n].device.has_value(), compiled[n].error);
+    CAPTURE(compiled[n].device->info().gradient_path_reason);
+    CHECK(compiled[n].device->info().gradient_path == "cuda/hopper");
+    check_gradients(*context, compiled[n], problems[n], random);
+  }
+}
+
+TEST_CASE("gradients on Hopper's tensor cores are the same to the bit over 20 runs") {
+  const auto context = context_or_skip();
+  if (!context || !is_hopper(*context)) return;
+  const Spec spec = Spec::from_string("attention causal { mask = k <= q }").value();
+  const CompiledGradients kernel = compile_both({"causal", spec, DType::bf16, 128, 128});
+  REQUIRE_MESSAGE(kernel.device.has_value(), kernel.error);
+  ProblemShape shape;
+  shape.head_dim = shape.value_dim = 128;
+  shape.queries = shape.keys = {2000};
+  shape.dtype = DType::bf16;
+  std::mt19937 random(9);
+  GradientCase c = gradient_case(*kernel.host, make_problem(shape), random);
+  round_given(c, kernel.dtype);
+  KernelGradients first(c, kernel.dtype);
+  REQUIRE(DeviceCase(*context, *kernel.device, c, first).run(false).has_value());
+  for (int n = 1; n < 20; ++n) {
+    KernelGradients again(c, kernel.dtype);
+    REQUIRE(DeviceCase(*context, *kernel.device, c, again).run(false).has_value());
+    CHECK(first.q.bytes() == again.q.bytes());
+    CHECK(first.k.bytes() == again.k.bytes());
+    CHECK(first.v.bytes() == again.v.bytes());
+  }
+}
+
+TEST_CASE("what is not finite leaves Hopper's tensor cores for the portable kernels") {
+  const auto context = context_or_skip();
+  if (!context || !is_hopper(*context)) return;
+  const Spec spec = Spec::from_string("attention t { mask = k != 3 and k <= q + 40 }").value();
+  const CompiledGradients kernel = compile_both({"poison", spec, DType::bf16, 64, 64});
+  REQUIRE_MESSAGE(kernel.device.has_value(), kernel.error);
+  ProblemShape shape;
+  shape.queries = shape.keys = {300};
+  shape.head_dim = shape.value_dim = 64;
+  shape.dtype = DType::bf16;
+  Problem problem = make_problem(shape);
+  poison(problem, 3);
+  std::mt19937 random(5);
+  check_gradients(*context, kernel, std::move(problem), random);
+}
+
+}  // namespace vicinal::testing
