@@ -125,6 +125,7 @@ HopperBackwardLayout hopper_backward_layout(const Problem& problem, const plan::
     layout.bytes += (static_cast<std::size_t>(bytes) + 255) / 256 * 256;
   };
   take(layout.poisoned, 4);
+  take(layout.drawn, 4);
   take(layout.turns, tiles * 4);
   take(layout.query_sums, tiles * schedule.sums_of_tile(static_cast<int>(problem.head_dim)) * 4);
   return layout;
@@ -158,9 +159,9 @@ Result<Launch> prepare_hopper_backward(const cuda::DriverApi& api, const Backwar
     steps.insert(steps.end(), {channel, head, batch});
   }
   append(steps.data(), steps.size() * sizeof(steps[0]));
-  const std::uint64_t addresses[] = {launch.workspace + launch.layout.query_sums,
-                                     launch.in_turn ? launch.workspace + launch.layout.turns : 0,
-                                     launch.workspace + launch.layout.poisoned};
+  const std::uint64_t addresses[] = {
+      launch.workspace + launch.layout.query_sums, launch.workspace + launch.layout.drawn,
+      launch.in_turn ? launch.workspace + launch.layout.turns : 0, launch.workspace + launch.layout.poisoned};
   append(addresses, sizeof addresses);
   VICINAL_TRY(const cuda::ParameterWords parameters, parameter_words(source.parameters, options, module, p));
   cuda::BackwardWords backward;

@@ -16,6 +16,7 @@ plan::TileShape hopper_backward_shape(const Problem& problem, const emit::Hopper
 // Parts of a workspace, as offsets from its beginning, all of which are 0 before a launch.
 struct HopperBackwardLayout {
   std::size_t poisoned = 0;    // u32
+  std::size_t drawn = 0;       // u32
   std::size_t turns = 0;       // u32, a tile of queries
   std::size_t query_sums = 0;  // f32
   std::size_t bytes = 0;

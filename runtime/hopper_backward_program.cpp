@@ -56,7 +56,6 @@ Result<void> HopperBackwardProgram::launch(const BackwardProblem& of, const Hopp
     const Step& own = steps_[static_cast<std::size_t>(step)];
     VICINAL_TRY(Launch launch, prepare_hopper_backward(api, of, how, own.source, step, options_, module));
     if (launch.shape.grid.x == 0) continue;
-    // Tiles of keys wait for others, which have to be at work too: a block for each multiprocessor, no more.
     launch.shape.grid.x =
         std::min(launch.shape.grid.x, static_cast<unsigned>(keys ? multiprocessors_ : 4 * multiprocessors_));
     VICINAL_TRY_VOID(cuda::launch(own.loaded, stream, launch.shape, launch.arguments));

@@ -126,8 +126,7 @@ void check(const Kernel& kernel, const Emulated& emulated, GradientCase& c, bool
                                            {boxes, hopper, reinterpret_cast<std::uint64_t>(zeros), in_turn},
                                            emulated.steps[i], step, emulated.options, module)
               .value();
-      // Blocks follow each other here, and none of them may wait for another.
-      launch(emulated.libraries[i], prepared, in_turn ? 1 : 3);
+      launch(emulated.libraries[i], prepared, 3);
     }
     unsigned flag;
     std::memcpy(&flag, zeros + hopper.poisoned, sizeof flag);

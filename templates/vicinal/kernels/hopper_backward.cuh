@@ -31,6 +31,10 @@ VICINAL_DEVICE void keys(const LaunchArguments<typename V::Arguments>& launch) {
   auto& control = *reinterpret_cast<typename L::Control*>(memory + (base - start) + L::kControl);
   if (threadIdx.x == 0) {
     const auto init = [](u64& barrier, u32 arrivals) { barrier_init(shared_address(&barrier), arrivals); };
+    for (int i = 0; i < kItemSlots; ++i) {
+      init(control.item_full[i], 1);
+      init(control.item_empty[i], 4 * kGroups + 1);
+    }
     init(control.keys_full, 1);
     init(control.keys_empty, kGroups);
     for (int i = 0; i < L::kStages; ++i) {

@@ -30,6 +30,7 @@ struct LaunchArguments {
   // Gradients of queries before their factor, as sums of fp32: by batch, head and tile of queries, of a tile
   // as QuerySums has them. All 0.
   float* query_sums;
+  u32* drawn;  // how many tiles of keys blocks have taken; 0
   // How many tiles of keys have added to a tile of queries, by batch, head and tile; all 0. Null: they add in
   // any order.
   u32* turns;

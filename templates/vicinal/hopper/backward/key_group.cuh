@@ -36,11 +36,11 @@ class KeyGroup {
       : launch(arguments), a(arguments.backward), base(shared), control(c), group(number) {}
 
   VICINAL_DEVICE void run() {
-    Items<V> items(a);
-    Place<1> keys;
+    Place<kItemSlots> slot;
+    Place<1> full;
 #pragma unroll 1
-    for (Item item; items.next(item); keys.advance()) {
-      barrier_wait(shared_address(&control.keys_full), keys.parity());
+    for (Item item; __any_sync(~0u, (item = next_item(control, slot)).exists); full.advance()) {
+      barrier_wait(shared_address(&control.keys_full), full.parity());
       begin(item);
 #pragma unroll 1
       for (bool more = true; more; place.advance()) {

@@ -16,36 +16,12 @@ struct QueryNote {
 };
 constexpr u32 kEnd = 8;  // no tile: the item is done
 
+constexpr int kItemSlots = 2;
+
 // A tile of keys and the heads that share it.
 struct Item {
+  int exists;  // 0: there is no more
   int b, kv_h, tile;
-};
-
-// Items in the order in which blocks take them: neighbouring items are of different heads, so that those
-// which add to the same gradients start one after the other; tiles from the first on, which under a causal
-// mask has the most to do.
-template <class V>
-class Items {
- public:
-  VICINAL_DEVICE explicit Items(const typename V::Arguments& a)
-      : kv_heads(static_cast<u32>(a.kv_heads)),
-        slices(static_cast<u32>(a.batch * a.kv_heads)),
-        count(slices * static_cast<u32>(key_boxes<V>(a).count())),
-        at(blockIdx.x) {}
-
-  VICINAL_DEVICE bool next(Item& item) {
-    if (at >= count) return false;
-    const u32 slice = at % slices;
-    item.tile = static_cast<int>(at / slices);
-    item.b = static_cast<int>(slice / kv_heads);
-    item.kv_h = static_cast<int>(slice % kv_heads);
-    at += gridDim.x;
-    return true;
-  }
-
- private:
-  const u32 kv_heads, slices, count;
-  u32 at;
 };
 
 template <class V, int HeadDim, int ValueDim, class Schedule>
@@ -68,8 +44,9 @@ struct BackwardLayout {
   static constexpr bool kLimited = V::neighborhood || V::has_limits;
 
   struct Control {
-    u64 keys_full, keys_empty;
+    u64 item_full[kItemSlots], item_empty[kItemSlots], keys_full, keys_empty;
     u64 q_full[kStages], q_empty[kStages], d_out_full[kStages], d_out_empty[kStages];
+    Item item[kItemSlots];
     QueryNote note[2 * kStages];  // by Place::slot
     // Of the stage's queries: what is added to an exponent, in base 2, and row_terms.
     alignas(16) float exponent[kStages][kTileQ], term[kStages][kTileQ];
@@ -79,6 +56,17 @@ struct BackwardLayout {
   static constexpr int kAlignment = 1024;
   static constexpr int kBytes = kControl + static_cast<int>(sizeof(Control));
 };
+
+// What the loader has taken for the block. By every warp, which so has read it.
+template <class Control>
+VICINAL_DEVICE Item next_item(Control& control, Place<kItemSlots>& slot) {
+  barrier_wait(shared_address(&control.item_full[slot.stage()]), slot.parity());
+  const Item item = control.item[slot.stage()];
+  __syncwarp();
+  if (lane() == 0) barrier_arrive(shared_address(&control.item_empty[slot.stage()]));
+  slot.advance();
+  return item;
+}
 
 // Numbered barriers; 0 is the block's own.
 constexpr int kGroupsBarrier = 1;

@@ -24,10 +24,9 @@ class Loader {
   VICINAL_DEVICE void run() {
     const int group = static_cast<int>(a.heads / a.kv_heads);
     const BoxGrid<kRank> queries = query_boxes<V>(a), key_tiles = key_boxes<V>(a);
-    Items<V> items(a);
     Place<1> keys;
 #pragma unroll 1
-    for (Item item; items.next(item); keys.advance()) {
+    for (Item item; draw(item); keys.advance()) {
       key_tiles.place(item.tile, tile);
       if (lane() == 0) copy_keys(item, keys);
       // Boxes of queries that windows let see some key.
@@ -77,6 +76,29 @@ class Loader {
   }
 
  private:
+  // The next tile of keys that no block has taken. Neighbouring numbers are of different heads, so that those
+  // which add to the same gradients start one after the other; tiles go from the first on, which under a
+  // causal mask has the most to do. Drawn in order, so that whoever waits for another's turn knows it is at
+  // work.
+  VICINAL_DEVICE bool draw(Item& item) {
+    const u32 kv_heads = static_cast<u32>(a.kv_heads), slices = static_cast<u32>(a.batch) * kv_heads;
+    u32 number = 0;
+    if (lane() == 0) number = atomicAdd(launch.drawn, 1);
+    number = __shfl_sync(~0u, number, 0);
+    const u32 slice = number % slices;
+    item.exists = number < slices * static_cast<u32>(key_boxes<V>(a).count());
+    item.tile = static_cast<int>(number / slices);
+    item.b = static_cast<int>(slice / kv_heads);
+    item.kv_h = static_cast<int>(slice % kv_heads);
+    if (lane() == 0) {
+      barrier_wait(shared_address(&control.item_empty[slot.stage()]), slot.parity() ^ 1);
+      control.item[slot.stage()] = item;
+      barrier_arrive(shared_address(&control.item_full[slot.stage()]));
+    }
+    slot.advance();
+    return item.exists;
+  }
+
   VICINAL_DEVICE void copy_keys(const Item& item, const Place<1>& keys) {
     const u32 full = shared_address(&control.keys_full);
     barrier_wait(shared_address(&control.keys_empty), keys.parity() ^ 1);
@@ -196,6 +218,7 @@ class Loader {
   const typename V::Arguments& a;
   const u32 base;
   Control& control;
+  Place<kItemSlots> slot;
   Place<L::kStages> place;
   int tile[kRank];  // of keys, its place
 };
@@ -215,10 +238,10 @@ class Adder {
 #pragma unroll
     for (int group = 0; group < kGroups; ++group) named_arrive(sums_empty(group), kAddingThreads);
     const int tiles = query_boxes<V>(a).count();
-    Items<V> items(a);
+    Place<kItemSlots> slot;
     Place<L::kStages> place;
 #pragma unroll 1
-    for (Item item; items.next(item);) {
+    for (Item item; (item = next_item(control, slot)).exists;) {
 #pragma unroll 1
       for (bool more = true; more; place.advance()) {
         barrier_wait(shared_address(&control.q_full[place.stage()]), place.parity());
