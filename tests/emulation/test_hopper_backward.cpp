@@ -12,7 +12,7 @@
 #include "runtime/hopper_backward_launch.h"
 #include "runtime/kernel_impl.h"
 #include "runtime/kernel_plan.h"
-#include "tests/emulation/hopper_launch_on_host.h"
+#include "tests/emulation/forward_on_host.h"
 #include "tests/support/gallery.h"
 #include "tests/support/gradient_check.h"
 #include "tests/support/kernel_gradients.h"

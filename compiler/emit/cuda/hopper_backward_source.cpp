@@ -16,9 +16,9 @@ using ir::SymbolKind;
 
 constexpr int kThreads = 384;         // of the keys' kernel
 constexpr int kQueriesThreads = 256;  // as many as have sums
-constexpr int kStages = 2;
+constexpr int kStages = 2, kSlots = 2 * kStages;
 
-// Of barriers and notes, and what a query has beside its channels in every stage: exponent and term, and
+// Of barriers and notes, and what a query has beside its channels in every slot: exponent and term, and
 // limits along each axis (templates/vicinal/ asserts that it is enough).
 constexpr int kControlBytes = 256, kQueryControlBytes = 8, kLimitBytes = 8, kAlignment = 1024;
 
@@ -136,7 +136,7 @@ std::string_view name_of(HopperBackwardStep step) {
 
 int HopperBackwardSchedule::shared_bytes(int head_dim, int value_dim, int rank) const {
   const int dims = head_dim + value_dim;
-  return kAlignment + kControlBytes + kStages * tile_q * (kQueryControlBytes + rank * kLimitBytes) +
+  return kAlignment + kControlBytes + kSlots * tile_q * (kQueryControlBytes + rank * kLimitBytes) +
          kHopperBackwardTileK * dims * 2 + kStages * tile_q * dims * 2 +
          kStages * tile_q * kHopperBackwardTileK * 2 + sums_of_tile(head_dim) * 4;
 }

@@ -118,8 +118,9 @@ class Forward {
  private:
   // Keeps the compiler from giving the first round code of its own.
   VICINAL_DEVICE static bool opaque(int condition) {
-    asm("" : "+r"(condition));
-    return condition != 0;
+    u32 unknown = static_cast<u32>(condition);
+    settle(unknown);
+    return unknown != 0;
   }
   // Row i of a thread, and the first of its columns in a block of 16; the other three are 1, 8 and 9 further.
   VICINAL_DEVICE static int warp_row() {
@@ -505,9 +506,8 @@ class Forward {
 template <AttentionVariant V, class T, int HeadDim, int ValueDim, class Schedule>
 VICINAL_DEVICE void forward(const typename V::Arguments& a) {
   using Kernel = Forward<V, T, HeadDim, ValueDim, Schedule>;
-  extern __shared__ char memory[];
   __shared__ typename Kernel::Control control;
-  Kernel(a, control, *reinterpret_cast<typename Kernel::Tiles*>(memory)).run();
+  Kernel(a, control, *reinterpret_cast<typename Kernel::Tiles*>(dynamic_shared())).run();
 }
 
 }  // namespace vicinal::mma

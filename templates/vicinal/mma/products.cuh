@@ -8,6 +8,7 @@
 
 #include "vicinal/ptx/barrier.cuh"
 #include "vicinal/ptx/matrix.cuh"
+#include "vicinal/ptx/order.cuh"
 
 namespace vicinal::mma {
 

@@ -143,7 +143,7 @@ class KeyGroup {
       round(weights, scores);
       products_wait<0>();
       Products::hold(d_scores);
-      const float* const terms = control.term[stage] + column();
+      const float* const terms = control.term[place.slot()] + column();
 #pragma unroll
       for (int i = 0; i < kScores; ++i) d_scores[i] = scores[i] * (d_scores[i] + terms[i / 4 * 8 + i % 2]);
       if (partial) drop_unweighted(scores, d_scores);
@@ -196,7 +196,7 @@ class KeyGroup {
     const int n = column() + offset;
     if (!exists[r]) return false;
     if constexpr (L::kLimited) {
-      const KeyRanges<kRank>& limits = control.limits[place.stage()][n];
+      const KeyRanges<kRank>& limits = control.limits[place.slot()][n];
 #pragma unroll
       for (int i = 0; i < kRank; ++i) {
         const int x = keys[r].local[i] + static_cast<int>(a.k_axis[i].origin);
@@ -240,7 +240,7 @@ class KeyGroup {
 
   // Dot products to weights.
   VICINAL_DEVICE void weigh(const QueryNote& note, float (&scores)[kScores]) const {
-    const float* const exponents = control.exponent[place.stage()] + column();
+    const float* const exponents = control.exponent[place.slot()] + column();
     [[maybe_unused]] int distance = 0;  // from the thread's first query to its first key
     if constexpr (V::has_slope)
       distance = key_boxes<V>(a).extent(0) * tile[0] + row(0) + static_cast<int>(a.k_axis[0].origin) -
@@ -259,8 +259,8 @@ class KeyGroup {
   // more than a multiple of it.
   VICINAL_DEVICE void differentiate(const QueryNote& note, float (&scores)[kScores],
                                     float (&d_scores)[kScores]) const {
-    const float* const exponents = control.exponent[place.stage()] + column();
-    const float* const terms = control.term[place.stage()] + column();
+    const float* const exponents = control.exponent[place.slot()] + column();
+    const float* const terms = control.term[place.slot()] + column();
 #pragma unroll
     for (int i = 0; i < kScores; ++i) {
       const int offset = i / 4 * 8 + i % 2;

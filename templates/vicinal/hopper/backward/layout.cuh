@@ -26,7 +26,7 @@ struct Item {
 
 template <class V, int HeadDim, int ValueDim, class Schedule>
 struct BackwardLayout {
-  static constexpr int kTileQ = Schedule::tile_q, kStages = 2;
+  static constexpr int kTileQ = Schedule::tile_q, kStages = 2, kSlots = 2 * kStages;
   static constexpr int kHeadSlabs = slabs(HeadDim), kValueSlabs = slabs(ValueDim);
   static constexpr int kQueryBytes = kTileQ * kHeadSlabs * kSlabRowBytes;
   static constexpr int kDOutBytes = kTileQ * kValueSlabs * kSlabRowBytes;
@@ -47,10 +47,10 @@ struct BackwardLayout {
     u64 item_full[kItemSlots], item_empty[kItemSlots], keys_full, keys_empty;
     u64 q_full[kStages], q_empty[kStages], d_out_full[kStages], d_out_empty[kStages];
     Item item[kItemSlots];
-    QueryNote note[2 * kStages];  // by Place::slot
-    // Of the stage's queries: what is added to an exponent, in base 2, and row_terms.
-    alignas(16) float exponent[kStages][kTileQ], term[kStages][kTileQ];
-    KeyRanges<V::rank> limits[kLimited ? kStages : 1][kLimited ? kTileQ : 1];
+    // By Place::slot; of the tile's queries what is added to an exponent, in base 2, and row_terms.
+    QueryNote note[kSlots];
+    alignas(16) float exponent[kSlots][kTileQ], term[kSlots][kTileQ];
+    KeyRanges<V::rank> limits[kLimited ? kSlots : 1][kLimited ? kTileQ : 1];
   };
 
   static constexpr int kAlignment = 1024;

@@ -124,36 +124,45 @@ class Loader {
   // A tile of queries, unless they keep no key of the item's.
   VICINAL_DEVICE void bring(const Item& item, int h, const int (&at)[kRank]) {
     const BoxGrid<kRank> queries = query_boxes<V>(a);
-    float exponent[kMine], term[kMine];
-    KeyRanges<kRank> keys[kMine], reach, sure = all_keys<V>(a);
+    KeyRanges<kRank> reach, sure = all_keys<V>(a);
 #pragma unroll
     for (int i = 0; i < kRank; ++i) reach.axis[i] = {2147483647, 0};
+      // Before the stage is free: who reads of this slot has read of the stages since.
 #pragma unroll
     for (int n = 0; n < kMine; ++n) {
+      const int r = lane() + 32 * n;
       Token<kRank> token;
-      const bool exists = queries.token(at, lane() + 32 * n, token);
+      const bool exists = queries.token(at, r, token);
       const Query<kRank> q = query_of<V>(a, item.b, h, token);
-      keys[n] = L::kLimited ? key_limits<V>(a, q) : sure;
-      exponent[n] = -infinity();
-      term[n] = 0.0f;
-      if (!exists) continue;
-      const float lse = static_cast<const float*>(
-          a.lse.data)[q.b * a.lse.batch + q.h * a.lse.head + token_offset(a.lse, token)];
-      // Rows that keep nothing, and those whose sink is all, have no gradients.
-      if (lse != -infinity()) exponent[n] = ((V::has_core ? 0.0f : V::shift(a, q)) - lse) * kLog2E;
-      i64 row = q.b * a.heads + q.h;
-      bool some = true;
+      float exponent = -infinity(), term = 0.0f;
+      if (exists) {
+        const float lse = static_cast<const float*>(
+            a.lse.data)[q.b * a.lse.batch + q.h * a.lse.head + token_offset(a.lse, token)];
+        // Rows that keep nothing, and those whose sink is all, have no gradients.
+        if (lse != -infinity()) exponent = ((V::has_core ? 0.0f : V::shift(a, q)) - lse) * kLog2E;
+        i64 row = q.b * a.heads + q.h;
 #pragma unroll
-      for (int i = 0; i < kRank; ++i) {
-        row = row * a.q_axis[i].local + token.local[i];
-        some = some && keys[n].axis[i].begin < keys[n].axis[i].end;
+        for (int i = 0; i < kRank; ++i) row = row * a.q_axis[i].local + token.local[i];
+        term = a.row_terms[row];
       }
-      term[n] = a.row_terms[row];
-      if (!some) continue;
+      control.exponent[place.slot()][r] = exponent;
+      control.term[place.slot()][r] = term;
+      if constexpr (L::kLimited) {
+        const KeyRanges<kRank> keys = key_limits<V>(a, q);
+        control.limits[place.slot()][r] = keys;
+        bool some = exists;
 #pragma unroll
-      for (int i = 0; i < kRank; ++i)
-        reach.axis[i] = {smaller(reach.axis[i].begin, keys[n].axis[i].begin),
-                         larger(reach.axis[i].end, keys[n].axis[i].end)};
+        for (int i = 0; i < kRank; ++i) {
+          sure.axis[i] = {larger(sure.axis[i].begin, keys.axis[i].begin),
+                          smaller(sure.axis[i].end, keys.axis[i].end)};
+          some = some && keys.axis[i].begin < keys.axis[i].end;
+        }
+        if (!some) continue;
+#pragma unroll
+        for (int i = 0; i < kRank; ++i)
+          reach.axis[i] = {smaller(reach.axis[i].begin, keys.axis[i].begin),
+                           larger(reach.axis[i].end, keys.axis[i].end)};
+      }
     }
     bool partial = V::has_keeps;
     u32 turn = 0;
@@ -166,9 +175,6 @@ class Loader {
       if constexpr (L::kLimited) {
         range = {__reduce_min_sync(~0u, reach.axis[i].begin), __reduce_max_sync(~0u, reach.axis[i].end)};
         if (range.end <= begin || range.begin >= end) return;
-#pragma unroll
-        for (int n = 0; n < kMine; ++n)
-          inside = {larger(inside.begin, keys[n].axis[i].begin), smaller(inside.end, keys[n].axis[i].end)};
         inside = {__reduce_max_sync(~0u, inside.begin), __reduce_min_sync(~0u, inside.end)};
       }
       partial = partial || begin < inside.begin || end > inside.end;
@@ -178,13 +184,6 @@ class Loader {
       turn = turn * static_cast<u32>(last - first + 1) + static_cast<u32>(tile[i] - first);
     }
     leave_note({h, queries.number(at), partial ? kPartial : 0u, turn});
-#pragma unroll
-    for (int n = 0; n < kMine; ++n) {
-      const int r = lane() + 32 * n;
-      control.exponent[place.stage()][r] = exponent[n];
-      control.term[place.stage()][r] = term[n];
-      if constexpr (L::kLimited) control.limits[place.stage()][r] = keys[n];
-    }
     __syncwarp();
     if (lane() == 0) copy_queries(item, h, at);
     place.advance();

@@ -1,12 +1,12 @@
-// The Hopper kernel on the host: what the compiler emits is compiled for the processor, with barriers, copies
-// and matrix products done in software, and held against the interpreter.
+// The kernels for tensor cores on the host: what the compiler emits is compiled for the processor, with
+// barriers, copies and matrix products done in software, and held against the interpreter.
 #include <doctest/doctest.h>
 
 #include <cstdlib>
 
 #include "compiler/emit/cuda/kernel_choice.h"
 #include "runtime/kernel_impl.h"
-#include "tests/emulation/hopper_launch_on_host.h"
+#include "tests/emulation/forward_on_host.h"
 #include "tests/support/accuracy_check.h"
 #include "tests/support/gallery.h"
 #include "tests/support/random_problem.h"
@@ -24,21 +24,20 @@ struct Trial {
 };
 
 // The kernel as it would be cut first. `host`: of any backend, with the dtype and dims that are wanted.
-std::optional<HopperOnHost> fastest_schedule(const Kernel& host, std::string* why) {
+std::optional<ForwardOnHost> fastest_schedule(const Kernel& host, emit::KernelKind kind, std::string* why) {
   emit::KernelOptions options;
   options.dtype = host.impl().options.dtype;
   options.head_dim = static_cast<int>(host.impl().options.head_dim);
   options.value_dim = static_cast<int>(host.impl().options.value_dim);
-  const emit::Choice choice =
-      emit::choose(emit::KernelKind::hopper, host.impl().variant.specialized, options, 90);
+  const emit::Choice choice = emit::choose(kind, host.impl().variant.specialized, options, 90);
   *why = choice.why;
   if (choice.candidates.empty()) return std::nullopt;
-  const auto made = HopperOnHost::make(host, choice.candidates.front());
+  const auto made = ForwardOnHost::make(host, choice.candidates.front());
   REQUIRE(made.has_value());
   return made;
 }
 
-void check(const Trial& trial) {
+void check(const Trial& trial, emit::KernelKind kind = emit::KernelKind::hopper) {
   CAPTURE(trial.text);
   const Spec spec = Spec::from_string(trial.text).value();
   CompileOptions compile_options;
@@ -48,8 +47,8 @@ void check(const Trial& trial) {
   compile_options.value_dim = trial.value_dim;
   const Kernel host = compile(spec, compile_options).value();
   std::string why;
-  const auto hopper = fastest_schedule(host, &why);
-  REQUIRE_MESSAGE(hopper.has_value(), why);
+  const auto kernel = fastest_schedule(host, kind, &why);
+  REQUIRE_MESSAGE(kernel.has_value(), why);
   ProblemShape shape;
   shape.batch = 1;
   shape.heads = 2;
@@ -61,7 +60,7 @@ void check(const Trial& trial) {
   shape.dtype = trial.dtype;
   shape.layout = trial.layout;
   if (spec.has_context()) shape.context = 70;
-  const auto run = [&](Problem& p) { return hopper->run(p); };
+  const auto run = [&](Problem& p) { return kernel->run(p); };
   std::mt19937 random(1);
   Problem problem = make_problem(shape);
   for (const auto& [name, tensor] : trial.inputs) {
@@ -128,32 +127,48 @@ TEST_CASE("the Hopper kernel on the host: grids of several axes") {
        {23, 45}});
 }
 
-TEST_CASE("the Hopper kernel on the host: the gallery" *
+TEST_CASE("the tensor-core kernel on the host") {
+  const auto mma = emit::KernelKind::mma;
+  check({"attention causal { mask = k <= q }", DType::f16, 64, 40}, mma);
+  check({"attention tf32 {\n  key = l2norm\n  score = 3.0 * score\n}", DType::f32, 40, 64, {70}, {90}}, mma);
+  check({"attention plane {\n  context\n  axis y { window = 5, dilation = 2 }\n  axis x { window = 8 }\n"
+         "  normalize = sigmoid\n}",
+         DType::bf16,
+         64,
+         64,
+         {13, 20},
+         {13, 20},
+         Layout::bnhd},
+        mma);
+}
+
+TEST_CASE("kernels for tensor cores on the host: the gallery" *
           doctest::skip(std::getenv("VICINAL_EMULATE") == nullptr)) {
   unsigned seed = 0;
-  for (const GalleryBlock& block : gallery()) {
-    CAPTURE(block.name);
-    CompileOptions compile_options;
-    compile_options.backend = Backend::interpreter;
-    compile_options.dtype = ++seed % 2 == 0 ? DType::bf16 : DType::f16;
-    compile_options.head_dim = compile_options.value_dim = 64;
-    const Kernel host = compile(block.spec, compile_options).value();
-    std::string why;
-    const auto hopper = fastest_schedule(host, &why);
-    if (!hopper) {
-      MESSAGE(block.name, ": ", why);
-      continue;
+  for (const GalleryBlock& block : gallery())
+    for (const emit::KernelKind kind : {emit::KernelKind::hopper, emit::KernelKind::mma}) {
+      CAPTURE(block.name);
+      CompileOptions compile_options;
+      compile_options.backend = Backend::interpreter;
+      compile_options.dtype = ++seed % 4 < 2 ? DType::bf16 : DType::f16;
+      compile_options.head_dim = compile_options.value_dim = 64;
+      const Kernel host = compile(block.spec, compile_options).value();
+      std::string why;
+      const auto kernel = fastest_schedule(host, kind, &why);
+      if (!kernel) {
+        MESSAGE(block.name, ": ", why);
+        continue;
+      }
+      std::mt19937 random(seed);
+      for (int attempt = 0; attempt < 20; ++attempt) {
+        const std::optional<Problem> problem = random_problem(host, random, {.tokens = 200});
+        REQUIRE(problem.has_value());
+        if (kernel->obstacle(*problem)) continue;
+        const auto run = [&](Problem& p) { return kernel->run(p); };
+        check_values(host, run, *problem, three_more(host, random, 200));
+        break;
+      }
     }
-    std::mt19937 random(seed);
-    for (int attempt = 0; attempt < 20; ++attempt) {
-      const std::optional<Problem> problem = random_problem(host, random, {.tokens = 300});
-      REQUIRE(problem.has_value());
-      if (hopper->obstacle(*problem)) continue;
-      check_values(
-          host, [&](Problem& p) { return hopper->run(p); }, *problem, three_more(host, random, 300));
-      break;
-    }
-  }
 }
 
 }  // namespace vicinal::testing

@@ -1,4 +1,4 @@
-#include "tests/emulation/hopper_launch_on_host.h"
+#include "tests/emulation/forward_on_host.h"
 
 #include <fmt/format.h>
 
@@ -45,12 +45,14 @@ const cuda::DriverApi& driver_on_host() {
   return api;
 }
 
-std::optional<HopperOnHost> HopperOnHost::make(const Kernel& kernel, const emit::KernelOptions& options) {
-  HopperOnHost made;
+std::optional<ForwardOnHost> ForwardOnHost::make(const Kernel& kernel, const emit::KernelOptions& options) {
+  ForwardOnHost made;
   made.kernel_ = &kernel;
   made.options_ = options;
   made.source_ = emit::emit_cuda(kernel.impl().variant.specialized, options);
-  const std::string arguments = "vicinal::hopper::LaunchArguments<emitted::Variant::Arguments>";
+  const std::string arguments = made.hopper()
+                                    ? "vicinal::hopper::LaunchArguments<emitted::Variant::Arguments>"
+                                    : "emitted::Variant::Arguments";
   const auto library = HostLibrary::build(
       products_on_host(made.source_.text) +
       fmt::format("extern \"C\" void emulate(const void* a, unsigned grid, unsigned threads) {{\n"
@@ -62,19 +64,21 @@ std::optional<HopperOnHost> HopperOnHost::make(const Kernel& kernel, const emit:
   return made;
 }
 
-std::optional<std::string> HopperOnHost::obstacle(const Problem& problem) const {
+std::optional<std::string> ForwardOnHost::obstacle(const Problem& problem) const {
   const runtime::Problem bound = kernel_->impl().bind(problem.arguments()).value();
+  if (!hopper()) return std::nullopt;
   if (auto found = runtime::hopper_tensor_obstacle(bound)) return found;
   if (shape(bound)) return std::nullopt;
   return "no boxes suit the copy engine";
 }
 
-std::optional<plan::TileShape> HopperOnHost::shape(const runtime::Problem& bound) const {
-  return runtime::find_shape(bound, options_.tile_q, options_.tile_k,
-                             runtime::hopper_shape_rules(bound, options_.schedule.skips));
+std::optional<plan::TileShape> ForwardOnHost::shape(const runtime::Problem& bound) const {
+  return runtime::find_shape(
+      bound, options_.tile_q, options_.tile_k,
+      hopper() ? runtime::hopper_shape_rules(bound, options_.schedule.skips) : plan::ShapeRules());
 }
 
-Result<void> HopperOnHost::run(Problem& problem, unsigned blocks) const {
+Result<void> ForwardOnHost::run(Problem& problem, unsigned blocks) const {
   const Kernel::Impl& impl = kernel_->impl();
   VICINAL_TRY(const runtime::Problem bound, impl.bind(problem.arguments()));
   if (const auto found = obstacle(problem)) return unexpected(ErrorKind::limit, *found);
@@ -88,9 +92,11 @@ Result<void> HopperOnHost::run(Problem& problem, unsigned blocks) const {
       const runtime::Launch launch,
       runtime::prepare_launch(source_, options_, impl.variant.specialized.declarations(), bound, tiles));
   unsigned counters[2] = {};
-  VICINAL_TRY(std::vector<std::byte> bytes,
-              runtime::hopper_prefix(driver_on_host(), bound, *shape,
-                                     reinterpret_cast<cuda::DevicePointer>(counters), true));
+  std::vector<std::byte> bytes;
+  if (hopper()) {
+    VICINAL_TRY(bytes, runtime::hopper_prefix(driver_on_host(), bound, *shape,
+                                              reinterpret_cast<cuda::DevicePointer>(counters), true));
+  }
   bytes.insert(bytes.end(), launch.arguments.begin(), launch.arguments.end());
   using Entry = void(const void*, unsigned, unsigned);
   library_.symbol<Entry>("emulate")(bytes.data(), blocks, launch.shape.block.x);
