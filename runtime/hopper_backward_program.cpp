@@ -7,6 +7,12 @@
 #include "runtime/program.h"
 
 namespace vicinal::runtime {
+namespace {
+
+// What it would be left to is so slow that spilled registers do not matter before there are very many.
+constexpr int kMostSpilledBytes = 512;
+
+}  // namespace
 
 Result<HopperBackwardProgram::Made> HopperBackwardProgram::make(Engine& engine, const cuda::Context& context,
                                                                 const emit::Specialized& differentiated,
@@ -40,7 +46,8 @@ Result<HopperBackwardProgram::Made> HopperBackwardProgram::make(Engine& engine, 
   for (auto& step : compiled) made.push_back(step.get());
   for (Result<Compiled>& step : made) {
     if (!step) return step.forward_error();
-    if (auto wrong = defect(step->log, step->step.loaded.attributes())) return Made{nullptr, *wrong};
+    if (auto wrong = defect(step->log, step->step.loaded.attributes(), kMostSpilledBytes))
+      return Made{nullptr, *wrong};
     program->steps_.push_back(std::move(step->step));
   }
   return Made{std::move(program), {}};

@@ -13,10 +13,6 @@
 namespace vicinal::runtime {
 namespace {
 
-// A few registers of the producer may spill, which costs nothing that can be measured; accumulators cost half
-// of the speed.
-constexpr int kMostLocalBytes = 128;
-
 // ptxas' warnings about wgmma and setmaxnreg: that registers were not handed out, or that products were put
 // in sequence. C7519 alone is for information.
 constexpr int kFirstWarning = 7504, kLastWarning = 7520, kHarmless = 7519;
@@ -27,11 +23,12 @@ std::string path_of(const Program& program) {
   return fmt::format("cuda/{}", emit::name_of(program.options.kind));
 }
 
-std::optional<std::string> defect(const std::string& log, const cuda::KernelAttributes& attributes) {
+std::optional<std::string> defect(const std::string& log, const cuda::KernelAttributes& attributes,
+                                  int most_local_bytes) {
   for (int code = kFirstWarning; code <= kLastWarning; ++code)
     if (code != kHarmless && log.find(fmt::format("(C{})", code)) != std::string::npos)
       return fmt::format("ptxas warns of C{}: its matrix products wait for each other", code);
-  if (attributes.local_bytes > kMostLocalBytes)
+  if (attributes.local_bytes > most_local_bytes)
     return fmt::format("{} bytes of a thread's registers spill", attributes.local_bytes);
   return std::nullopt;
 }

@@ -43,7 +43,11 @@ struct Program {
 // "cuda/hopper"
 std::string path_of(const Program& program);
 
-// What the compiler's log and the loaded kernel say against running it; nothing where all is well.
-std::optional<std::string> defect(const std::string& log, const cuda::KernelAttributes& attributes);
+// What the compiler's log and the loaded kernel say against running it; nothing where all is well. A few
+// registers of the producer may spill, which costs nothing that can be measured; accumulators cost half of
+// the speed.
+inline constexpr int kMostLocalBytes = 128;  // of a thread
+std::optional<std::string> defect(const std::string& log, const cuda::KernelAttributes& attributes,
+                                  int most_local_bytes = kMostLocalBytes);
 
 }  // namespace vicinal::runtime

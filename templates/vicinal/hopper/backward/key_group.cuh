@@ -86,9 +86,7 @@ class KeyGroup {
     for (int i = 0; i < kKey; ++i) d_key[i] = 0.0f;
 #pragma unroll
     for (int i = 0; i < kValue; ++i) d_value[i] = 0.0f;
-    key_boxes<V>(a).place(item.tile, tile);
-#pragma unroll
-    for (int r = 0; r < 2; ++r) exists[r] = key_boxes<V>(a).token(tile, row(r), keys[r]);
+    tile = item.tile;
     head = -1;
     factor = 1.0f;
     at.b = item.b;
@@ -191,19 +189,34 @@ class KeyGroup {
     for (int i = 0; i < kScores / 2; ++i) to[i] = pack<T>(from[2 * i], from[2 * i + 1]);
   }
 
+  // The thread's keys; past the last one it is repeated.
+  struct Keys {
+    Token<kRank> token[2];
+    bool exists[2];
+  };
+  VICINAL_DEVICE Keys keys() const {
+    const BoxGrid<kRank> boxes = key_boxes<V>(a);
+    int place[kRank];
+    boxes.place(tile, place);
+    Keys own;
+#pragma unroll
+    for (int r = 0; r < 2; ++r) own.exists[r] = boxes.token(place, row(r), own.token[r]);
+    return own;
+  }
+
   // Whether a pair of a tile that may be partial is kept.
-  VICINAL_DEVICE bool kept(const QueryNote& note, int r, int offset) const {
+  VICINAL_DEVICE bool kept(const QueryNote& note, const Keys& own, int r, int offset) const {
     const int n = column() + offset;
-    if (!exists[r]) return false;
+    if (!own.exists[r]) return false;
     if constexpr (L::kLimited) {
       const KeyRanges<kRank>& limits = control.limits[place.slot()][n];
 #pragma unroll
       for (int i = 0; i < kRank; ++i) {
-        const int x = keys[r].local[i] + static_cast<int>(a.k_axis[i].origin);
+        const int x = own.token[r].local[i] + static_cast<int>(a.k_axis[i].origin);
         if (x < limits.axis[i].begin || x >= limits.axis[i].end) return false;
       }
     }
-    if constexpr (V::has_keeps) return V::template mask<false>(a, query(note, n), key_of<V>(a, keys[r]));
+    if constexpr (V::has_keeps) return V::template mask<false>(a, query(note, n), key_of<V>(a, own.token[r]));
     return true;
   }
 
@@ -223,10 +236,11 @@ class KeyGroup {
   // weight may be.
   VICINAL_DEVICE void drop_unkept(const QueryNote& note, float (&weights)[kScores]) const {
     u32 bits[2] = {0, 0};  // of the thread's queries, by key
+    const Keys own = keys();
 #pragma unroll 4
     for (int n = 0; n < kTileQ / 4; ++n) {
 #pragma unroll
-      for (int r = 0; r < 2; ++r) bits[r] |= static_cast<u32>(kept(note, r, n / 2 * 8 + n % 2)) << n;
+      for (int r = 0; r < 2; ++r) bits[r] |= static_cast<u32>(kept(note, own, r, n / 2 * 8 + n % 2)) << n;
     }
 #pragma unroll
     for (int i = 0; i < kScores; ++i)
@@ -243,8 +257,8 @@ class KeyGroup {
     const float* const exponents = control.exponent[place.slot()] + column();
     [[maybe_unused]] int distance = 0;  // from the thread's first query to its first key
     if constexpr (V::has_slope)
-      distance = key_boxes<V>(a).extent(0) * tile[0] + row(0) + static_cast<int>(a.k_axis[0].origin) -
-                 query(note, 0).position - column();
+      distance =
+          kTileK * tile + row(0) + static_cast<int>(a.k_axis[0].origin) - query(note, 0).position - column();
 #pragma unroll
     for (int i = 0; i < kScores; ++i) {
       const int offset = i / 4 * 8 + i % 2, r = i / 2 % 2;
@@ -261,11 +275,12 @@ class KeyGroup {
                                     float (&d_scores)[kScores]) const {
     const float* const exponents = control.exponent[place.slot()] + column();
     const float* const terms = control.term[place.slot()] + column();
+    const Keys own = keys();
 #pragma unroll
     for (int i = 0; i < kScores; ++i) {
       const int offset = i / 4 * 8 + i % 2;
       const Query<kRank> q = query(note, column() + offset);
-      const Key<kRank> k = key_of<V>(a, keys[i / 2 % 2]);
+      const Key<kRank> k = key_of<V>(a, own.token[i / 2 % 2]);
       const float dot = scores[i] * factor;
       scores[i] = exp2_approx(fmaf(V::template score<false>(a, q, k, dot), kLog2E, exponents[offset]));
       d_scores[i] = scores[i] * (d_scores[i] + terms[offset]) * V::template d_score<false>(a, q, k, dot);
@@ -301,11 +316,12 @@ class KeyGroup {
     async_proxy_fence();
     named_sync(group_barrier(group), kGroupThreads);
     if (!leads()) return;
-    int first[kRank], rest = group * kGroupRows;
+    int place[kRank], first[kRank], rest = group * kGroupRows;
+    key_boxes<V>(a).place(tile, place);
 #pragma unroll
     for (int i = kRank - 1; i >= 0; --i) {
       const int extent = static_cast<int>(a.tiles.k[i]);
-      first[i] = tile[i] * extent + take_digit(rest, extent, i == 0);
+      first[i] = place[i] * extent + take_digit(rest, extent, i == 0);
     }
     if (a.d_k.data != nullptr)
       store<HeadDim>(&launch.maps.d_k, launch.steps.d_k, base + L::kKeys, item, first);
@@ -346,10 +362,7 @@ class KeyGroup {
   const int group;
 
   Place<L::kStages> place;
-  // Of the tile of keys: its place, and the thread's keys in it.
-  int tile[kRank];
-  Token<kRank> keys[2];
-  bool exists[2];
+  int tile;              // of keys
   Query<kRank> at = {};  // batch and heads
   int head;
   float factor;  // of dot products in scores, and of the gradients of keys
