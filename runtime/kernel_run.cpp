@@ -63,6 +63,9 @@ Result<Support> Kernel::supports(const RunArguments& arguments) const {
     if (impl_->executor) VICINAL_TRY_VOID(impl_->executor->compiled().check(problem));
     support.reason = impl_->info.backend == Backend::interpreter ? "the interpreter was asked for"
                                                                  : impl_->info.path_reason;
+    const auto& gradients = impl_->host_gradients();
+    support.gradient_path = gradients ? "cpu/jit" : "interpreter";
+    support.gradient_reason = gradients ? impl_->info.path_reason : gradients.error().message;
     return support;
   }
   VICINAL_TRY_VOID(program->check(problem));
@@ -73,6 +76,8 @@ Result<Support> Kernel::supports(const RunArguments& arguments) const {
   }
   if (impl_->gradients) {
     VICINAL_TRY(support.gradient_workspace_bytes, impl_->gradients->workspace_bytes(problem));
+    support.gradient_path = impl_->gradients->path();
+    support.gradient_reason = impl_->gradients->path_reason();
   }
   support.path = runtime::path_of(*program);
   support.reason = impl_->info.path_reason;

@@ -23,7 +23,7 @@ using Clock = std::chrono::steady_clock;
 
 struct Options {
   ProblemOptions problem;
-  std::string backend = "auto", arch = "sm_90a", kernel;
+  std::string backend = "auto", arch = "sm_90a", kernel, pass = "forward";
   int repeat = 20, compile_repeat = 5, schedule = -1;
   bool json = false, launch = false;
 };
@@ -56,7 +56,8 @@ class Bench {
              {"path", kernel.info().path}};
     print("{}: {}\n", spec.name(), problem.describe());
     VICINAL_TRY_VOID(compile_times(kernel));
-    VICINAL_TRY_VOID(run_times(kernel, problem, bound, out));
+    VICINAL_TRY_VOID(options_.pass == "backward" ? backward_times(kernel, problem, bound, out)
+                                                 : run_times(kernel, problem, bound, out));
     if (options_.json) fmt::print("{}\n", json_.dump(2));
     return int{kOk};
   }
@@ -210,6 +211,46 @@ class Bench {
     return {};
   }
 
+  // Of Q, K and V, from the out and lse of a run.
+  Result<void> backward_times(const Kernel& kernel, HostProblem& problem, const runtime::Problem& bound,
+                              HostTensor& out) {
+    if (kernel.info().backend == Backend::cuda)
+      return unexpected(ErrorKind::usage, "gradients are timed on the CPU alone", "use --backend cpu");
+    const bool softmax = kernel.impl().variant.checked.module.normalize == ir::Normalize::softmax;
+    HostTensor lse = problem.like_rows(DType::f32, 0),
+               d_out = problem.like_rows(problem.dtype, problem.value_dim),
+               d_q = make_tensor(problem.dtype, problem.q.view.shape),
+               d_k = make_tensor(problem.dtype, problem.k.view.shape),
+               d_v = make_tensor(problem.dtype, problem.v.view.shape);
+    const RunArguments arguments = problem.arguments(&out, softmax ? &lse : nullptr);
+    VICINAL_TRY_VOID(kernel.run(arguments));
+    // As good as random for what is timed.
+    std::ranges::copy(out.bytes, d_out.bytes.begin());
+    const OutputDifferentials given{.out = d_out.view};
+    const Differentials wanted{.q = d_q.view, .k = d_k.view, .v = d_v.view};
+    const auto run = [&] { return kernel.backward(arguments, given, wanted); };
+    VICINAL_TRY(const Support support, kernel.supports(arguments));
+    const double pairs = kept_pairs(kernel, bound);
+    const double flops = 5.0 * pairs * static_cast<double>(problem.head_dim + problem.value_dim);
+    std::vector<double> times;
+    VICINAL_TRY(const double first, milliseconds(run));
+    row("backward_first", spread({first}));
+    times = {first};
+    if (support.gradient_path == "cpu/jit") {
+      VICINAL_TRY(times, jit_times(kernel, run, flops));
+    }
+    const Spread s = spread(times);
+    row("backward", s);
+    json_["gradient_path"] = support.gradient_path;
+    json_["gradient_reason"] = support.gradient_reason;
+    print("  {:<22} {}\n", support.gradient_path, support.gradient_reason);
+    json_["kept_pairs"] = pairs;
+    json_["tflops"] = flops / s.median * 1e-9;
+    print("  {:<22} {:>10.4g} TFLOP/s over {:.4g} kept pairs, 2.5 times the forward pass' operations\n",
+          "rate", flops / s.median * 1e-9, pairs);
+    return {};
+  }
+
   // Of generated code, after a first run to warm up. Beside the times stands what part of the processor's
   // peak they come to, which says more on a machine that others use too.
   template <class Run>
@@ -358,6 +399,9 @@ void add_bench(CLI::App& app, Globals& globals) {
       ->capture_default_str();
   command->add_option("--compile-repeat", options->compile_repeat, "Timed compiles")
       ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  command->add_option("--pass", options->pass, "forward, or backward: the gradients of Q, K and V on the CPU")
+      ->check(CLI::IsMember({"forward", "backward"}))
       ->capture_default_str();
   command->add_flag("--launch", options->launch,
                     "Also launches in a row, and in a graph: of small problems, on a GPU");

@@ -138,8 +138,10 @@ class Runner {
             return device.backward(*kernel_, given, wanted);
           });
     }
-    options.backend = Backend::interpreter;
+    // Gradients of 16-bit tensors too are written as f32.
+    if (kernel_->info().path != "cpu/jit") options.backend = Backend::interpreter;
     VICINAL_TRY(const Kernel kernel, compile(spec, options));
+    if (kernel.impl().host_gradients()) gradient_path_ = "cpu/jit";
     return write_gradients(
         spec, *problem_, options_.gradients, DType::f32,
         [&](const OutputDifferentials& given, const Differentials& wanted) -> Result<double> {

@@ -171,6 +171,9 @@ struct Support {
   std::string path;                 // "cuda/hopper", "cuda/mma", "cuda/portable", "cpu/jit", "interpreter"
   std::string reason;               // why this path, or why not
   std::size_t workspace_bytes = 0;  // device memory that a run plans its tiles in, if it is given
+  // Where backward() computes gradients, "cuda/hopper", "cuda/portable", "cpu/jit" or "interpreter", and why
+  // there; empty where it cannot. On the CPU asking for it compiles the code.
+  std::string gradient_path, gradient_reason;
   std::size_t gradient_workspace_bytes = 0;  // device memory that backward() needs
 };
 
@@ -231,14 +234,17 @@ class VICINAL_API Kernel {
 
   // Reverse mode: from the gradients of out, and of lse if there is one, to those of everything in `wanted`,
   // which are written, not added to. specs/LANGUAGE.md says what they are at kinks. The same arguments give
-  // the same bits, unless the kernel was compiled not to. On the host `arguments` need no out and no lse;
-  // gradients may have any layout and float dtype. On a device the kernel has to be compiled with
-  // `gradients`; `arguments` hold the lse that run() wrote, its out where the variant has no output
-  // expression, and a workspace of as many bytes as supports() says. There the gradients of out, q, k, v and
-  // context have the kernel's dtype, those of lse, inputs and params are f32, and those of inputs in C order.
-  // Enqueued as run() is; of a mask that reads no inputs it skips tiles if prepare() was called for these
-  // extents. Errors (spec): a gradient of what is not learnable, a shape that does not match, no gradient of
-  // out; (usage): a name that the variant does not have. Nothing has been computed then.
+  // the same bits, unless the kernel was compiled not to. On the host gradients may have any layout and float
+  // dtype, and `arguments` need no out and no lse: without an lse both are computed again. With one,
+  // generated code takes it and the out beside it for what run() wrote, unless there is an output expression.
+  // What it is not generated for, as supports() says, the interpreter computes in double. On a device the
+  // kernel has to be compiled with `gradients`; `arguments` hold the lse that run() wrote, its out where the
+  // variant has no output expression, and a workspace of as many bytes as supports() says. There the
+  // gradients of out, q, k, v and context have the kernel's dtype, those of lse, inputs and params are f32,
+  // and those of inputs in C order. Enqueued as run() is; of a mask that reads no inputs it skips tiles if
+  // prepare() was called for these extents. Errors (spec): a gradient of what is not learnable, a shape that
+  // does not match, no gradient of out; (usage): a name that the variant does not have. Nothing has been
+  // computed then.
   Result<void> backward(const RunArguments& arguments, const OutputDifferentials& given,
                         const Differentials& wanted, Stream stream = nullptr) const;
   // Forward mode: from tangents of everything in `given` to those of out and lse. `arguments` need no out, no
