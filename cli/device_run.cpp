@@ -41,6 +41,24 @@ Result<void> DeviceProblem::download(HostTensor& out, HostTensor* lse) const {
 Result<double> DeviceProblem::backward(const Kernel& kernel, OutputDifferentials given,
                                        Differentials wanted) {
   const cuda::DriverApi& api = kernel.impl().context().api();
+  double taken = 0;
+  VICINAL_TRY_VOID(backward(kernel, std::move(given), std::move(wanted),
+                            [&](const std::function<Result<void>()>& launch) -> Result<void> {
+                              VICINAL_TRY(cuda::Event begin, cuda::Event::create(api));
+                              VICINAL_TRY(cuda::Event end, cuda::Event::create(api));
+                              VICINAL_TRY_VOID(begin.record(nullptr));
+                              VICINAL_TRY_VOID(launch());
+                              VICINAL_TRY_VOID(end.record(nullptr));
+                              VICINAL_TRY_VOID(end.synchronize());
+                              VICINAL_TRY(taken, end.milliseconds_since(begin));
+                              return {};
+                            }));
+  return taken;
+}
+
+Result<void> DeviceProblem::backward(const Kernel& kernel, OutputDifferentials given, Differentials wanted,
+                                     const Launches& launches) {
+  const cuda::DriverApi& api = kernel.impl().context().api();
   const auto bytes_of = [](const Tensor& t) {
     return static_cast<std::size_t>(product_of(t.shape)) * size_of(t.dtype);
   };
@@ -65,15 +83,9 @@ Result<double> DeviceProblem::backward(const Kernel& kernel, OutputDifferentials
               cuda::DeviceBuffer::allocate(api, support.gradient_workspace_bytes));
   RunArguments arguments = arguments_;
   arguments.workspace = {reinterpret_cast<void*>(workspace.address()), workspace.size()};
-  VICINAL_TRY(cuda::Event begin, cuda::Event::create(api));
-  VICINAL_TRY(cuda::Event end, cuda::Event::create(api));
-  VICINAL_TRY_VOID(begin.record(nullptr));
-  VICINAL_TRY_VOID(kernel.backward(arguments, given, wanted));
-  VICINAL_TRY_VOID(end.record(nullptr));
+  VICINAL_TRY_VOID(launches([&] { return kernel.backward(arguments, given, wanted); }));
   for (const Written& w : written) VICINAL_TRY_VOID(buffers_[w.buffer].read(w.host));
-  VICINAL_TRY_VOID(end.synchronize());
-  VICINAL_TRY(const float milliseconds, end.milliseconds_since(begin));
-  return static_cast<double>(milliseconds);
+  return {};
 }
 
 std::size_t DeviceProblem::bytes() const {

@@ -1,6 +1,8 @@
 // Host tensors on a CUDA device: copied there, computed, copied back.
 #pragma once
 
+#include <functional>
+
 #include "cli/problem.h"
 #include "runtime/cuda/device_memory.h"
 
@@ -20,6 +22,10 @@ class DeviceProblem {
   // Gradients of what has been run; tensors in host memory, each without gaps, are copied there and back.
   // Returns how many milliseconds the kernels took.
   Result<double> backward(const Kernel& kernel, OutputDifferentials given, Differentials wanted);
+  // The same, any number of times, as `launches` likes.
+  using Launches = std::function<Result<void>(const std::function<Result<void>()>& backward)>;
+  Result<void> backward(const Kernel& kernel, OutputDifferentials given, Differentials wanted,
+                        const Launches& launches);
 
  private:
   Result<void> move(const cuda::DriverApi& api, Tensor& tensor, std::size_t bytes);

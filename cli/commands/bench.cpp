@@ -24,6 +24,7 @@ using Clock = std::chrono::steady_clock;
 struct Options {
   ProblemOptions problem;
   std::string backend = "auto", arch = "sm_90a", kernel, pass = "forward";
+  bool nondeterministic = false;
   int repeat = 20, compile_repeat = 5, schedule = -1;
   bool json = false, launch = false;
 };
@@ -44,6 +45,8 @@ class Bench {
     CompileOptions compile_options = problem.compile_options();
     compile_options.kernel = options_.kernel;
     compile_options.schedule = options_.schedule;
+    compile_options.gradients = options_.pass == "backward";
+    compile_options.deterministic = !options_.nondeterministic;
     for (Backend b : {Backend::automatic, Backend::interpreter, Backend::cpu, Backend::cuda})
       if (name_of(b) == options_.backend) compile_options.backend = b;
     VICINAL_TRY(const Kernel kernel, compile(spec, compile_options));
@@ -214,8 +217,6 @@ class Bench {
   // Of Q, K and V, from the out and lse of a run.
   Result<void> backward_times(const Kernel& kernel, HostProblem& problem, const runtime::Problem& bound,
                               HostTensor& out) {
-    if (kernel.info().backend == Backend::cuda)
-      return unexpected(ErrorKind::usage, "gradients are timed on the CPU alone", "use --backend cpu");
     const bool softmax = kernel.impl().variant.checked.module.normalize == ir::Normalize::softmax;
     HostTensor lse = problem.like_rows(DType::f32, 0),
                d_out = problem.like_rows(problem.dtype, problem.value_dim),
@@ -223,9 +224,11 @@ class Bench {
                d_k = make_tensor(problem.dtype, problem.k.view.shape),
                d_v = make_tensor(problem.dtype, problem.v.view.shape);
     const RunArguments arguments = problem.arguments(&out, softmax ? &lse : nullptr);
-    VICINAL_TRY_VOID(kernel.run(arguments));
+    const bool device = kernel.info().backend == Backend::cuda;
+    if (!device) VICINAL_TRY_VOID(kernel.run(arguments));
     // As good as random for what is timed.
-    std::ranges::copy(out.bytes, d_out.bytes.begin());
+    const auto& numbers = device ? problem.q.bytes : out.bytes;
+    std::copy_n(numbers.begin(), std::min(numbers.size(), d_out.bytes.size()), d_out.bytes.begin());
     const OutputDifferentials given{.out = d_out.view};
     const Differentials wanted{.q = d_q.view, .k = d_k.view, .v = d_v.view};
     const auto run = [&] { return kernel.backward(arguments, given, wanted); };
@@ -233,9 +236,13 @@ class Bench {
     const double pairs = kept_pairs(kernel, bound);
     const double flops = 5.0 * pairs * static_cast<double>(problem.head_dim + problem.value_dim);
     std::vector<double> times;
-    VICINAL_TRY(const double first, milliseconds(run));
-    row("backward_first", spread({first}));
-    times = {first};
+    if (device) {
+      VICINAL_TRY(times, cuda_backward_times(kernel, problem, out, lse, given, wanted));
+    } else {
+      VICINAL_TRY(const double first, milliseconds(run));
+      row("backward_first", spread({first}));
+      times = {first};
+    }
     if (support.gradient_path == "cpu/jit") {
       VICINAL_TRY(times, jit_times(kernel, run, flops));
     }
@@ -372,6 +379,26 @@ class Bench {
     return timer.times(options_.repeat, [&] { return kernel.run(device.arguments(), plan); });
   }
 
+  // Everything that a call enqueues, clearing memory and the rows' terms included.
+  Result<std::vector<double>> cuda_backward_times(const Kernel& kernel, HostProblem& problem, HostTensor& out,
+                                                  HostTensor& lse, const OutputDifferentials& given,
+                                                  const Differentials& wanted) {
+    const cuda::Context& context = kernel.impl().context();
+    const cuda::ContextScope scope(context);
+    const bool softmax = kernel.impl().variant.checked.module.normalize == ir::Normalize::softmax;
+    VICINAL_TRY(DeviceProblem device, DeviceProblem::upload(kernel, problem, out, softmax ? &lse : nullptr));
+    VICINAL_TRY_VOID(kernel.prepare(device.arguments()));
+    VICINAL_TRY_VOID(kernel.run(device.arguments()));
+    VICINAL_TRY(LaunchTimer timer, LaunchTimer::make(context));
+    std::vector<double> times;
+    VICINAL_TRY_VOID(device.backward(kernel, given, wanted,
+                                     [&](const std::function<Result<void>()>& launch) -> Result<void> {
+                                       VICINAL_TRY(times, timer.times(options_.repeat, launch));
+                                       return {};
+                                     }));
+    return times;
+  }
+
   // Rows are of hundreds of launches each, and only asked for where those are short.
   static constexpr int kRowRepeat = 9;
 
@@ -400,9 +427,11 @@ void add_bench(CLI::App& app, Globals& globals) {
   command->add_option("--compile-repeat", options->compile_repeat, "Timed compiles")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
-  command->add_option("--pass", options->pass, "forward, or backward: the gradients of Q, K and V on the CPU")
+  command->add_option("--pass", options->pass, "forward, or backward: the gradients of Q, K and V")
       ->check(CLI::IsMember({"forward", "backward"}))
       ->capture_default_str();
+  command->add_flag("--nondeterministic", options->nondeterministic,
+                    "Gradients may differ in their last bits from run to run");
   command->add_flag("--launch", options->launch,
                     "Also launches in a row, and in a graph: of small problems, on a GPU");
   command->add_flag("--json", options->json, "As JSON");

@@ -105,8 +105,9 @@ void check(const Kernel& kernel, const Emulated& emulated, GradientCase& c, bool
   cpu::Interpreter(kernel.impl().variant.checked.module, bound).run(1);
   runtime::PlanCache shapes;
   const plan::TileShape tiles = shapes.shape(module, bound, emit::kBackwardTile, emit::kBackwardTile);
-  runtime::BackwardProblem of{bound, tiles, given, wanted, layout, reinterpret_cast<std::uint64_t>(workspace),
-                              false};
+  const runtime::BackwardTiles in_reach = runtime::backward_tiles(bound, tiles);
+  runtime::BackwardProblem of{
+      bound, tiles, in_reach, given, wanted, layout, reinterpret_cast<std::uint64_t>(workspace), false};
   REQUIRE(!runtime::hopper_backward_obstacle(of));
   std::byte* const zeros = workspace + layout.bytes;
   of.only_if = reinterpret_cast<std::uint64_t>(zeros + hopper.poisoned);
