@@ -42,17 +42,17 @@ Result<double> DeviceProblem::backward(const Kernel& kernel, OutputDifferentials
                                        Differentials wanted) {
   const cuda::DriverApi& api = kernel.impl().context().api();
   double taken = 0;
-  VICINAL_TRY_VOID(backward(kernel, std::move(given), std::move(wanted),
-                            [&](const std::function<Result<void>()>& launch) -> Result<void> {
-                              VICINAL_TRY(cuda::Event begin, cuda::Event::create(api));
-                              VICINAL_TRY(cuda::Event end, cuda::Event::create(api));
-                              VICINAL_TRY_VOID(begin.record(nullptr));
-                              VICINAL_TRY_VOID(launch());
-                              VICINAL_TRY_VOID(end.record(nullptr));
-                              VICINAL_TRY_VOID(end.synchronize());
-                              VICINAL_TRY(taken, end.milliseconds_since(begin));
-                              return {};
-                            }));
+  const auto timed = [&](const std::function<Result<void>()>& launch) -> Result<void> {
+    VICINAL_TRY(cuda::Event begin, cuda::Event::create(api));
+    VICINAL_TRY(cuda::Event end, cuda::Event::create(api));
+    VICINAL_TRY_VOID(begin.record(nullptr));
+    VICINAL_TRY_VOID(launch());
+    VICINAL_TRY_VOID(end.record(nullptr));
+    VICINAL_TRY_VOID(end.synchronize());
+    VICINAL_TRY(taken, end.milliseconds_since(begin));
+    return {};
+  };
+  VICINAL_TRY_VOID(backward(kernel, std::move(given), std::move(wanted), timed));
   return taken;
 }
 

@@ -391,11 +391,11 @@ class Bench {
     VICINAL_TRY_VOID(kernel.run(device.arguments()));
     VICINAL_TRY(LaunchTimer timer, LaunchTimer::make(context));
     std::vector<double> times;
-    VICINAL_TRY_VOID(device.backward(kernel, given, wanted,
-                                     [&](const std::function<Result<void>()>& launch) -> Result<void> {
-                                       VICINAL_TRY(times, timer.times(options_.repeat, launch));
-                                       return {};
-                                     }));
+    const auto timed = [&](const std::function<Result<void>()>& launch) -> Result<void> {
+      VICINAL_TRY(times, timer.times(options_.repeat, launch));
+      return {};
+    };
+    VICINAL_TRY_VOID(device.backward(kernel, given, wanted, timed));
     return times;
   }
 

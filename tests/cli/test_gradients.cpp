@@ -38,7 +38,7 @@ TEST_CASE("run: gradients are written") {
       {"--grad-q", box.path("d_q.npy"), "--grad-k", box.path("d_k.npy"), "--grad-v", box.path("d_v.npy")}));
   CAPTURE(o.err);
   REQUIRE(o.exit == 0);
-  CHECK(has(o.out, "gradients by the interpreter in "));
+  CHECK((has(o.out, "gradients by the interpreter in ") || has(o.out, "gradients by cpu/jit in ")));
   // Query i gives each of its i + 1 keys 1 / (i + 1) of its gradient, which is i + 1: 1 each.
   const std::vector<double> d_v = box.read_npy("d_v.npy", kShape), d_k = box.read_npy("d_k.npy", kShape);
   for (std::int64_t i = 0; i < kHeads * kTokens * kDim; ++i) {
@@ -65,7 +65,8 @@ TEST_CASE("run: gradients of learnable inputs and params, and through the LSE") 
        "--grad", "bias=" + box.path("d_bias.npy"), "--grad", "gain=" + box.path("d_gain.npy"), "--json"}));
   CAPTURE(o.err);
   REQUIRE(o.exit == 0);
-  CHECK(o.json("vicinal.run.v1").at("gradients").at("path") == "interpreter");
+  const std::string path = o.json("vicinal.run.v1").at("gradients").at("path");
+  CHECK((path == "interpreter" || path == "cpu/jit"));
   // A bias of the head moves the LSE alone: 2 for each of its six rows, times the gain.
   for (const double x : box.read_npy("d_bias.npy", {kHeads})) CHECK(x == doctest::Approx(12));
   CHECK(box.read_npy("d_gain.npy", {})[0] == doctest::Approx(12 * 0.5 + 12 * 1.5));
