@@ -74,7 +74,7 @@ TEST_CASE("backward kernels on the host: what no query keeps leaves no trace") {
 }
 
 TEST_CASE("backward kernels on the host: random specs") {
-  const unsigned most = all_wanted() ? 60 : 6;
+  const unsigned most = all_wanted() ? 60 : 4;
   unsigned compared = 0;
   for (unsigned seed = 1; seed <= most; ++seed) {
     const std::string text = random_spec(seed, true).text;
