@@ -60,6 +60,7 @@ void check(const Trial& trial, emit::KernelKind kind = emit::KernelKind::hopper)
   shape.dtype = trial.dtype;
   shape.layout = trial.layout;
   if (spec.has_context()) shape.context = 70;
+  shape.lse = host.impl().variant.checked.module.normalize == ir::Normalize::softmax;
   const auto run = [&](Problem& p) { return kernel->run(p); };
   std::mt19937 random(1);
   Problem problem = make_problem(shape);
