@@ -82,8 +82,9 @@ void launch(const HostLibrary& library, const runtime::Launch& launch, unsigned 
                                    launch.shape.block.x);
 }
 
-// `poisoned`: something is not finite, and the portable kernels compute everything again.
-void check(const Kernel& kernel, const Emulated& emulated, GradientCase& c, bool poisoned) {
+// `poisoned`: something is not finite, and the portable kernels compute everything again. False where the
+// copy engine does not take the tensors.
+bool check(const Kernel& kernel, const Emulated& emulated, GradientCase& c, bool poisoned) {
   const DType dtype = emulated.options.dtype;
   kernel.backward(c.problem.arguments(), c.given(), c.wanted()).value();
   GradientCase computed = c;  // those of captured tensors are other kernels'
@@ -108,7 +109,7 @@ void check(const Kernel& kernel, const Emulated& emulated, GradientCase& c, bool
   const runtime::BackwardTiles in_reach = runtime::backward_tiles(bound, tiles);
   runtime::BackwardProblem of{
       bound, tiles, in_reach, given, wanted, layout, reinterpret_cast<std::uint64_t>(workspace), false};
-  REQUIRE(!runtime::hopper_backward_obstacle(of));
+  if (runtime::hopper_backward_obstacle(of)) return false;
   std::byte* const zeros = workspace + layout.bytes;
   of.only_if = reinterpret_cast<std::uint64_t>(zeros + hopper.poisoned);
   const auto portable = [&](emit::BackwardStep step) {
@@ -139,6 +140,7 @@ void check(const Kernel& kernel, const Emulated& emulated, GradientCase& c, bool
     }
     check_kernel_gradients(got, computed, dtype);
   }
+  return true;
 }
 
 CompileOptions options_for(DType dtype, int dim) {
@@ -172,7 +174,7 @@ void check(const Trial& trial) {
     c.problem.k.each([&](const Index& i) {
       if (i[2] == 3) c.problem.k.set(i, NAN), c.problem.v.set(i, INFINITY);
     });
-  check(kernel, *emulated, c, trial.poisoned);
+  CHECK(check(kernel, *emulated, c, trial.poisoned));
 }
 
 }  // namespace
@@ -240,11 +242,13 @@ TEST_CASE("the Hopper backward kernels on the host: the gallery" *
       continue;
     }
     std::mt19937 random(seed);
-    std::optional<Problem> problem = random_problem(kernel, random, {.tokens = 300});
-    REQUIRE(problem.has_value());
-    GradientCase c = gradient_case(kernel, *std::move(problem), random);
-    round_given(c, kernel.impl().options.dtype);
-    check(kernel, *emulated, c, false);
+    for (bool done = false; !done;) {
+      std::optional<Problem> problem = random_problem(kernel, random, {.tokens = 300});
+      REQUIRE(problem.has_value());
+      GradientCase c = gradient_case(kernel, *std::move(problem), random);
+      round_given(c, kernel.impl().options.dtype);
+      done = check(kernel, *emulated, c, false);
+    }
   }
 }
 

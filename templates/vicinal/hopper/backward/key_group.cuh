@@ -75,7 +75,7 @@ class KeyGroup {
   VICINAL_DEVICE static int column() {
     return lane() % 4 * 2;
   }
-  // By its first thread, once all of the group are done with it.
+  // Every warp for itself: another may still have to read what stands beside the stage.
   VICINAL_DEVICE void release(u64& empty) {
     __syncwarp();
     if (lane() == 0) barrier_arrive(shared_address(&empty));
