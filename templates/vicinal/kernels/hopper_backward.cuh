@@ -9,6 +9,7 @@
 // to memory. Where tiles of keys add in turn, the same arguments give the same bits.
 #pragma once
 
+#include "vicinal/hopper/backward/adder.cuh"
 #include "vicinal/hopper/backward/key_group.cuh"
 #include "vicinal/hopper/backward/loader.cuh"
 

@@ -50,4 +50,9 @@ VICINAL_DEVICE void store_wait_read() {
 VICINAL_DEVICE void store_wait() {
   asm volatile("cp.async.bulk.wait_group 0;" ::: "memory");
 }
+// The same of all but the last so many groups.
+template <int Groups>
+VICINAL_DEVICE void store_wait_before() {
+  asm volatile("cp.async.bulk.wait_group %0;" ::"n"(Groups) : "memory");
+}
 }  // namespace vicinal

@@ -1,5 +1,5 @@
-// The warps of the backward pass that do not compute: the loader finds the tiles of queries that see some key
-// of a tile and copies what the groups need of them; the adder brings the groups' sums to memory.
+// The warp of the backward pass that finds the tiles of queries which see some key of a tile, and copies what
+// the groups need of them.
 #pragma once
 
 #include "vicinal/hopper/backward/layout.cuh"
@@ -220,73 +220,6 @@ class Loader {
   Place<kItemSlots> slot;
   Place<L::kStages> place;
   int tile[kRank];  // of keys, its place
-};
-
-template <Variant V, int HeadDim, int ValueDim, class Schedule>
-class Adder {
-  using L = BackwardLayout<V, HeadDim, ValueDim, Schedule>;
-  using Control = typename L::Control;
-  using Sums = typename L::Sums;
-
- public:
-  VICINAL_DEVICE Adder(const LaunchArguments<typename V::Arguments>& arguments, u32 shared, Control& c)
-      : launch(arguments), a(arguments.backward), base(shared), control(c) {}
-
-  // By one warp.
-  VICINAL_DEVICE void run() {
-#pragma unroll
-    for (int group = 0; group < kGroups; ++group) named_arrive(sums_empty(group), kAddingThreads);
-    const int tiles = query_boxes<V>(a).count();
-    Place<kItemSlots> slot;
-    Place<L::kStages> place;
-#pragma unroll 1
-    for (Item item; (item = next_item(control, slot)).exists;) {
-#pragma unroll 1
-      for (bool more = true; more; place.advance()) {
-        barrier_wait(shared_address(&control.q_full[place.stage()]), place.parity());
-        const QueryNote note = control.note[place.slot()];
-        __syncwarp();
-        if (lane() == 0) barrier_arrive(shared_address(&control.q_empty[place.stage()]));
-        more = !(note.flags & kEnd);
-        if (more) add((static_cast<i64>(item.b) * a.heads + note.h) * tiles + note.tile, note.turn);
-      }
-    }
-    if (lane() == 0) store_wait();
-  }
-
- private:
-  VICINAL_DEVICE void add(i64 number, u32 turn) {
-    u32* const turns = launch.turns == nullptr ? nullptr : launch.turns + number;
-#pragma unroll
-    for (int group = 0; group < kGroups; ++group) {
-      named_sync(sums_full(group), kAddingThreads);
-      if (lane() != 0) continue;
-      if (turns != nullptr && group == 0) wait_for(turns, turn);
-      add_floats(launch.query_sums + number * Sums::kFloats + group * Sums::kGroupFloats,
-                 base + L::kSums + group * Sums::kGroupFloats * 4, Sums::kGroupFloats * 4);
-      store_commit();
-    }
-    if (lane() == 0) store_wait_read();
-    __syncwarp();
-#pragma unroll
-    for (int group = 0; group < kGroups; ++group) named_arrive(sums_empty(group), kAddingThreads);
-    if (lane() == 0 && turns != nullptr) {
-      store_wait();
-      global_proxy_fence();
-      store_release(turns, turn + 1);
-    }
-  }
-
-  // Who adds before has taken its item before, and so is at work.
-  VICINAL_DEVICE static void wait_for(const u32* turns, u32 turn) {
-    spin_until([&] { return load_acquire(turns) == turn; });
-    global_proxy_fence();
-  }
-
-  const LaunchArguments<typename V::Arguments>& launch;
-  const typename V::Arguments& a;
-  const u32 base;
-  Control& control;
 };
 
 }  // namespace vicinal::hopper::backward

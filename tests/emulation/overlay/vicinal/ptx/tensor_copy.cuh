@@ -49,5 +49,7 @@ VICINAL_DEVICE void add_floats(float* to, u32 from, u32 bytes) {
 VICINAL_DEVICE void store_commit() {}
 VICINAL_DEVICE void store_wait_read() {}
 VICINAL_DEVICE void store_wait() {}
+template <int Groups>
+VICINAL_DEVICE void store_wait_before() {}
 
 }  // namespace vicinal

@@ -1,0 +1,97 @@
+// The warp of the backward pass that brings the groups' sums for tiles of queries to memory, in turn with the
+// blocks that add to the same ones.
+#pragma once
+
+#include "vicinal/hopper/backward/layout.cuh"
+#include "vicinal/ptx/tensor_copy.cuh"
+
+namespace vicinal::hopper::backward {
+
+template <Variant V, int HeadDim, int ValueDim, class Schedule>
+class Adder {
+  using L = BackwardLayout<V, HeadDim, ValueDim, Schedule>;
+  using Control = typename L::Control;
+  using Sums = typename L::Sums;
+
+ public:
+  VICINAL_DEVICE Adder(const LaunchArguments<typename V::Arguments>& arguments, u32 shared, Control& c)
+      : launch(arguments), a(arguments.backward), base(shared), control(c) {}
+
+  // By one warp.
+  VICINAL_DEVICE void run() {
+#pragma unroll
+    for (int group = 0; group < kGroups; ++group) named_arrive(sums_empty(group), kAddingThreads);
+    const int tiles = query_boxes<V>(a).count();
+    Place<kItemSlots> slot;
+    Place<L::kStages> place;
+#pragma unroll 1
+    for (Item item; (item = next_item(control, slot)).exists;) {
+#pragma unroll 1
+      for (bool more = true; more; place.advance()) {
+        barrier_wait(shared_address(&control.q_full[place.stage()]), place.parity());
+        const QueryNote note = control.note[place.slot()];
+        __syncwarp();
+        if (lane() == 0) barrier_arrive(shared_address(&control.q_empty[place.stage()]));
+        more = !(note.flags & kEnd);
+        if (more) add((static_cast<i64>(item.b) * a.heads + note.h) * tiles + note.tile, note.turn);
+      }
+      if (lane() == 0) pass_turn();
+    }
+    if (lane() == 0) store_wait();
+  }
+
+ private:
+  VICINAL_DEVICE void add(i64 number, u32 turn) {
+#pragma unroll
+    for (int group = 0; group < kGroups; ++group) {
+      named_sync(sums_full(group), kAddingThreads);
+      if (lane() != 0) continue;
+      if (launch.turns != nullptr && group == 0) take_turn(launch.turns + number, turn);
+      add_floats(launch.query_sums + number * Sums::kFloats + group * Sums::kGroupFloats,
+                 base + L::kSums + group * Sums::kGroupFloats * 4, Sums::kGroupFloats * 4);
+      store_commit();
+    }
+    if (lane() == 0) store_wait_read();
+    __syncwarp();
+#pragma unroll
+    for (int group = 0; group < kGroups; ++group) named_arrive(sums_empty(group), kAddingThreads);
+    if (lane() != 0 || launch.turns == nullptr) return;
+    // What this tile has added may take its time; what the last one has is there.
+    store_wait_before<kGroups>();
+    hand_over();
+    added = launch.turns + number;
+    next_turn = turn + 1;
+  }
+
+  // Who adds before has drawn its item before, and so is at work.
+  VICINAL_DEVICE void take_turn(const u32* turns, u32 turn) {
+    if (load_acquire(turns) != turn) {
+      // Nobody should wait for this block meanwhile.
+      pass_turn();
+      spin_until([&] { return load_acquire(turns) == turn; });
+    }
+    global_proxy_fence();
+  }
+
+  // The next tile of keys may add to the tile of queries that this one has added to last.
+  VICINAL_DEVICE void pass_turn() {
+    if (added == nullptr) return;
+    store_wait();
+    hand_over();
+  }
+  VICINAL_DEVICE void hand_over() {
+    if (added == nullptr) return;
+    global_proxy_fence();
+    store_release(added, next_turn);
+    added = nullptr;
+  }
+
+  const LaunchArguments<typename V::Arguments>& launch;
+  const typename V::Arguments& a;
+  const u32 base;
+  Control& control;
+  u32* added = nullptr;  // the turn of the tile of queries that was added to last, and is not handed over yet
+  u32 next_turn = 0;
+};
+
+}  // namespace vicinal::hopper::backward
