@@ -16,10 +16,6 @@ constexpr std::int64_t kMostBlocks = 512;                          // that sum c
 constexpr std::int64_t kMostPartialBytes = std::int64_t{1} << 28;  // in which they do
 constexpr std::int64_t kRowsOfBlock = 8;                           // a warp a row
 
-cuda::TensorWords words(const Strided& t) {
-  return {reinterpret_cast<std::uint64_t>(t.data), t.batch, t.head, t.dim, t.axis};
-}
-
 // Rows of `dim` channels in C order.
 Strided row_tensor(const Problem& p, std::int64_t dim, DType dtype, std::uint64_t address) {
   std::vector<std::int64_t> shape = {p.batch, p.heads};

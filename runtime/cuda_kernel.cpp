@@ -9,10 +9,6 @@
 namespace vicinal::runtime {
 namespace {
 
-cuda::TensorWords words(const Strided& t) {
-  return {reinterpret_cast<std::uint64_t>(t.data), t.batch, t.head, t.dim, t.axis};
-}
-
 std::vector<cuda::GridAxisWords> words(const std::vector<GridAxis>& axes) {
   std::vector<cuda::GridAxisWords> result;
   for (const GridAxis& a : axes) result.push_back({a.extent, a.local, a.origin});
@@ -72,6 +68,10 @@ Result<CompiledCubin> compile_cubin(Engine& engine, const emit::KernelSource& so
   if (!kernel) return kernel.forward_error();
   const std::chrono::duration<double, std::milli> time = std::chrono::steady_clock::now() - start;
   return CompiledCubin{*std::move(kernel), cache::digest(key), time.count()};
+}
+
+cuda::TensorWords words(const Strided& t) {
+  return {reinterpret_cast<std::uint64_t>(t.data), t.batch, t.head, t.dim, t.axis};
 }
 
 cuda::ForwardWords forward_words(const Problem& p, const cuda::TileWords& tiles) {

@@ -27,6 +27,7 @@ struct CompiledCubin {
 Result<CompiledCubin> compile_cubin(Engine& engine, const emit::KernelSource& source,
                                     const std::string& arch);
 
+cuda::TensorWords words(const Strided& tensor);
 // The arguments that every program takes, and the words of an emitted Parameters. Errors (spec) when an
 // input's dtype is not what was compiled.
 cuda::ForwardWords forward_words(const Problem& problem, const cuda::TileWords& tiles);

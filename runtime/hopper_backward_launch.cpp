@@ -35,10 +35,6 @@ bool absent(const Row& row) {
   return t.data == 0 || std::ranges::find(t.extent, 0) != t.extent.end();
 }
 
-cuda::TensorWords words(const Strided& t) {
-  return {reinterpret_cast<std::uint64_t>(t.data), t.batch, t.head, t.dim, t.axis};
-}
-
 std::int64_t tiles(const std::vector<GridAxis>& axes, const std::vector<int>& tile) {
   std::int64_t count = 1;
   for (std::size_t i = 0; i < axes.size(); ++i) count *= (axes[i].local + tile[i] - 1) / tile[i];

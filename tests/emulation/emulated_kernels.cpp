@@ -17,7 +17,7 @@ namespace {
 
 using emit::BackwardStep;
 
-using Entry = void(const void* arguments, unsigned grid, unsigned threads, bool backwards);
+using EntryEitherWay = void(const void* arguments, unsigned grid, unsigned threads, bool backwards);
 
 // An emitted unit without its include and its struct, which all steps share: its entry.
 std::string entry_of(const emit::KernelSource& source) {
@@ -146,7 +146,7 @@ struct EmulatedVariant::Impl {
     const auto number = static_cast<std::size_t>(std::ranges::find(steps, step) - steps.begin());
     const auto launch = runtime::prepare_backward(of, sources[number], step, options, module()).value();
     if (launch)
-      library->symbol<Entry>(fmt::format("emulate{}", number))(
+      library->symbol<EntryEitherWay>(fmt::format("emulate{}", number))(
           launch->arguments.data(), step == BackwardStep::captured ? launch->shape.grid.x : 3,
           launch->shape.block.x, backwards);
   }

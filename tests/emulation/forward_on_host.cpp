@@ -50,15 +50,9 @@ std::optional<ForwardOnHost> ForwardOnHost::make(const Kernel& kernel, const emi
   made.kernel_ = &kernel;
   made.options_ = options;
   made.source_ = emit::emit_cuda(kernel.impl().variant.specialized, options);
-  const std::string arguments = made.hopper()
-                                    ? "vicinal::hopper::LaunchArguments<emitted::Variant::Arguments>"
-                                    : "emitted::Variant::Arguments";
-  const auto library = HostLibrary::build(
-      products_on_host(made.source_.text) +
-      fmt::format("extern \"C\" void emulate(const void* a, unsigned grid, unsigned threads) {{\n"
-                  "  cuda_on_host::block.begin = cuda_on_host::begin_hopper_block;\n"
-                  "  cuda_on_host::run(grid, threads, [&] {{ {}(*static_cast<const {}*>(a)); }});\n}}\n",
-                  made.source_.entry, arguments));
+  const auto library = build_on_host(
+      made.source_, made.hopper() ? "vicinal::hopper::LaunchArguments<emitted::Variant::Arguments>"
+                                  : "emitted::Variant::Arguments");
   if (!library) return std::nullopt;
   made.library_ = *library;
   return made;
@@ -98,7 +92,6 @@ Result<void> ForwardOnHost::run(Problem& problem, unsigned blocks) const {
                                               reinterpret_cast<cuda::DevicePointer>(counters), true));
   }
   bytes.insert(bytes.end(), launch.arguments.begin(), launch.arguments.end());
-  using Entry = void(const void*, unsigned, unsigned);
   library_.symbol<Entry>("emulate")(bytes.data(), blocks, launch.shape.block.x);
   return {};
 }

@@ -52,8 +52,7 @@ std::string calls_of(const std::string& statement) {
   return text;
 }
 
-}  // namespace
-
+// The asm statements of wgmma in emitted text, as calls of hopper_on_host.h.
 std::string products_on_host(const std::string& text) {
   std::string out;
   std::size_t at = 0;
@@ -71,6 +70,17 @@ std::string products_on_host(const std::string& text) {
     at = end;
   }
   return out + text.substr(at);
+}
+
+}  // namespace
+
+std::optional<HostLibrary> build_on_host(const emit::KernelSource& source, std::string_view arguments) {
+  return HostLibrary::build(
+      products_on_host(source.text) +
+      fmt::format("extern \"C\" void emulate(const void* a, unsigned grid, unsigned threads) {{\n"
+                  "  cuda_on_host::block.begin = cuda_on_host::begin_hopper_block;\n"
+                  "  cuda_on_host::run(grid, threads, [&] {{ {}(*static_cast<const {}*>(a)); }});\n}}\n",
+                  source.entry, arguments));
 }
 
 std::optional<HostLibrary> HostLibrary::build(const std::string& text) {

@@ -6,6 +6,8 @@
 #include <optional>
 #include <string>
 
+#include "compiler/emit/cuda/kernel_source.h"
+
 namespace vicinal::testing {
 
 class HostLibrary {
@@ -25,7 +27,8 @@ class HostLibrary {
   std::shared_ptr<void> library_;
 };
 
-// The asm statements of wgmma in emitted text, as calls of hopper_on_host.h.
-std::string products_on_host(const std::string& text);
+using Entry = void(const void* arguments, unsigned grid, unsigned threads);
+// An emitted unit as a library with an Entry `emulate`, which runs its kernel with arguments of that type.
+std::optional<HostLibrary> build_on_host(const emit::KernelSource& source, std::string_view arguments);
 
 }  // namespace vicinal::testing

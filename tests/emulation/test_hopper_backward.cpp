@@ -21,8 +21,6 @@
 namespace vicinal::testing {
 namespace {
 
-using Entry = void(const void*, unsigned, unsigned);
-
 struct Trial {
   const char* text;
   DType dtype = DType::bf16;
@@ -66,12 +64,7 @@ struct Emulated {
   }
 
   static HostLibrary library(const emit::KernelSource& source, std::string_view arguments) {
-    const auto built = HostLibrary::build(
-        products_on_host(source.text) +
-        fmt::format("extern \"C\" void emulate(const void* a, unsigned grid, unsigned threads) {{\n"
-                    "  cuda_on_host::block.begin = cuda_on_host::begin_hopper_block;\n"
-                    "  cuda_on_host::run(grid, threads, [&] {{ {}(*static_cast<const {}*>(a)); }});\n}}\n",
-                    source.entry, arguments));
+    const auto built = build_on_host(source, arguments);
     REQUIRE(built.has_value());
     return *built;
   }
