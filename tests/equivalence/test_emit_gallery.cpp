@@ -9,6 +9,9 @@
 #include <cstdlib>
 #include <mutex>
 
+#include "compiler/driver/compile.h"
+#include "compiler/emit/cuda/backward_source.h"
+#include "compiler/emit/cuda/hopper_backward_source.h"
 #include "compiler/emit/cuda/kernel_choice.h"
 #include "compiler/emit/cuda/products.h"
 #include "compiler/ir/text.h"
@@ -29,6 +32,21 @@ struct Job {
   std::string name, arch;
   emit::KernelSource source;
 };
+
+// A step of the portable kernels, and those for Hopper where they run the variant.
+void add_backward(const GalleryBlock& block, emit::KernelOptions how, std::size_t number,
+                  std::vector<Job>& jobs) {
+  const emit::Specialized variant = emit::specialize(driver::differentiated(block.spec.impl().variant));
+  const emit::BackwardStep step = emit::kBackwardSteps[number / 4 % std::size(emit::kBackwardSteps)];
+  jobs.push_back({fmt::format("{}, backward {}", block.name, emit::name_of(step)), kArchs[number % 4],
+                  emit::emit_backward(variant, how, step).kernel});
+  how.head_dim = how.value_dim = number % 8 < 4 ? 64 : 128;
+  const emit::HopperBackwardChoice choice = emit::choose_hopper_backward(variant, how);
+  if (!choice.schedule) return;
+  for (const emit::HopperBackwardStep hopper : emit::kHopperBackwardSteps)
+    jobs.push_back({fmt::format("{}, Hopper backward {}", block.name, emit::name_of(hopper)), "sm_90a",
+                    emit::emit_hopper_backward(variant, how, *choice.schedule, hopper)});
+}
 
 }  // namespace
 
@@ -150,6 +168,7 @@ TEST_CASE("gallery: every block compiles through NVRTC") {
       if (all || i % 3 == 0) add(emit::KernelKind::mma, arch, 80);
       how.dtype = dtypes[i % 2];
       if (n == 0 && (all || i % 8 == 0)) add(emit::KernelKind::hopper, "sm_90a", 90);
+      if (n == 0 && (all || i % 4 == 1)) add_backward(blocks[i], how, i, jobs);
       if (n % 4 == 0 && emit::has_mask(variant))
         jobs.push_back({blocks[i].name + ", planner", arch, emit::emit_planner(variant, how).rows});
     }
