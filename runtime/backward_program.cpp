@@ -72,7 +72,7 @@ Result<BackwardLayout> BackwardProgram::layout(const Problem& problem) const {
 
 Result<std::size_t> BackwardProgram::workspace_bytes(const Problem& problem) const {
   VICINAL_TRY(const BackwardLayout sizes, layout(problem));
-  return sizes.bytes + (hopper_ ? hopper_->layout(problem).bytes : 0);
+  return sizes.bytes + (hopper_ ? hopper_->layout(problem, hopper_->shape(problem)).bytes : 0);
 }
 
 plan::TileShape BackwardProgram::shape(const Problem& problem) const {
@@ -113,7 +113,7 @@ Result<void> BackwardProgram::launch(const Problem& problem, const BackwardPlan*
   HopperBackwardLayout hopper_sizes;
   if (hopper != nullptr) {
     hopper_shape = hopper->shape(problem);
-    hopper_sizes = hopper->layout(problem);
+    hopper_sizes = hopper->layout(problem, hopper_shape);
   }
   const std::uint64_t hopper_workspace = workspace + sizes.bytes;
   if (hopper != nullptr) of.only_if = hopper_workspace + hopper_sizes.poisoned;

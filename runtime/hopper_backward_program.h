@@ -21,8 +21,8 @@ class HopperBackwardProgram {
                            const std::string& arch);
 
   plan::TileShape shape(const Problem& problem) const { return hopper_backward_shape(problem, schedule_); }
-  HopperBackwardLayout layout(const Problem& problem) const {
-    return hopper_backward_layout(problem, shape(problem), schedule_);
+  HopperBackwardLayout layout(const Problem& problem, const plan::TileShape& shape) const {
+    return hopper_backward_layout(problem, shape, schedule_);
   }
   // The rows' terms are there. Clears its memory, and leaves in `poisoned` whether the portable kernels have
   // to compute the same gradients again.

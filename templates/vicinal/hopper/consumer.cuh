@@ -62,26 +62,15 @@ class Consumer {
       // The warp's products with the queries are done.
       if constexpr (L::kOutputApart) release(control.q_empty);
       finish(work);
-      // Every warp for itself: another may still read of the work.
-      __syncwarp();
-      if (lane() == 0) barrier_arrive(shared_address(&control.work_empty[slot.stage()]));
+      release(control.work_empty[slot.stage()]);
     }
     if (leads()) store_wait_read();
   }
 
  private:
-  VICINAL_DEVICE static int warp() {
-    return static_cast<int>(threadIdx.x) / 32 % 4;
-  }
-  VICINAL_DEVICE static bool leads() {
-    return threadIdx.x % kGroupThreads == 0;
-  }
-  // The thread's rows in the tile, and its first column in a tile of keys.
+  // The thread's rows in the tile.
   VICINAL_DEVICE int row(int r) const {
     return group * kGroupRows + warp() * 16 + lane() / 4 + 8 * r;
-  }
-  VICINAL_DEVICE static int column() {
-    return lane() % 4 * 2;
   }
 
   // The query of a row of the tile; rows past the last query repeat it.
@@ -245,14 +234,6 @@ class Consumer {
     return control.note[key.slot()];
   }
 
-  VICINAL_DEVICE void release(u64& empty) {
-    release(shared_address(&empty));
-  }
-  // Every warp for itself: another may still have to read the note.
-  VICINAL_DEVICE void release(u32 empty) {
-    __syncwarp();
-    if (lane() == 0) barrier_arrive(empty);
-  }
   // Computed here, and not where it is used: what a release waits for, the producer waits for.
   VICINAL_DEVICE static u32 known(u32 address) {
     settle(address);

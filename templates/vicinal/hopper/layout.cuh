@@ -14,6 +14,26 @@ constexpr int kWorkSlots = 2;
 VICINAL_DEVICE int lane() {
   return static_cast<int>(threadIdx.x) % 32;
 }
+// The warp's number in its warpgroup, and whether the thread is the group's first.
+VICINAL_DEVICE int warp() {
+  return static_cast<int>(threadIdx.x) / 32 % 4;
+}
+VICINAL_DEVICE bool leads() {
+  return threadIdx.x % kGroupThreads == 0;
+}
+// The thread's first column in the accumulator of a product.
+VICINAL_DEVICE int column() {
+  return lane() % 4 * 2;
+}
+
+// Every warp for itself: another may still have to read what stands beside the stage.
+VICINAL_DEVICE void release(u32 empty) {
+  __syncwarp();
+  if (lane() == 0) barrier_arrive(empty);
+}
+VICINAL_DEVICE void release(u64& empty) {
+  release(shared_address(&empty));
+}
 
 // A tile of queries, as the scheduler hands it to the producer and the consumers, and the tiles of keys that
 // it visits: a list of runs, or all in reach.

@@ -30,8 +30,7 @@ class Adder {
       for (bool more = true; more; place.advance()) {
         barrier_wait(shared_address(&control.q_full[place.stage()]), place.parity());
         const QueryNote note = control.note[place.slot()];
-        __syncwarp();
-        if (lane() == 0) barrier_arrive(shared_address(&control.q_empty[place.stage()]));
+        release(control.q_empty[place.stage()]);
         more = !(note.flags & kEnd);
         if (more) add((static_cast<i64>(item.b) * a.heads + note.h) * tiles + note.tile, note.turn);
       }

@@ -62,23 +62,9 @@ class KeyGroup {
   }
 
  private:
-  VICINAL_DEVICE static int warp() {
-    return static_cast<int>(threadIdx.x) / 32 % 4;
-  }
-  VICINAL_DEVICE static bool leads() {
-    return threadIdx.x % kGroupThreads == 0;
-  }
-  // The thread's keys in the tile, and its first query in a tile of queries.
+  // The thread's keys in the tile.
   VICINAL_DEVICE int row(int r) const {
     return group * kGroupRows + warp() * 16 + lane() / 4 + 8 * r;
-  }
-  VICINAL_DEVICE static int column() {
-    return lane() % 4 * 2;
-  }
-  // Every warp for itself: another may still have to read what stands beside the stage.
-  VICINAL_DEVICE void release(u64& empty) {
-    __syncwarp();
-    if (lane() == 0) barrier_arrive(shared_address(&empty));
   }
 
   VICINAL_DEVICE void begin(const Item& item) {

@@ -62,8 +62,7 @@ template <class Control>
 VICINAL_DEVICE Item next_item(Control& control, Place<kItemSlots>& slot) {
   barrier_wait(shared_address(&control.item_full[slot.stage()]), slot.parity());
   const Item item = control.item[slot.stage()];
-  __syncwarp();
-  if (lane() == 0) barrier_arrive(shared_address(&control.item_empty[slot.stage()]));
+  release(control.item_empty[slot.stage()]);
   slot.advance();
   return item;
 }
