@@ -3,6 +3,7 @@
 
 #include "runtime/kernel_impl.h"
 #include "tests/support/allocations.h"
+#include "tests/support/code_generator.h"
 #include "tests/support/gallery.h"
 #include "tests/support/random_problem.h"
 
@@ -11,10 +12,9 @@ namespace {
 
 // Whether kernels can be generated and allocations counted; says what is missing.
 bool skipped() {
-  const Result<const cpu::CodeGeneratorApi*> generator = runtime::Engine::process().value()->code_generator();
-  if (!generator) MESSAGE("skipped: ", generator.error().message);
+  const bool lacks = lacks_code_generator();
   if (!counts_allocations()) MESSAGE("skipped: the sanitizer has an allocator of its own");
-  return !generator || !counts_allocations();
+  return lacks || !counts_allocations();
 }
 
 template <class Run>

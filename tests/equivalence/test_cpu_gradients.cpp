@@ -7,8 +7,8 @@
 #include <cmath>
 #include <cstdlib>
 
-#include "runtime/engine.h"
 #include "runtime/kernel_impl.h"
+#include "tests/support/code_generator.h"
 #include "tests/support/gallery.h"
 #include "tests/support/kernel_gradients.h"
 #include "tests/support/random_problem.h"
@@ -16,14 +16,6 @@
 
 namespace vicinal::testing {
 namespace {
-
-bool skipped() {
-  const Result<runtime::Engine*> engine = runtime::Engine::process();
-  REQUIRE(engine.has_value());
-  const Result<const cpu::CodeGeneratorApi*> generator = (*engine)->code_generator();
-  if (!generator) MESSAGE("skipped: ", generator.error().message);
-  return !generator;
-}
 
 // Under a sanitizer LLVM and the interpreter take several times as long.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -92,7 +84,7 @@ CompileOptions options_of(std::int64_t head_dim, std::int64_t value_dim, DType d
 }  // namespace
 
 TEST_CASE("gradients on the CPU: the gallery") {
-  if (skipped()) return;
+  if (lacks_code_generator()) return;
   std::mt19937 random(41);
   unsigned seed = 0;
   for (const GalleryBlock& variant : learnable_gallery())
@@ -109,7 +101,7 @@ TEST_CASE("gradients on the CPU: the gallery") {
 }
 
 TEST_CASE("gradients on the CPU: everything that a spec can say") {
-  if (skipped()) return;
+  if (lacks_code_generator()) return;
   std::mt19937 random(43);
   for (const char* const text :
        {"input t: float[heads, 9] learnable\ninput s: float[heads] learnable\n"
@@ -136,7 +128,7 @@ TEST_CASE("gradients on the CPU: everything that a spec can say") {
 }
 
 TEST_CASE("gradients on the CPU: lengths around tiles, head dims, and layouts") {
-  if (skipped()) return;
+  if (lacks_code_generator()) return;
   const Spec spec = block("align = end\nscore = score - 0.125 * abs(q - k)\nmask = k <= q and q - k < 70");
   std::mt19937 random(47);
   const Layout layouts[] = {Layout::bhnd, Layout::bnhd, Layout::padded, Layout::reversed};
@@ -161,7 +153,7 @@ TEST_CASE("gradients on the CPU: lengths around tiles, head dims, and layouts") 
 }
 
 TEST_CASE("gradients on the CPU: what is not kept leaves no trace") {
-  if (skipped()) return;
+  if (lacks_code_generator()) return;
   std::mt19937 random(53);
   for (const char* const text :
        {"mask = k != 3 and k <= q + 9", "mask = k != 3 and q % 7 != 2", "normalize = sigmoid\nmask = k != 3",
@@ -179,7 +171,7 @@ TEST_CASE("gradients on the CPU: what is not kept leaves no trace") {
 }
 
 TEST_CASE("gradients on the CPU: the same bits on any number of threads, and again") {
-  if (skipped()) return;
+  if (lacks_code_generator()) return;
   std::mt19937 random(59);
   const Pair pair = compile_both(block("input t: float[heads, 301] learnable\nparam a: float = 1 learnable\n"
                                        "score = a * score + t[h, abs(q - k)]\nmask = k <= q"),
@@ -211,7 +203,7 @@ TEST_CASE("gradients on the CPU: the same bits on any number of threads, and aga
 }
 
 TEST_CASE("gradients on the CPU: random specs") {
-  if (skipped()) return;
+  if (lacks_code_generator()) return;
   const char* wanted = std::getenv("VICINAL_RANDOM_SPECS");
   const char* start = std::getenv("VICINAL_RANDOM_SEED");
   const unsigned count = wanted == nullptr ? kRandomSpecs

@@ -11,20 +11,13 @@
 #include "runtime/host/parallel.h"
 #include "runtime/kernel_impl.h"
 #include "tests/support/accuracy_check.h"
+#include "tests/support/code_generator.h"
 #include "tests/support/gallery.h"
 #include "tests/support/random_problem.h"
 #include "tests/support/random_spec.h"
 
 namespace vicinal::testing {
 namespace {
-
-bool skipped() {
-  const Result<runtime::Engine*> engine = runtime::Engine::process();
-  REQUIRE(engine.has_value());
-  const Result<const cpu::CodeGeneratorApi*> generator = (*engine)->code_generator();
-  if (!generator) MESSAGE("skipped: ", generator.error().message);
-  return !generator;
-}
 
 Job job_of(const std::string& name, const Spec& spec, DType dtype, std::mt19937& random) {
   Job job{name, spec};
@@ -51,7 +44,7 @@ constexpr DType kDTypes[] = {DType::f32, DType::bf16, DType::f16};
 }  // namespace
 
 TEST_CASE("gallery on the CPU") {
-  if (skipped()) return;
+  if (lacks_code_generator()) return;
   std::vector<Job> jobs;
   std::mt19937 random(17), more(18);
   for (const GalleryBlock& block : gallery())
@@ -86,7 +79,7 @@ TEST_CASE("gallery on the CPU") {
 // As on processors that have less than this one: half and a quarter of the register's width, no f16, no fused
 // multiplication.
 TEST_CASE("gallery on the CPU, compiled for lesser processors") {
-  if (skipped()) return;
+  if (lacks_code_generator()) return;
   std::vector<Job> jobs;
   std::mt19937 random(29), more(30);
   for (const GalleryBlock& block : gallery())
@@ -116,7 +109,7 @@ TEST_CASE("gallery on the CPU, compiled for lesser processors") {
 }
 
 TEST_CASE("code for a processor uses no more than that has") {
-  if (skipped()) return;
+  if (lacks_code_generator()) return;
   const cpu::CodeGeneratorApi& generator = *runtime::Engine::process().value()->code_generator().value();
   const Spec spec = Spec::from_string("attention t {\n score = tanh(score)\n mask = k <= q\n}").value();
   const auto assembly = [&](const std::string& target) {
@@ -148,7 +141,7 @@ TEST_CASE("code for a processor uses no more than that has") {
 }
 
 TEST_CASE("lengths around tiles, head dims, and layouts on the CPU") {
-  if (skipped()) return;
+  if (lacks_code_generator()) return;
   const Spec spec = Spec::from_string(
                         "attention t {\n align = end\n score = score - 0.125 * abs(q - k)\n mask = k <= q "
                         "and q - k < 70\n}")
@@ -190,7 +183,7 @@ TEST_CASE("lengths around tiles, head dims, and layouts on the CPU") {
 }
 
 TEST_CASE("sinks that are not finite on the CPU") {
-  if (skipped()) return;
+  if (lacks_code_generator()) return;
   std::mt19937 random(31);
   std::vector<Job> jobs;
   for (const char* const score : {"score", "tanh(score) - 2.0 * (q - k)"})
@@ -220,7 +213,7 @@ TEST_CASE("sinks that are not finite on the CPU") {
 }
 
 TEST_CASE("the same bits on any number of threads") {
-  if (skipped()) return;
+  if (lacks_code_generator()) return;
   const Spec spec = Spec::from_string("attention t {\n mask = k <= q\n}").value();
   std::mt19937 random(5);
   std::vector<Job> jobs = {job_of("threads", spec, DType::f32, random)};
@@ -243,7 +236,7 @@ TEST_CASE("the same bits on any number of threads") {
 }
 
 TEST_CASE("random specs on the CPU") {
-  if (skipped()) return;
+  if (lacks_code_generator()) return;
   const char* wanted = std::getenv("VICINAL_RANDOM_SPECS");
   const char* start = std::getenv("VICINAL_RANDOM_SEED");
   const unsigned count = wanted == nullptr ? kRandomSpecs
@@ -308,7 +301,7 @@ TEST_CASE("without a code generator the CPU is the interpreter, and says why") {
 }
 
 TEST_CASE("tiles that no cache holds are refused on the CPU") {
-  if (skipped()) return;
+  if (lacks_code_generator()) return;
   CompileOptions options;
   options.backend = Backend::cpu;
   options.tile_q = 5000;
@@ -318,7 +311,7 @@ TEST_CASE("tiles that no cache holds are refused on the CPU") {
 }
 
 TEST_CASE("inputs of another type than compiled for are refused on the CPU") {
-  if (skipped()) return;
+  if (lacks_code_generator()) return;
   const Spec spec =
       Spec::from_string("attention t {\n input x: float[tokens]\n score = score + x[q]\n}").value();
   CompileOptions options;
