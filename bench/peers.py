@@ -2,8 +2,8 @@
 """Times attention cases in Vicinal and in its peers, in turns on one GPU, and prints the rates side by side.
 
 Peers are what PyTorch 2.11 offers: cuDNN and FlashAttention-2 behind scaled_dot_product_attention, and
-FlexAttention. What is timed is one forward call between two CUDA events, after a call that is not counted. A
-buffer of twice the L2 cache is overwritten before each call. Vicinal is timed by `vicinal bench`, which does the
+FlexAttention. What is timed is one call, of the forward pass or with `--pass backward` of the backward pass to the
+gradients of Q, K and V, between two CUDA events, after a call that is not counted. A buffer of twice the L2 cache is overwritten before each call. Vicinal is timed by `vicinal bench`, which does the
 same in a process of its own. Neither its plan of tiles nor FlexAttention's block mask is part of a call.
 
 A GPU at its power limit changes its clock with what it has just done, so nothing is measured in one piece: in every
@@ -11,7 +11,7 @@ round each pair of a case and a peer takes a turn, in another order each round. 
 calls; printed are the median of the rounds and, in brackets, the lowest and the highest. A product of two large
 matrices takes its turn as well and tells how steady the clock was.
 
-Rates are 4 * head_dim operations for each kept pair of a query and a key. The pairs are counted here, exactly and
+Rates are 4 * head_dim operations for each kept pair of a query and a key, and 2.5 times that backward. The pairs are counted here, exactly and
 in one way for all. Results are not compared: that is what Vicinal's tests do.
 """
 
@@ -48,7 +48,8 @@ SPECS = {  # by mask and score
     ("window", ""): GALLERY / "sliding_window.attn",
     ("documents", ""): HERE / "specs/same_document.attn",
 }
-PEERS = {"ours": "ours", "cudnn": "cuDNN", "fa2": "FA2", "flex": "Flex"}
+PEERS = {"ours": "ours", "ordered": "ours, in order", "cudnn": "cuDNN", "fa2": "FA2", "flex": "Flex"}
+OURS = {"ours": ["--nondeterministic"], "ordered": []}  # what is said to `vicinal bench`, of the backward pass
 CAP = 30.0
 WARM_UP = 1  # as in `vicinal bench`, at the head of each burst
 IDLE_SECONDS = 0.02
@@ -66,6 +67,7 @@ class Case:
     head_dim: int = 128
     window: int = 1024
     documents: int = 12
+    backward: bool = False
 
     def document_lengths(self) -> list[int]:
         cuts = sorted(random.Random(0).sample(range(1, self.tokens), self.documents - 1))
@@ -115,7 +117,9 @@ class Case:
         return self.batch * self.heads * kept[self.mask]()
 
     def operations(self) -> int:
-        return 2 * self.tokens**3 if self is CLOCK else 4 * self.head_dim * self.pairs()
+        if self is CLOCK:
+            return 2 * self.tokens**3
+        return (10 if self.backward else 4) * self.head_dim * self.pairs()
 
 
 CLOCK = Case("matmul 8192^3", "matmul", tokens=8192)
@@ -157,6 +161,7 @@ class Vicinal:
         words = [self.binary, "bench", str(SPECS[case.mask, case.score]), "--json", "--backend", self.backend]
         words += ["--dtype", self.dtype, "--repeat", str(self.repeat), "--compile-repeat", "1"]
         words += ["--shape", ",".join(f"{name}={getattr(case, name)}" for name in sizes)]
+        words += ["--pass", "backward"] if case.backward else []
         words += [*more, *(["--kernel", self.kernel] if self.kernel else [])]
         for name, value in case.params().items():
             words += ["--param", f"{name}={value}"]
@@ -199,11 +204,12 @@ class Torch:
         self.about |= {"cudnn": torch.backends.cudnn.version(), "dtype": dtype}
         self.tensors: dict[tuple[int, ...], Any] = {}
 
-    def normal(self, which: int, *shape: int) -> Any:
+    def normal(self, which: int, *shape: int, learnable: bool = False) -> Any:
         """The operand `which` of all calls that have one of this shape."""
-        if (which, *shape) not in self.tensors:
-            self.tensors[which, *shape] = self.torch.randn(shape, dtype=self.dtype, device="cuda")
-        return self.tensors[which, *shape]
+        key = (which, *shape)
+        if key not in self.tensors:
+            self.tensors[key] = self.torch.randn(shape, dtype=self.dtype, device="cuda", requires_grad=learnable)
+        return self.tensors[key]
 
     def call(self, peer: str, case: Case, seconds: dict[str, float]) -> Callable[[], Any]:
         """Something to call without arguments, called once; into `seconds` goes how long what compiles took."""
@@ -214,6 +220,8 @@ class Torch:
             warnings.simplefilter("always")
             try:
                 call = make(peer, case, seconds)
+                if case.backward:
+                    call = self.backward(call, case)
                 seconds["first call"] = self.timed(call)[1]
                 return call
             except Exception as error:
@@ -228,7 +236,14 @@ class Torch:
 
     def qkv(self, case: Case) -> list[Any]:
         heads = (case.heads, case.kv_heads, case.kv_heads)
-        return [self.normal(i, case.batch, h, case.tokens, case.head_dim) for i, h in enumerate(heads)]
+        shapes = [(case.batch, h, case.tokens, case.head_dim) for h in heads]
+        return [self.normal(i, *shape, learnable=case.backward) for i, shape in enumerate(shapes)]
+
+    def backward(self, forward: Callable[[], Any], case: Case) -> Callable[[], Any]:
+        """The gradients alone, from what one forward call leaves behind."""
+        qkv, out = self.qkv(case), forward()
+        d_out = self.normal(3, *out.shape)
+        return lambda: self.torch.autograd.grad(out, qkv, d_out, retain_graph=True)
 
     def sdpa(self, peer: str, case: Case, _: dict[str, float]) -> Callable[[], Any]:
         q, k, v = self.qkv(case)
@@ -319,7 +334,7 @@ def table(results: Results, about: dict[str, Any]) -> str:
         return f"{statistics.median(theirs) / statistics.median(ours):.2f}" if ours and theirs else "-"
 
     cases, peers = (dict.fromkeys(part) for part in zip(*(key for key in results if key[0] is not CLOCK)))
-    compared = [peer for peer in ("cudnn", "flex") if peer in peers]
+    compared = [peer for peer in ("ordered", "cudnn", "flex") if peer in peers]
     rows = [["case, in TFLOP/s", *(PEERS[p] for p in peers), *(f"ours/{PEERS[p]}" for p in compared)]]
     rows += [[c.name, *(rates(c, p) for p in peers), *(ratio(c, p) for p in compared)] for c in cases]
     widths = [max(map(len, column)) for column in zip(*rows)]
@@ -365,13 +380,14 @@ def measure(options: argparse.Namespace, cases: list[Case], peers: list[str], fo
     def take(key: Key, m: Measured) -> None:
         if key in calls:
             return m.milliseconds.append(torch.milliseconds(calls[key], options.repeat))
-        report = vicinal.bench(key[0])
-        m.milliseconds.append(report["forward"]["median"])
+        report = vicinal.bench(key[0], *(OURS[key[1]] if key[0].backward else []))
+        m.milliseconds.append(report[options.timed]["median"])
         m.seconds |= {"NVRTC, cold": report[n]["median"] / 1000 for n in report if n.startswith("nvrtc_cold_")}
-        m.note = "" if report["path"] == "cuda/hopper" else report["path"]
+        path = report["gradient_path" if key[0].backward else "path"]
+        m.note = "" if path == "cuda/hopper" else path
 
     for key in keys:
-        if key[1] != "ours":
+        if key[1] not in OURS:
             turn("prepare", key, 3 * options.hang, prepare)  # it compiles
     for number in range(options.rounds):
         left = [key for key in keys if not results[key].failed]
@@ -424,7 +440,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--vicinal", metavar="PATH", default=shutil.which("vicinal"), help="default: where the shell finds it")
+    add("--pass", dest="timed", choices=["forward", "backward"], default="forward", help="default: %(default)s")
     add("--cases", metavar="REGEX", default="", help="those whose names it finds")
+    add("--tokens", type=int, help="in place of a case's own number, for those of one sequence")
     add("--peers", default="cudnn,fa2,flex", help="default: %(default)s")
     add("--rounds", type=int, default=5, help="default: %(default)s")
     add("--repeat", type=int, default=20, help="timed calls in a round; default: %(default)s")
@@ -438,9 +456,13 @@ def main() -> None:
     options = parser.parse_args()
     if options.self_test:
         return self_test(options.vicinal)
-    cases = [case for case in all_cases() if re.search(options.cases, case.name)]
+    backward = options.timed == "backward"
+    cases = [dataclasses.replace(case, backward=backward) for case in all_cases() if re.search(options.cases, case.name)]
+    if options.tokens:
+        cases = [dataclasses.replace(case, tokens=options.tokens, name=f"{case.name}, {options.tokens} tokens")
+                 for case in cases if case.batch == 1]
     asked = set(filter(None, options.peers.split(",")))
-    peers = ["ours", *(peer for peer in PEERS if peer in asked - {"ours"})]
+    peers = [peer for peer in PEERS if peer in asked | {"ours"} | ({"ordered"} if backward else set())]
     if not options.vicinal or not cases or asked - PEERS.keys() or min(options.rounds, options.repeat) < 1:
         parser.error("it takes --vicinal PATH, a case, peers of cudnn, fa2 and flex, and a round or more")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:

@@ -1,5 +1,6 @@
 #include "runtime/backward_program.h"
 
+#include <algorithm>
 #include <future>
 
 #include "runtime/tile_words.h"
@@ -72,7 +73,8 @@ Result<BackwardLayout> BackwardProgram::layout(const Problem& problem) const {
 
 Result<std::size_t> BackwardProgram::workspace_bytes(const Problem& problem) const {
   VICINAL_TRY(const BackwardLayout sizes, layout(problem));
-  return sizes.bytes + (hopper_ ? hopper_->layout(problem, hopper_->shape(problem)).bytes : 0);
+  const auto boxes = hopper_ ? hopper_->shape(problem) : std::nullopt;
+  return sizes.bytes + (boxes ? hopper_->layout(problem, *boxes).bytes : 0);
 }
 
 plan::TileShape BackwardProgram::shape(const Problem& problem) const {
@@ -107,16 +109,12 @@ Result<void> BackwardProgram::launch(const Problem& problem, const BackwardPlan*
   const BackwardTiles tiles = plan != nullptr ? plan->tiles : backward_tiles(problem, tile_shape);
   BackwardProblem of{problem, tile_shape, tiles, given, wanted, sizes, workspace, has_output()};
   VICINAL_TRY_VOID(check_backward(of, steps_[0].source.captured, options_.dtype));
-  const HopperBackwardProgram* const hopper =
-      hopper_ && problem.rows() != 0 && !hopper_backward_obstacle(of) ? hopper_.get() : nullptr;
-  plan::TileShape hopper_shape;
+  std::optional<plan::TileShape> boxes;
   HopperBackwardLayout hopper_sizes;
-  if (hopper != nullptr) {
-    hopper_shape = hopper->shape(problem);
-    hopper_sizes = hopper->layout(problem, hopper_shape);
-  }
+  if (hopper_ && problem.rows() != 0 && !hopper_backward_obstacle(of)) boxes = hopper_->shape(problem);
+  if (boxes) hopper_sizes = hopper_->layout(problem, *boxes);
   const std::uint64_t hopper_workspace = workspace + sizes.bytes;
-  if (hopper != nullptr) of.only_if = hopper_workspace + hopper_sizes.poisoned;
+  if (boxes) of.only_if = hopper_workspace + hopper_sizes.poisoned;
   std::vector<std::optional<Launch>> launches;
   for (std::size_t i = 0; i < steps_.size(); ++i) {
     VICINAL_TRY(std::optional<Launch> prepared,
@@ -131,11 +129,17 @@ Result<void> BackwardProgram::launch(const Problem& problem, const BackwardPlan*
         before_output_->launch(before, tile_words(before, before_output_->shape(before)), stream));
   }
   for (std::size_t i = 0; i < steps_.size(); ++i) {
-    if (launches[i])
-      VICINAL_TRY_VOID(cuda::launch(steps_[i].loaded, stream, launches[i]->shape, launches[i]->arguments));
-    if (hopper != nullptr && emit::kBackwardSteps[i] == emit::BackwardStep::rows)
-      VICINAL_TRY_VOID(hopper->launch(of, {hopper_shape, hopper_sizes, hopper_workspace, deterministic_},
-                                      module_, stream));
+    const emit::BackwardStep step = emit::kBackwardSteps[i];
+    if (boxes && step == emit::BackwardStep::rows) {
+      VICINAL_TRY_VOID(
+          hopper_->launch(of, {*boxes, hopper_sizes, hopper_workspace, deterministic_}, module_, stream));
+      continue;
+    }
+    if (!launches[i]) continue;
+    // Those that most often have nothing to do.
+    if (boxes && (step == emit::BackwardStep::queries || step == emit::BackwardStep::keys))
+      launches[i]->shape.grid.x = std::min(launches[i]->shape.grid.x, hopper_->most_blocks());
+    VICINAL_TRY_VOID(cuda::launch(steps_[i].loaded, stream, launches[i]->shape, launches[i]->arguments));
   }
   return {};
 }

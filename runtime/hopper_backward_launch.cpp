@@ -7,6 +7,7 @@
 
 #include "runtime/hopper_boxes.h"
 #include "runtime/tile_words.h"
+#include "templates/vicinal/tiles.cuh"
 
 namespace vicinal::runtime {
 namespace {
@@ -14,18 +15,22 @@ namespace {
 struct Row {
   const char* name;
   std::optional<BoxedView> view;
-  std::vector<int> tokens;  // of a box
+  cuda::Box box;
 };
 
 // In the order of TensorMaps.
 std::vector<Row> rows(const BackwardProblem& of, const plan::TileShape& shape) {
   const Problem& p = of.problem;
-  const std::vector<int> group = *group_box(shape.k);
+  const cuda::Box queries = box_of(p, tokens_of_copy(p, shape.q)),
+                  keys = box_of(p, tokens_of_copy(p, shape.k));
+  cuda::Box group;
+  const std::vector<int> tokens = *group_box(shape.k);
+  std::copy(tokens.rbegin(), tokens.rend(), group.tokens.begin());
   return {
-      {"q", boxed_view(p.q, p.head_dim, p.q_axis, p.heads, p.batch), shape.q},
-      {"k", boxed_view(p.k, p.head_dim, p.k_axis, p.kv_heads, p.batch), shape.k},
-      {"v", boxed_view(p.v, p.value_dim, p.k_axis, p.kv_heads, p.batch), shape.k},
-      {"the gradient of out", boxed_view(of.outputs.out, p.value_dim, p.q_axis, p.heads, p.batch), shape.q},
+      {"q", boxed_view(p.q, p.head_dim, p.q_axis, p.heads, p.batch), queries},
+      {"k", boxed_view(p.k, p.head_dim, p.k_axis, p.kv_heads, p.batch), keys},
+      {"v", boxed_view(p.v, p.value_dim, p.k_axis, p.kv_heads, p.batch), keys},
+      {"the gradient of out", boxed_view(of.outputs.out, p.value_dim, p.q_axis, p.heads, p.batch), queries},
       {"the gradient of k", boxed_view(of.inputs.k, p.head_dim, p.k_axis, p.kv_heads, p.batch), group},
       {"the gradient of v", boxed_view(of.inputs.v, p.value_dim, p.k_axis, p.kv_heads, p.batch), group}};
 }
@@ -35,16 +40,24 @@ bool absent(const Row& row) {
   return t.data == 0 || std::ranges::find(t.extent, 0) != t.extent.end();
 }
 
-std::int64_t tiles(const std::vector<GridAxis>& axes, const std::vector<int>& tile) {
+// As far as tiles are cut by it.
+Axis dilated_axis(const Problem& p, std::size_t i) {
+  Axis axis{};
+  axis.dilation = dilation_of(p, i);
+  return axis;
+}
+
+std::int64_t tiles(const Problem& p, const std::vector<GridAxis>& axes, const std::vector<int>& tile) {
   std::int64_t count = 1;
-  for (std::size_t i = 0; i < axes.size(); ++i) count *= (axes[i].local + tile[i] - 1) / tile[i];
+  for (std::size_t i = 0; i < axes.size(); ++i)
+    count *= rows_along(dilated_axis(p, i), static_cast<int>(axes[i].local), tile[i]);
   return count;
 }
 std::int64_t query_tiles(const Problem& p, const plan::TileShape& shape) {
-  return p.batch * p.heads * tiles(p.q_axis, shape.q);
+  return p.batch * p.heads * tiles(p, p.q_axis, shape.q);
 }
 std::int64_t key_tiles(const Problem& p, const plan::TileShape& shape) {
-  return p.batch * p.kv_heads * tiles(p.k_axis, shape.k);
+  return p.batch * p.kv_heads * tiles(p, p.k_axis, shape.k);
 }
 
 // All ways to write a power of two as a product of so many.
@@ -68,20 +81,34 @@ std::vector<std::vector<int>> boxes(int tokens, std::size_t rank) {
   return all;
 }
 
-// Boxes of queries that a box of keys meets along an axis, times what a meeting costs: on average over where
-// a window may begin.
-double meetings(std::int64_t local_q, std::int64_t local_k, std::int64_t window, int q, int k) {
-  const auto whole = static_cast<double>((local_q + q - 1) / q);
-  const auto rows = static_cast<double>((local_k + k - 1) / k);
-  return rows * std::min(whole, (static_cast<double>(window) + k - 2) / q + 1);
+// Boxes of queries that all boxes of keys meet along an axis: on average over where a window may begin.
+double meetings(const Problem& p, std::size_t axis, int q, int k) {
+  const std::int64_t extent = p.k_axis[axis].extent;
+  const Axis a = dilated_axis(p, axis);
+  const std::int64_t window = p.axes.empty() || p.axes[axis].window == 0 ? extent : p.axes[axis].window;
+  const int local_q = static_cast<int>(p.q_axis[axis].local),
+            local_k = static_cast<int>(p.k_axis[axis].local);
+  return rows_along(a, local_k, k) *
+         std::min<double>(rows_per_group(a, local_q, q),
+                          (static_cast<double>(std::min(window, extent)) + k - 2) / q + 1);
 }
+
+// More copies than that for a tile take longer than the products that wait for them; and what each adds to
+// them.
+constexpr int kMostCopies = 16;
+constexpr double kCopyWeight = 0.03;
 
 }  // namespace
 
 std::optional<std::string> hopper_backward_obstacle(const BackwardProblem& of) {
   const std::size_t rank = of.problem.q_axis.size();
   const plan::TileShape any{std::vector<int>(rank, 1), boxes(emit::kHopperBackwardTileK, rank).front()};
-  for (const Row& row : rows(of, any)) {
+  std::vector<Row> all = rows(of, any);
+  // Read and written by whole words.
+  const Problem& p = of.problem;
+  all.push_back({"out", boxed_view(p.out, p.value_dim, p.q_axis, p.heads, p.batch), {}});
+  all.push_back({"the gradient of q", boxed_view(of.inputs.q, p.head_dim, p.q_axis, p.heads, p.batch), {}});
+  for (const Row& row : all) {
     if (!row.view) return fmt::format("the copy engine cannot take {}", row.name);
     if (absent(row)) continue;
     if (const auto obstacle = cuda::tensor_map_obstacle(row.view->tensor))
@@ -90,22 +117,21 @@ std::optional<std::string> hopper_backward_obstacle(const BackwardProblem& of) {
   return std::nullopt;
 }
 
-plan::TileShape hopper_backward_shape(const Problem& p, const emit::HopperBackwardSchedule& schedule) {
+std::optional<plan::TileShape> hopper_backward_shape(const Problem& p,
+                                                     const emit::HopperBackwardSchedule& schedule) {
   const std::size_t rank = p.q_axis.size();
-  plan::TileShape best;
+  std::optional<plan::TileShape> best;
   double least = std::numeric_limits<double>::infinity();
   for (const std::vector<int>& k : boxes(emit::kHopperBackwardTileK, rank)) {
-    if (!group_box(k)) continue;
+    if (!group_box(k) || copies_of(p, k) > kMostCopies) continue;
     for (const std::vector<int>& q : boxes(schedule.tile_q, rank)) {
-      double cost = 1;
-      for (std::size_t i = 0; i < rank; ++i) {
-        const std::int64_t all = p.k_axis[i].extent;
-        const std::int64_t window = p.axes.empty() || p.axes[i].window == 0 ? all : p.axes[i].window;
-        cost *= meetings(p.q_axis[i].local, p.k_axis[i].local, std::min(window, all), q[i], k[i]);
-      }
+      const int copies = copies_of(p, q);
+      if (copies > kMostCopies) continue;
+      double cost = 1 + kCopyWeight * (copies - 1);
+      for (std::size_t i = 0; i < rank; ++i) cost *= meetings(p, i, q[i], k[i]);
       if (cost < least) {
         least = cost;
-        best = {q, k};
+        best = plan::TileShape{q, k};
       }
     }
   }
@@ -124,6 +150,10 @@ HopperBackwardLayout hopper_backward_layout(const Problem& problem, const plan::
   take(layout.drawn, 4);
   take(layout.turns, tiles * 4);
   take(layout.query_sums, tiles * schedule.sums_of_tile(static_cast<int>(problem.head_dim)) * 4);
+  layout.cleared = layout.bytes;
+  const auto rank = static_cast<int>(problem.q_axis.size());
+  take(layout.query_rows, tiles * schedule.row_bytes_of_tile(rank));
+  take(layout.reaches, tiles * rank * 16);
   return layout;
 }
 
@@ -146,22 +176,26 @@ Result<Launch> prepare_hopper_backward(const cuda::DriverApi& api, const Backwar
   for (const Row& row : rows(of, launch.shape)) {
     cuda::TensorMap map{};  // of a tensor that nobody reads
     if (!absent(row)) {
-      cuda::Box box;
-      std::copy(row.tokens.rbegin(), row.tokens.rend(), box.tokens.begin());
-      VICINAL_TRY(map, cuda::encode(api, row.view->tensor, box));
+      VICINAL_TRY(map, cuda::encode(api, row.view->tensor, row.box));
     }
     append(map.bytes.data(), map.bytes.size());
     const auto& [channel, head, batch] = row.view->steps;
     steps.insert(steps.end(), {channel, head, batch});
   }
+  for (const std::vector<int>* tile : {&launch.shape.q, &launch.shape.k})
+    for (const int tokens : tokens_of_copy(p, *tile)) steps.push_back(tokens);
   append(steps.data(), steps.size() * sizeof(steps[0]));
-  const std::uint64_t addresses[] = {
-      launch.workspace + launch.layout.query_sums, launch.workspace + launch.layout.drawn,
-      launch.in_turn ? launch.workspace + launch.layout.turns : 0, launch.workspace + launch.layout.poisoned};
+  const std::uint64_t addresses[] = {launch.workspace + launch.layout.query_rows,
+                                     launch.workspace + launch.layout.reaches,
+                                     launch.workspace + launch.layout.query_sums,
+                                     launch.workspace + launch.layout.drawn,
+                                     launch.in_turn ? launch.workspace + launch.layout.turns : 0,
+                                     launch.workspace + launch.layout.poisoned};
   append(addresses, sizeof addresses);
   VICINAL_TRY(const cuda::ParameterWords parameters, parameter_words(source.parameters, options, module, p));
   cuda::BackwardWords backward;
   backward.d_out = words(of.outputs.out);
+  backward.d_lse = words(of.outputs.lse);
   backward.d_q = words(of.inputs.q);
   backward.d_k = words(of.inputs.k);
   backward.d_v = words(of.inputs.v);

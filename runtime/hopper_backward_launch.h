@@ -11,14 +11,20 @@ namespace vicinal::runtime {
 std::optional<std::string> hopper_backward_obstacle(const BackwardProblem& of);
 
 // The boxes that both sides are cut into: those between which windows leave the fewest pairs to compute.
-plan::TileShape hopper_backward_shape(const Problem& problem, const emit::HopperBackwardSchedule& schedule);
+// Nothing where dilations let the copy engine bring none at a time.
+std::optional<plan::TileShape> hopper_backward_shape(const Problem& problem,
+                                                     const emit::HopperBackwardSchedule& schedule);
 
-// Parts of a workspace, as offsets from its beginning, all of which are 0 before a launch.
+// Parts of a workspace, as offsets from its beginning, of which the first `cleared` bytes are 0 before a
+// launch.
 struct HopperBackwardLayout {
   std::size_t poisoned = 0;    // u32
   std::size_t drawn = 0;       // u32
   std::size_t turns = 0;       // u32, a tile of queries
   std::size_t query_sums = 0;  // f32
+  std::size_t cleared = 0;
+  std::size_t query_rows = 0;  // QueryRows, a tile of queries
+  std::size_t reaches = 0;     // TileReach, a tile of queries
   std::size_t bytes = 0;
 };
 HopperBackwardLayout hopper_backward_layout(const Problem& problem, const plan::TileShape& shape,

@@ -56,15 +56,15 @@ Result<HopperBackwardProgram::Made> HopperBackwardProgram::make(Engine& engine, 
 Result<void> HopperBackwardProgram::launch(const BackwardProblem& of, const HopperBackwardLaunch& how,
                                            const ir::Module& module, cuda::StreamHandle stream) const {
   const cuda::DriverApi& api = steps_[0].loaded.context().api();
-  VICINAL_TRY_VOID(cuda::check(api, api.memory_set, how.workspace, 0, how.layout.bytes, stream));
+  VICINAL_TRY_VOID(cuda::check(api, api.memory_set, how.workspace, 0, how.layout.cleared, stream));
   for (const emit::HopperBackwardStep step : emit::kHopperBackwardSteps) {
     const bool keys = step == emit::HopperBackwardStep::keys;
-    if (!keys && of.inputs.q.data == nullptr) continue;
+    if (step == emit::HopperBackwardStep::queries && of.inputs.q.data == nullptr) continue;
     const Step& own = steps_[static_cast<std::size_t>(step)];
     VICINAL_TRY(Launch launch, prepare_hopper_backward(api, of, how, own.source, step, options_, module));
     if (launch.shape.grid.x == 0) continue;
     launch.shape.grid.x =
-        std::min(launch.shape.grid.x, static_cast<unsigned>(keys ? multiprocessors_ : 4 * multiprocessors_));
+        std::min(launch.shape.grid.x, keys ? static_cast<unsigned>(multiprocessors_) : most_blocks());
     VICINAL_TRY_VOID(cuda::launch(own.loaded, stream, launch.shape, launch.arguments));
   }
   return {};

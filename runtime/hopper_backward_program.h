@@ -20,12 +20,15 @@ class HopperBackwardProgram {
                            const emit::Specialized& differentiated, const emit::KernelOptions& options,
                            const std::string& arch);
 
-  plan::TileShape shape(const Problem& problem) const { return hopper_backward_shape(problem, schedule_); }
+  std::optional<plan::TileShape> shape(const Problem& problem) const {
+    return hopper_backward_shape(problem, schedule_);
+  }
   HopperBackwardLayout layout(const Problem& problem, const plan::TileShape& shape) const {
     return hopper_backward_layout(problem, shape, schedule_);
   }
-  // The rows' terms are there. Clears its memory, and leaves in `poisoned` whether the portable kernels have
-  // to compute the same gradients again.
+  // Computes the rows' terms too. Clears its memory, and leaves in `poisoned` whether the portable kernels
+  // have to compute the same gradients again. Of kernels that are a few waves on the device.
+  unsigned most_blocks() const { return static_cast<unsigned>(4 * multiprocessors_); }
   Result<void> launch(const BackwardProblem& of, const HopperBackwardLaunch& how, const ir::Module& module,
                       cuda::StreamHandle stream) const;
 

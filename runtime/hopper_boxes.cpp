@@ -17,19 +17,19 @@ constexpr double kCopyWeight = 0.03;
 constexpr double kTileWeight = 115;
 constexpr int kGroupRows = 64, kColumnGroup = 8;
 
-int dilation(const Problem& p, std::size_t axis) {
-  return p.axes.empty() ? 1 : static_cast<int>(p.axes[axis].dilation);
-}
-
 int product(const std::vector<int>& x) {
   return std::accumulate(x.begin(), x.end(), 1, std::multiplies<>());
 }
 
-int copies(const Problem& p, const std::vector<int>& tile) {
-  return product(tile) / product(tokens_of_copy(p, tile));
+}  // namespace
+
+int dilation_of(const Problem& p, std::size_t axis) {
+  return p.axes.empty() ? 1 : static_cast<int>(p.axes[axis].dilation);
 }
 
-}  // namespace
+int copies_of(const Problem& p, const std::vector<int>& tile) {
+  return product(tile) / product(tokens_of_copy(p, tile));
+}
 
 std::optional<BoxedView> boxed_view(const Strided& t, std::int64_t channels,
                                     const std::vector<GridAxis>& axes, std::int64_t heads,
@@ -73,7 +73,7 @@ std::optional<BoxedView> boxed_view(const Strided& t, std::int64_t channels,
 std::vector<int> tokens_of_copy(const Problem& p, const std::vector<int>& tile) {
   std::vector<int> copied(tile.size(), 1);
   for (std::size_t i = tile.size(); i-- > 0;) {
-    const int step = dilation(p, i);
+    const int step = dilation_of(p, i);
     int tokens = step <= kLongestStep ? std::min(tile[i], kLongestBox / step) : 1;
     while (tile[i] % tokens != 0) --tokens;
     copied[i] = tokens;
@@ -102,7 +102,7 @@ plan::ShapeRules hopper_shape_rules(const Problem& p, bool skips) {
   rules.tile_weight = kTileWeight;
   rules.factor = [&p](const plan::TileShape& shape) -> std::optional<double> {
     if (shape.q.size() > 1 && shape.k.back() % kColumnGroup != 0) return std::nullopt;
-    const int queries = copies(p, shape.q), keys = copies(p, shape.k);
+    const int queries = copies_of(p, shape.q), keys = copies_of(p, shape.k);
     if (!group_box(shape.q) || queries > kMostCopies || keys > kMostCopies) return std::nullopt;
     return 1 + kCopyWeight * (keys - 1) + kCopyWeight / 8 * (queries - 1);
   };
@@ -114,7 +114,7 @@ cuda::Box box_of(const Problem& p, const std::vector<int>& tokens) {
   for (std::size_t i = 0; i < tokens.size(); ++i) {
     const std::size_t axis = tokens.size() - 1 - i;
     box.tokens[i] = tokens[axis];
-    box.step[i] = tokens[axis] == 1 ? 1 : dilation(p, axis);
+    box.step[i] = tokens[axis] == 1 ? 1 : dilation_of(p, axis);
   }
   return box;
 }

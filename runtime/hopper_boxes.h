@@ -27,6 +27,11 @@ std::optional<BoxedView> boxed_view(const Strided& tensor, std::int64_t channels
 // 256 of them in all; where it takes an axis in parts, it takes the slower ones token by token.
 std::vector<int> tokens_of_copy(const Problem& problem, const std::vector<int>& tile);
 
+// And how many copies bring the tile.
+int copies_of(const Problem& problem, const std::vector<int>& tile);
+
+int dilation_of(const Problem& problem, std::size_t axis);
+
 // The 64 tokens of a warpgroup as a box, where they are one: a tile's extents from the last axis on.
 std::optional<std::vector<int>> group_box(const std::vector<int>& tile);
 

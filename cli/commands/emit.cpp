@@ -251,7 +251,7 @@ void add_emit(CLI::App& app, Globals& globals) {
                    "hopper, mma, portable, reference, the planner of tiles, or a step of backward")
       ->check(CLI::IsMember({"hopper", "mma", "portable", "reference", "planner", "backward-rows",
                              "backward-queries", "backward-keys", "backward-captured", "backward-sums",
-                             "hopper-backward-keys", "hopper-backward-queries"}))
+                             "hopper-backward-rows", "hopper-backward-keys", "hopper-backward-queries"}))
       ->capture_default_str();
   command->add_option("--schedule", options->schedule, "Number of the kernel's schedule")
       ->check(CLI::NonNegativeNumber)

@@ -44,6 +44,10 @@ template <class T>
 T __shfl_sync(unsigned, T x, int lane) {
   return cuda_on_host::among_lanes(x, [&](auto of) { return of(static_cast<unsigned>(lane)); });
 }
+inline unsigned __shfl_xor_sync(unsigned, unsigned x, int mask) {
+  const unsigned self = threadIdx.x % 32;
+  return cuda_on_host::among_lanes(x, [&](auto of) { return of(self ^ static_cast<unsigned>(mask)); });
+}
 inline int __any_sync(unsigned, int predicate) {
   return cuda_on_host::meet(cuda_on_host::own_warp(), predicate != 0);
 }

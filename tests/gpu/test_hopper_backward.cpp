@@ -31,6 +31,13 @@ const Trial kTrials[] = {
     {"attention softcap {\n  score = 2.0 * tanh(score / 2.0)\n  mask = k <= q and k % 7 != 3\n}", {400}},
     {"attention rows_without_keys { mask = k <= q and q % 3 != 1 }", {500}},
     {"attention plane {\n  axis y { window = 9 }\n  axis x { window = 13, stride = 3 }\n}", {40, 52}},
+    {"attention dilated { axis t { window = 40, dilation = 9, stride = 8 } }", {1001}},
+    {"attention dilated_plane {\n  axis y { window = 5, dilation = 3 }\n  axis x { window = 9, dilation = 11 "
+     "}\n}",
+     {40, 110},
+     4,
+     2,
+     Layout::bnhd},
     {"attention volume {\n  axis t { window = 5, causal }\n  axis y { window = 6 }\n  axis x { window = 9 }\n"
      "  mask = k.y % 5 != 2\n}",
      {7, 12, 20},

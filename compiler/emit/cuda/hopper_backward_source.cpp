@@ -14,16 +14,15 @@ namespace {
 using ir::Root;
 using ir::SymbolKind;
 
-constexpr int kThreads = 384;         // of the keys' kernel
-constexpr int kQueriesThreads = 256;  // as many as have sums
-constexpr int kStages = 2, kSlots = 2 * kStages;
+constexpr int kThreads = 384;       // of the keys' kernel
+constexpr int kOtherThreads = 256;  // of the queries', as many as have sums
+constexpr int kStages = 2, kQueryStages = 3;
 
-// Of barriers and notes, and what a query has beside its channels in every slot: exponent and term, and
-// limits along each axis (templates/vicinal/ asserts that it is enough).
-constexpr int kControlBytes = 256, kQueryControlBytes = 8, kLimitBytes = 8, kAlignment = 1024;
+// Of barriers and notes (templates/vicinal/ asserts that it is enough).
+constexpr int kControlBytes = 256, kAlignment = 1024;
 
 // A head dim and the tile whose sums two warpgroups share.
-constexpr std::pair<int, HopperBackwardSchedule> kSchedules[] = {{64, {128, 40, 232}}, {128, {64, 40, 232}}};
+constexpr std::pair<int, HopperBackwardSchedule> kSchedules[] = {{64, {128, 24, 240}}, {128, {64, 40, 232}}};
 
 class HopperBackwardEmitter {
  public:
@@ -41,13 +40,13 @@ class HopperBackwardEmitter {
         "// What varies from launch to launch.\nstruct Parameters {\n" +
         declarations_.parameter_members(source.parameters) + "};\n\n" + variant_struct() +
         (keys ? schedule_struct() + backward_products_struct(options_, schedule_.tile_q) : std::string());
-    const std::string call = keys ? keys_call() : queries_call();
+    const std::string called = call(step);
     const std::string_view name = name_of(step);
-    source.threads = keys ? kThreads : kQueriesThreads;
+    source.threads = keys ? kThreads : kOtherThreads;
     source.rows = schedule_.tile_q;
     source.shared_bytes = keys ? shared_bytes() : 0;
     source.entry =
-        fmt::format("vicinal_hopper_backward_{}_{}", name, support::sha256_hex(body + call).substr(0, 12));
+        fmt::format("vicinal_hopper_backward_{}_{}", name, support::sha256_hex(body + called).substr(0, 12));
     source.text = fmt::format(
         "// Emitted by vicinal. {} kernel of the Hopper backward pass, {}, head dim {}, value dim {}.\n"
         "#include \"vicinal/hopper_backward.cuh\"\n\n"
@@ -55,7 +54,7 @@ class HopperBackwardEmitter {
         "extern \"C\" __global__ void __launch_bounds__({}, {}) {}(const __grid_constant__ "
         "vicinal::hopper::backward::LaunchArguments<emitted::Variant::Arguments> a) {{\n{}}}\n",
         name, vicinal::name_of(options_.dtype), options_.head_dim, options_.value_dim, body, source.threads,
-        keys ? 1 : 2, source.entry, call);
+        keys ? 1 : 2, source.entry, called);
     return source;
   }
 
@@ -65,16 +64,28 @@ class HopperBackwardEmitter {
                                   static_cast<int>(declarations_.rank()));
   }
 
-  std::string keys_call() const {
-    return fmt::format(
-        "  static_assert(vicinal::hopper::backward::kThreads == {0}, \"the host launches {0} threads\");\n"
-        "  vicinal::hopper::backward::keys<emitted::Variant, {1}, {2}, {3}, emitted::Schedule, "
-        "emitted::Products>(a);\n",
-        kThreads, element_type(options_.dtype), options_.head_dim, options_.value_dim);
-  }
-  std::string queries_call() const {
-    return fmt::format("  vicinal::hopper::backward::queries<emitted::Variant, {}, {}, {}>(a);\n",
-                       element_type(options_.dtype), options_.head_dim, schedule_.tile_q);
+  std::string call(HopperBackwardStep step) const {
+    const std::string asserted = fmt::format(
+        "  static_assert(vicinal::hopper::backward::kThreads == {0}, \"the host launches {0} threads\");\n",
+        kThreads);
+    const std::string rows = fmt::format(
+        "  static_assert(sizeof(vicinal::hopper::backward::QueryRows<emitted::Variant, {0}>) <= {1},\n"
+        "                \"the host allocates {1} bytes\");\n"
+        "  vicinal::hopper::backward::rows<emitted::Variant, {2}, {3}, {0}>(a);\n",
+        schedule_.tile_q, schedule_.row_bytes_of_tile(static_cast<int>(declarations_.rank())),
+        element_type(options_.dtype), options_.value_dim);
+    const std::string of = "  vicinal::hopper::backward::";
+    const std::string_view element = element_type(options_.dtype);
+    switch (step) {
+      case HopperBackwardStep::rows: return rows;
+      case HopperBackwardStep::keys:
+        return asserted +
+               fmt::format("{}keys<emitted::Variant, {}, {}, {}, emitted::Schedule, emitted::Products>(a);\n",
+                           of, element, options_.head_dim, options_.value_dim);
+      case HopperBackwardStep::queries: break;
+    }
+    return fmt::format("{}queries<emitted::Variant, {}, {}, {}>(a);\n", of, element, options_.head_dim,
+                       schedule_.tile_q);
   }
 
   std::string schedule_struct() const {
@@ -86,15 +97,23 @@ class HopperBackwardEmitter {
   }
 
   std::string variant_struct() const {
+    const HopperMembers members(variant_, options_);
     return "struct Variant {\n" +
            variant_members(variant_, declarations_, "vicinal::BackwardArguments<rank, Parameters, 0>",
                            options_.head_dim) +
-           HopperMembers(variant_, options_).text(declarations_.names()) +
+           members.text(declarations_.names()) +
+           Declarations::flag("dot_factor_varies",
+                              members.has_core() ? scale_varies() : members.factor_varies()) +
            declarations_.pair_function(
                "float d_score(const Arguments& a, const Query& q, const Key& k, float score)",
                [&](const SpecializedKeys& keys, int indent) { return d_score(keys, indent); }) +
            "};\nstatic_assert(vicinal::hopper::backward::Variant<Variant>, \"the variant does not meet the "
            "contract of templates/\");\n\n";
+  }
+  bool scale_varies() const {
+    const ir::Module& m = variant_.grid.module;
+    const ir::NodeId scale = m.root(Root::scale);
+    return scale.valid() && ir::variance(m)[scale.value] != ir::kLaunch;
   }
   std::string d_score(const SpecializedKeys& keys, int indent) const {
     const ir::Module& m = keys.module;
@@ -122,7 +141,6 @@ std::optional<std::string> obstacle(const Specialized& variant, const KernelOpti
   if (m.context) return "it has no context keys";
   if (m.root(Root::output).valid()) return "it has no output expressions";
   const HopperMembers members(variant, options);
-  if (members.dilated()) return "it has no dilation";
   if (members.costly_scores()) return "it computes no long expressions, nor sums over inputs, for every pair";
   if (members.transcendental_mask()) return "it computes no transcendental functions in masks";
   return std::nullopt;
@@ -131,14 +149,20 @@ std::optional<std::string> obstacle(const Specialized& variant, const KernelOpti
 }  // namespace
 
 std::string_view name_of(HopperBackwardStep step) {
-  return step == HopperBackwardStep::keys ? "keys" : "queries";
+  switch (step) {
+    case HopperBackwardStep::rows: return "rows";
+    case HopperBackwardStep::keys: return "keys";
+    case HopperBackwardStep::queries: break;
+  }
+  return "queries";
 }
 
 int HopperBackwardSchedule::shared_bytes(int head_dim, int value_dim, int rank) const {
   const int dims = head_dim + value_dim;
-  return kAlignment + kControlBytes + kSlots * tile_q * (kQueryControlBytes + rank * kLimitBytes) +
-         kHopperBackwardTileK * dims * 2 + kStages * tile_q * dims * 2 +
-         kStages * tile_q * kHopperBackwardTileK * 2 + sums_of_tile(head_dim) * 4;
+  return kAlignment + kControlBytes + kQueryStages * row_bytes_of_tile(rank) +
+         kHopperBackwardTileK * dims * 2 + kQueryStages * tile_q * head_dim * 2 +
+         kStages * tile_q * value_dim * 2 + kStages * tile_q * kHopperBackwardTileK * 2 +
+         sums_of_tile(head_dim) * 4;
 }
 
 HopperBackwardChoice choose_hopper_backward(const Specialized& variant, const KernelOptions& options) {

@@ -13,8 +13,9 @@ struct HopperBackwardSchedule {
 
   // Dynamic shared memory, with the slack for its alignment.
   int shared_bytes(int head_dim, int value_dim, int rank) const;
-  // Floats of a tile's sums (QuerySums).
+  // Floats of a tile's sums (QuerySums), and the most bytes that its QueryRows take.
   int sums_of_tile(int head_dim) const { return tile_q * head_dim; }
+  int row_bytes_of_tile(int rank) const { return tile_q * (8 + 8 * rank); }
 };
 
 // Of its keys; templates/vicinal/hopper/backward/contract.cuh has it as kTileK.
@@ -27,9 +28,9 @@ struct HopperBackwardChoice {
 };
 HopperBackwardChoice choose_hopper_backward(const Specialized& differentiated, const KernelOptions& options);
 
-enum class HopperBackwardStep { keys, queries };
-inline constexpr HopperBackwardStep kHopperBackwardSteps[] = {HopperBackwardStep::keys,
-                                                              HopperBackwardStep::queries};
+enum class HopperBackwardStep { rows, keys, queries };
+inline constexpr HopperBackwardStep kHopperBackwardSteps[] = {
+    HopperBackwardStep::rows, HopperBackwardStep::keys, HopperBackwardStep::queries};
 std::string_view name_of(HopperBackwardStep step);
 
 // `differentiated`: specialize() of a module with its partials.

@@ -87,6 +87,11 @@ std::optional<passes::TanhGain> HopperMembers::gain() const {
   return context_ ? std::nullopt : passes::tanh_gain(grid_.form);
 }
 
+bool HopperMembers::factor_varies() const {
+  const NodeId factor = grid_.form.factor;
+  return factor.valid() && ir::variance(grid_.form.module)[factor.value] != ir::kLaunch;
+}
+
 bool HopperMembers::dilated() const {
   return dilates(grid_.form.module);
 }

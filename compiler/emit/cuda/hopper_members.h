@@ -21,7 +21,11 @@ class HopperMembers {
   // Members of the emitted Variant.
   std::string text(const Names& names) const;
   // Whether more than a scaled dot product is computed for an element.
-  bool computes_scores() const { return grid_.has_core() || grid_.form.slope.valid(); }
+  bool computes_scores() const { return has_core() || grid_.form.slope.valid(); }
+  // Whether the score is more than a multiple of the dot product.
+  bool has_core() const { return grid_.has_core(); }
+  // Whether the factor of dot products is not the same for all heads.
+  bool factor_varies() const;
   // Whether limits leave some of the mask.
   bool asks() const { return !grid_.limits.rest.empty(); }
   // Whether some axis has a dilation.

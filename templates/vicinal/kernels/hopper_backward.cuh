@@ -1,6 +1,7 @@
 // Backward on Hopper's tensor cores (sm_90a), over grids of one to three axes, of
 // 16-bit tensors that the copy engine can read:
 //
+//   rows     what a tile of queries brings beside its channels, and the terms of its rows
 //   keys     dK and dV by tiles of keys, and with them what each tile adds to dQ, in fp32
 //   queries  dQ from these sums
 //
@@ -12,6 +13,8 @@
 #include "vicinal/hopper/backward/adder.cuh"
 #include "vicinal/hopper/backward/key_group.cuh"
 #include "vicinal/hopper/backward/loader.cuh"
+#include "vicinal/hopper/backward/query_rows.cuh"
+#include "vicinal/hopper/backward/query_sums.cuh"
 
 namespace vicinal::hopper::backward {
 
@@ -20,7 +23,7 @@ constexpr int kThreads = (kGroups + 1) * kGroupThreads;
 template <Variant V, class T, int HeadDim, int ValueDim, class Schedule, class Products>
 VICINAL_DEVICE void keys(const LaunchArguments<typename V::Arguments>& launch) {
   static_assert(V::rank <= 3, "a tensor map has five dimensions");
-  static_assert(!V::dilated && !V::has_context && !V::has_output && !(V::has_slope && V::rank > 1));
+  static_assert(!V::has_context && !V::has_output && !(V::has_slope && (V::rank > 1 || V::dilated)));
   static_assert(V::normalize == Normalize::softmax && !V::query_l2norm && !V::key_l2norm);
   static_assert(HeadDim % 64 == 0 && ValueDim % 64 == 0);
   using L = BackwardLayout<V, HeadDim, ValueDim, Schedule>;
@@ -38,10 +41,12 @@ VICINAL_DEVICE void keys(const LaunchArguments<typename V::Arguments>& launch) {
     }
     init(control.keys_full, 1);
     init(control.keys_empty, kGroups);
-    for (int i = 0; i < L::kStages; ++i) {
+    for (int i = 0; i < L::kQueryStages; ++i) {
       init(control.q_full[i], 1);
-      init(control.d_out_full[i], 1);
       init(control.q_empty[i], 4 * kGroups + 1);
+    }
+    for (int i = 0; i < L::kStages; ++i) {
+      init(control.d_out_full[i], 1);
       init(control.d_out_empty[i], 4 * kGroups);
     }
     barrier_init_fence();
@@ -65,57 +70,31 @@ VICINAL_DEVICE void keys(const LaunchArguments<typename V::Arguments>& launch) {
   }
 }
 
+// A warp takes one tile of queries after the other.
+template <Variant V, class T, int ValueDim, int TileQ>
+VICINAL_DEVICE void rows(const LaunchArguments<typename V::Arguments>& launch) {
+  const typename V::Arguments& a = launch.backward;
+  const int tiles = query_boxes<V>(a).count(), warps = static_cast<int>(blockDim.x) / 32;
+  const u32 items = static_cast<u32>(a.batch * a.heads) * static_cast<u32>(tiles);
+#pragma unroll 1
+  for (u32 item = blockIdx.x * warps + threadIdx.x / 32; item < items; item += gridDim.x * warps) {
+    const int slice = static_cast<int>(item / static_cast<u32>(tiles)), heads = static_cast<int>(a.heads);
+    RowsWriter<V, T, ValueDim, TileQ>(launch).write(slice / heads, slice % heads,
+                                                    static_cast<int>(item) - slice * tiles);
+  }
+}
+
 // A block of as many threads as have sums takes one tile of queries after the other.
 template <Variant V, class T, int HeadDim, int TileQ>
 VICINAL_DEVICE void queries(const LaunchArguments<typename V::Arguments>& launch) {
-  using Sums = QuerySums<TileQ, HeadDim>;
   const typename V::Arguments& a = launch.backward;
-  const BoxGrid<V::rank> boxes = query_boxes<V>(a);
-  const int tiles = boxes.count();
+  const int tiles = query_boxes<V>(a).count();
   const u32 items = static_cast<u32>(a.batch * a.heads) * static_cast<u32>(tiles);
-  const int thread = static_cast<int>(threadIdx.x), group = thread / kGroupThreads,
-            first_row = (Sums::kSplitsChannels ? 0 : group * kGroupRows) + thread / 32 % 4 * 16 + lane() / 4,
-            first_channel = (Sums::kSplitsChannels ? group * Sums::kColumns : 0) + lane() % 4 * 2;
 #pragma unroll 1
   for (u32 item = blockIdx.x; item < items; item += gridDim.x) {
-    const int slice = static_cast<int>(item / static_cast<u32>(tiles)),
-              tile = static_cast<int>(item) - slice * tiles;
-    int place[V::rank];
-    boxes.place(tile, place);
-    Query<V::rank> q = {};
-    q.b = slice / static_cast<int>(a.heads);
-    q.h = slice % static_cast<int>(a.heads);
-    q.kv_h = q.h / static_cast<int>(a.heads / a.kv_heads);
-    const float factor = dot_factor<V>(a, q);
-    const auto* from =
-        reinterpret_cast<const float4*>(launch.query_sums + static_cast<i64>(item) * Sums::kFloats +
-                                        group * Sums::kGroupFloats) +
-        thread % kGroupThreads;
-    T* rows[2];
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      Token<V::rank> token;
-      const bool exists = boxes.token(place, first_row + 8 * r, token);
-      rows[r] = exists ? static_cast<T*>(a.d_q.data) + q.b * a.d_q.batch + q.h * a.d_q.head +
-                             token_offset(a.d_q, token) + first_channel * a.d_q.dim
-                       : nullptr;
-    }
-    float check = 0.0f;  // NaN once anything is not finite
-#pragma unroll 4
-    for (int n = 0; n < Sums::kPerThread / 4; ++n) {
-      const float4 four = from[n * kGroupThreads];
-      const float sums[2][2] = {{four.x, four.y}, {four.z, four.w}};
-#pragma unroll
-      for (int r = 0; r < 2; ++r) {
-        if (rows[r] == nullptr) continue;
-#pragma unroll
-        for (int e = 0; e < 2; ++e) {
-          check = fmaf(sums[r][e], 0.0f, check);
-          rows[r][(8 * n + e) * a.d_q.dim] = from_float<T>(sums[r][e] * factor);
-        }
-      }
-    }
-    if (check != 0.0f) *launch.poisoned = 1;
+    const int slice = static_cast<int>(item / static_cast<u32>(tiles)), heads = static_cast<int>(a.heads);
+    SumsReader<V, T, HeadDim, TileQ>(launch).read(slice / heads, slice % heads,
+                                                  static_cast<int>(item) - slice * tiles);
   }
 }
 

@@ -27,6 +27,13 @@ VICINAL_DEVICE void copy_box(u32 to, const TensorMap* map, const BoxOrigin& at, 
       "l"(hint)
       : "memory");
 }
+// Bytes that follow each other; a multiple of 16.
+VICINAL_DEVICE void copy_bytes(u32 to, const void* from, u32 bytes, u32 barrier) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
+      "l"(from), "r"(bytes), "r"(barrier)
+      : "memory");
+}
 VICINAL_DEVICE void store_box(const TensorMap* map, const BoxOrigin& at, u32 from) {
   asm volatile(
       "cp.async.bulk.tensor.5d.global.shared::cta.tile.bulk_group [%0, {%2, %3, %4, %5, %6}], [%1];" ::"l"(

@@ -12,6 +12,11 @@ VICINAL_DEVICE void products_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(Groups) : "memory");
 }
 
+// Closes a group of products, which may have none.
+VICINAL_DEVICE void products_commit() {
+  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+
 // Products name their accumulators as operands that they read, and the compiler keeps for them what nobody
 // needs, unless it is told.
 template <int N>

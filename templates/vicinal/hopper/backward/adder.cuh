@@ -23,13 +23,13 @@ class Adder {
     for (int group = 0; group < kGroups; ++group) named_arrive(sums_empty(group), kAddingThreads);
     const int tiles = query_boxes<V>(a).count();
     Place<kItemSlots> slot;
-    Place<L::kStages> place;
+    Place<L::kQueryStages> place;
 #pragma unroll 1
     for (Item item; (item = next_item(control, slot)).exists;) {
 #pragma unroll 1
       for (bool more = true; more; place.advance()) {
         barrier_wait(shared_address(&control.q_full[place.stage()]), place.parity());
-        const QueryNote note = control.note[place.slot()];
+        const QueryNote note = control.note[place.stage()];
         release(control.q_empty[place.stage()]);
         more = !(note.flags & kEnd);
         if (more) add((static_cast<i64>(item.b) * a.heads + note.h) * tiles + note.tile, note.turn);

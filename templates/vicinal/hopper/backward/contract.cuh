@@ -10,23 +10,65 @@ template <class V>
 concept Variant = hopper::Variant<V> &&
     requires(const typename V::Arguments& a, const Query<V::rank>& q, const Key<V::rank>& k, float s) {
   { V::template d_score<false>(a, q, k, s) } -> Same<float>;  // of the score by the scaled dot product
+  V::dot_factor_varies;                                       // dot_factor() is not the same for all heads
 };
 
-// Boxes of 64 channels: of q and d_out a tile's queries, of k and v a tile's keys, of d_k and d_v the 64 keys
-// of a warpgroup. Both sides are cut into boxes on a grid (box_grid.cuh).
+// Boxes of 64 channels and of the tokens that one copy brings: of q and d_out a tile's queries, of k and v a
+// tile's keys; of d_k and d_v, where there is no dilation, the 64 keys of a warpgroup. Both sides are cut
+// into boxes on a grid (box_grid.cuh).
 struct TensorMaps {
   TensorMap q, k, v, d_out, d_k, d_v;
 };
 
-// What a head and a batch add to the coordinates of a tensor with three token axes.
-struct Steps {
+// What a head and a batch add to the coordinates of a tensor with three token axes, and the tokens that one
+// copy brings along each axis.
+template <int Rank>
+struct Boxes {
   HeadSteps q, k, v, d_out, d_k, d_v;
+  i64 q_copy[Rank], k_copy[Rank];
+};
+
+// What a tile's queries bring beside their channels, as it lies in memory and in a stage: what is added to an
+// exponent, in base 2; row_terms; and the keys that windows and limits leave them. The first two lie by
+// row_place(), where a thread of a product finds four of its columns side by side.
+template <class V, int TileQ>
+struct alignas(16) QueryRows {
+  static constexpr bool kLimited = V::neighborhood || V::has_limits;
+  float exponent[TileQ], term[TileQ];
+  KeyRanges<V::rank> limits[kLimited ? TileQ : 1];
+};
+VICINAL_DEVICE constexpr int row_place(int r) {
+  return r / 16 * 16 + r % 8 / 2 * 4 + r / 8 % 2 * 2 + r % 2;
+}
+
+// What the gradients of scores are of, that keys' and queries' gradients need: the dot product is what
+// Q and K give, and the score may be a function of it times the scale.
+template <class V>
+VICINAL_DEVICE float dot_factor(const typename V::Arguments& a, const Query<V::rank>& q) {
+  return V::has_core ? V::scale(a, q) : V::factor(a, q);
+}
+// The part of it that gradients get at the end, where it is the same for all that they are summed over.
+template <class V>
+VICINAL_DEVICE float last_factor(const typename V::Arguments& a, const Query<V::rank>& q) {
+  return V::dot_factor_varies ? 1.0f : dot_factor<V>(a, q);
+}
+
+// Keys that some query of a tile is left, and that all are.
+template <int Rank>
+struct TileReach {
+  KeyRanges<Rank> some, all;
 };
 
 template <class Arguments>
-struct LaunchArguments {
+struct LaunchArguments;
+
+template <int Rank, class Parameters>
+struct LaunchArguments<BackwardArguments<Rank, Parameters, 0>> {
   TensorMaps maps;
-  Steps steps;
+  Boxes<Rank> boxes;
+  // By batch, head and tile of queries; the first is an array of QueryRows.
+  void* query_rows;
+  TileReach<Rank>* reaches;
   // Gradients of queries before their factor, as sums of fp32: by batch, head and tile of queries, of a tile
   // as QuerySums has them. All 0.
   float* query_sums;
@@ -36,7 +78,7 @@ struct LaunchArguments {
   u32* turns;
   // Not 0 once a sum came to what is not finite: the numbers of an unkept pair may be in it.
   u32* poisoned;
-  Arguments backward;
+  BackwardArguments<Rank, Parameters, 0> backward;
 };
 
 constexpr int kGroups = 2;  // warpgroups that compute, of 64 keys each

@@ -14,18 +14,12 @@
 
 namespace vicinal::hopper::backward {
 
-// What the gradients of scores are of, that keys' and queries' gradients need: the dot product is what
-// Q and K give, and the score may be a function of it times the scale.
-template <class V>
-VICINAL_DEVICE float dot_factor(const typename V::Arguments& a, const Query<V::rank>& q) {
-  return V::has_core ? V::scale(a, q) : V::factor(a, q);
-}
-
 template <Variant V, class T, int HeadDim, int ValueDim, class Schedule, class Products>
 class KeyGroup {
   using L = BackwardLayout<V, HeadDim, ValueDim, Schedule>;
   using Control = typename L::Control;
   using Sums = typename L::Sums;
+  using Rows = typename L::Rows;
   static constexpr int kRank = V::rank;
   static constexpr int kTileQ = L::kTileQ;
   static constexpr int kScores = kTileQ / 2, kKey = HeadDim / 2, kValue = ValueDim / 2;  // registers
@@ -43,19 +37,16 @@ class KeyGroup {
       barrier_wait(shared_address(&control.keys_full), full.parity());
       begin(item);
 #pragma unroll 1
-      for (bool more = true; more; place.advance()) {
-        barrier_wait(shared_address(&control.q_full[place.stage()]), place.parity());
-        const QueryNote note = control.note[place.slot()];
-        more = !__any_sync(~0u, note.flags & kEnd);
-        if (more) {
-          if (note.h != head) turn_to(note.h);
-          step(note);
-        } else {
-          barrier_wait(shared_address(&control.d_out_full[place.stage()]), place.parity());
-          release(control.d_out_empty[place.stage()]);
-          release(control.q_empty[place.stage()]);
-        }
+      for (;; query.advance()) {
+        barrier_wait(shared_address(&control.q_full[query.stage()]), query.parity());
+        const QueryNote note = control.note[query.stage()];
+        // The same for all threads, and the compiler should know.
+        const bool last = __any_sync(~0u, note.flags & kEnd);
+        if (!last) step(note);
+        release(control.q_empty[query.stage()]);
+        if (last) break;
       }
+      query.advance();
       finish(item);
     }
     if (leads()) store_wait();
@@ -74,69 +65,52 @@ class KeyGroup {
     for (int i = 0; i < kValue; ++i) d_value[i] = 0.0f;
     tile = item.tile;
     head = -1;
-    factor = 1.0f;
     at.b = item.b;
     at.kv_h = item.kv_h;
   }
 
-  // Gradients of keys are summed before their factor, which may differ from head to head.
   VICINAL_DEVICE void turn_to(int h) {
     at.h = h;
-    const float next = dot_factor<V>(a, at), tiny = 1e-30f;
-    const float divisor = fabsf(next) < tiny ? tiny : next;
-    if (head >= 0 && divisor != factor) {
-#pragma unroll
-      for (int i = 0; i < kKey; ++i) d_key[i] *= factor / divisor;
-    }
-    factor = divisor;
     head = h;
+    factor = dot_factor<V>(a, at);
     scale = (V::has_core ? 1.0f : V::factor(a, at)) * kLog2E;
     if constexpr (V::has_slope && !V::has_core) slope = V::slope(a, at) * kLog2E;
   }
 
   VICINAL_DEVICE void step(const QueryNote& note) {
-    const u32 stage = place.stage();
-    const u32 queries = base + L::kQueries + stage * L::kQueryBytes,
-              d_out = base + L::kDOut + stage * L::kDOutBytes, own = group * kGroupRows * kSlabRowBytes;
-    // The same for all threads, and the compiler should know.
+    const u32 queries = base + L::kQueries + query.stage() * L::kQueryBytes,
+              out = base + L::kDOut + d_out.stage() * L::kDOutBytes, own = group * kGroupRows * kSlabRowBytes;
+    const Rows& rows = control.rows[query.stage()];
     const bool partial = __any_sync(~0u, note.flags & kPartial);
+    if (note.h != head) turn_to(note.h);
     float scores[kScores], d_scores[kScores];
     leave_undefined(scores);
     leave_undefined(d_scores);
     Products::scores(scores, operand(base + L::kKeys + own, 16, 8 * kSlabRowBytes),
                      operand(queries, 16, 8 * kSlabRowBytes));
-    barrier_wait(shared_address(&control.d_out_full[stage]), place.parity());
+    RowValues exponents(rows.exponent);
+    barrier_wait(shared_address(&control.d_out_full[d_out.stage()]), d_out.parity());
     Products::d_weights(d_scores, operand(base + L::kValues + own, 16, 8 * kSlabRowBytes),
-                        operand(d_out, 16, 8 * kSlabRowBytes));
+                        operand(out, 16, 8 * kSlabRowBytes));
     u32 weights[kScores / 2], rounded[kScores / 2];
-    if constexpr (V::has_core) {
-      products_wait<0>();
-      Products::hold(scores);
-      Products::hold(d_scores);
-      differentiate(note, scores, d_scores);
-      if (partial) {
-        drop_unkept(note, scores);
-        drop_unweighted(scores, d_scores);
-      }
-      round(weights, scores);
-    } else {
-      products_wait<1>();
-      Products::hold(scores);
-      weigh(note, scores);
-      if (partial) drop_unkept(note, scores);
-      round(weights, scores);
-      products_wait<0>();
-      Products::hold(d_scores);
-      const float* const terms = control.term[place.slot()] + column();
+    products_wait<1>();
+    Products::hold(scores);
+    weigh(note, partial, exponents, scores, weights);
+    RowValues terms(rows.term);
+    products_wait<0>();
+    Products::hold(d_scores);
+    terms.each([&](int i, float term) { d_scores[i] = scores[i] * (d_scores[i] + term); });
+    if (partial) drop_unweighted(scores, d_scores);
+    if constexpr (V::dot_factor_varies) {
 #pragma unroll
-      for (int i = 0; i < kScores; ++i) d_scores[i] = scores[i] * (d_scores[i] + terms[i / 4 * 8 + i % 2]);
-      if (partial) drop_unweighted(scores, d_scores);
+      for (int i = 0; i < kScores; ++i) d_scores[i] *= factor;
     }
+    if constexpr (!V::has_core) round(weights, scores);
     round(rounded, d_scores);
 
-    const u32 shared_scores = base + L::kScores + stage * L::kScoreBytes;
+    const u32 shared_scores = base + L::kScores + d_out.stage() * L::kScoreBytes;
     stage_scores(shared_scores, rounded);
-    Products::d_values(d_value, weights, operand(d_out, kTileQ * kSlabRowBytes, 8 * kSlabRowBytes));
+    Products::d_values(d_value, weights, operand(out, kTileQ * kSlabRowBytes, 8 * kSlabRowBytes));
     async_proxy_fence();
     named_sync(kGroupsBarrier, kGroups * kGroupThreads);
     float d_query[Sums::kPerThread];
@@ -151,24 +125,57 @@ class KeyGroup {
     products_wait<1>();
     Products::hold(d_value);
     Products::hold(weights);
-    release(control.d_out_empty[stage]);
+    release(control.d_out_empty[d_out.stage()]);
+    d_out.advance();
     Products::d_keys(d_key, rounded, operand(queries, kTileQ * kSlabRowBytes, 8 * kSlabRowBytes));
     products_wait<1>();
     Products::hold(d_query);
+    give(d_query);
+    products_wait<0>();
+    Products::hold(d_key);
+    Products::hold(rounded);
+  }
+
+  // To the warp that adds them to those in memory.
+  VICINAL_DEVICE void give(const float (&sums)[Sums::kPerThread]) {
     // The sums before have left.
     named_sync(sums_empty(group), kAddingThreads);
     const u32 to = base + L::kSums + group * Sums::kGroupFloats * 4 + threadIdx.x % kGroupThreads * 16;
 #pragma unroll
     for (int i = 0; i < Sums::kPerThread; i += 4)
-      store_shared(to + i / 4 * kGroupThreads * 16, d_query[i], d_query[i + 1], d_query[i + 2],
-                   d_query[i + 3]);
+      store_shared(to + i / 4 * kGroupThreads * 16, sums[i], sums[i + 1], sums[i + 2], sums[i + 3]);
     async_proxy_fence();
     named_arrive(sums_full(group), kAddingThreads);
-    products_wait<0>();
-    Products::hold(d_key);
-    Products::hold(rounded);
-    release(control.q_empty[stage]);
   }
+
+  // What is said of the queries of the thread's scores. With 64 queries there are registers to have it at
+  // hand before the scores are there.
+  class RowValues {
+   public:
+    VICINAL_DEVICE explicit RowValues(const float (&said)[kTileQ])
+        : from(reinterpret_cast<const float4*>(said) + lane() % 4) {
+      if constexpr (kAhead) {
+#pragma unroll
+        for (int n = 0; n < kTileQ / 16; ++n) fours[n] = from[4 * n];
+      }
+    }
+    // By number of the score.
+    template <class Each>
+    VICINAL_DEVICE void each(Each each) const {
+#pragma unroll
+      for (int n = 0; n < kTileQ / 16; ++n) {
+        const float4 four = kAhead ? fours[kAhead ? n : 0] : from[4 * n];
+        const float of[4] = {four.x, four.y, four.z, four.w};
+#pragma unroll
+        for (int i = 0; i < 8; ++i) each(8 * n + i, of[i / 4 * 2 + i % 2]);
+      }
+    }
+
+   private:
+    static constexpr bool kAhead = kTileQ == 64;
+    const float4* const from;
+    float4 fours[kAhead ? kTileQ / 16 : 1];
+  };
 
   VICINAL_DEVICE static void round(u32 (&to)[kScores / 2], const float (&from)[kScores]) {
 #pragma unroll
@@ -181,7 +188,7 @@ class KeyGroup {
     bool exists[2];
   };
   VICINAL_DEVICE Keys keys() const {
-    const BoxGrid<kRank> boxes = key_boxes<V>(a);
+    const BoxGrid<V> boxes = key_boxes<V>(a);
     int place[kRank];
     boxes.place(tile, place);
     Keys own;
@@ -194,21 +201,36 @@ class KeyGroup {
   VICINAL_DEVICE bool kept(const QueryNote& note, const Keys& own, int r, int offset) const {
     const int n = column() + offset;
     if (!own.exists[r]) return false;
-    if constexpr (L::kLimited) {
-      const KeyRanges<kRank>& limits = control.limits[place.slot()][n];
+    if constexpr (Rows::kLimited) {
+      const KeyRanges<kRank>& limits = control.rows[query.stage()].limits[n];
 #pragma unroll
       for (int i = 0; i < kRank; ++i) {
-        const int x = own.token[r].local[i] + static_cast<int>(a.k_axis[i].origin);
+        const int dilation = V::axis(a, i).dilation,
+                  x = (own.token[r].local[i] + static_cast<int>(a.k_axis[i].origin)) / dilation;
         if (x < limits.axis[i].begin || x >= limits.axis[i].end) return false;
       }
     }
-    if constexpr (V::has_keeps) return V::template mask<false>(a, query(note, n), key_of<V>(a, own.token[r]));
+    if constexpr (V::has_keeps)
+      return V::template mask<false>(a, queried(note, n), key_of<V>(a, own.token[r]));
     return true;
   }
 
+  // Of the thread's scores, by its keys.
+  VICINAL_DEVICE void kept_bits(const QueryNote& note, const Keys& own, u32 (&bits)[2]) const {
+    bits[0] = bits[1] = 0;
+#pragma unroll 4
+    for (int n = 0; n < kTileQ / 4; ++n) {
+#pragma unroll
+      for (int r = 0; r < 2; ++r) bits[r] |= static_cast<u32>(kept(note, own, r, n / 2 * 8 + n % 2)) << n;
+    }
+  }
+  VICINAL_DEVICE static bool bit(const u32 (&bits)[2], int score) {
+    return bits[score / 2 % 2] >> (score / 4 * 2 + score % 2) & 1;
+  }
+
   // Past the last query it is repeated, since indices are only known to be inside for those that are there.
-  VICINAL_DEVICE Query<kRank> query(const QueryNote& note, int n) const {
-    const BoxGrid<kRank> queries = query_boxes<V>(a);
+  VICINAL_DEVICE Query<kRank> queried(const QueryNote& note, int n) const {
+    const BoxGrid<V> queries = query_boxes<V>(a);
     int place[kRank];
     queries.place(note.tile, place);
     Token<kRank> token;
@@ -220,76 +242,73 @@ class KeyGroup {
 
   // Where a pair is not kept its weight is 0, and so is the gradient of its score, whatever that of its
   // weight may be.
-  VICINAL_DEVICE void drop_unkept(const QueryNote& note, float (&weights)[kScores]) const {
-    u32 bits[2] = {0, 0};  // of the thread's queries, by key
-    const Keys own = keys();
-#pragma unroll 4
-    for (int n = 0; n < kTileQ / 4; ++n) {
-#pragma unroll
-      for (int r = 0; r < 2; ++r) bits[r] |= static_cast<u32>(kept(note, own, r, n / 2 * 8 + n % 2)) << n;
-    }
-#pragma unroll
-    for (int i = 0; i < kScores; ++i)
-      if (!(bits[i / 2 % 2] >> (i / 4 * 2 + i % 2) & 1)) weights[i] = 0.0f;
-  }
   VICINAL_DEVICE static void drop_unweighted(const float (&weights)[kScores], float (&d)[kScores]) {
 #pragma unroll
     for (int i = 0; i < kScores; ++i)
       if (weights[i] == 0.0f) d[i] = 0.0f;
   }
 
-  // Dot products to weights.
-  VICINAL_DEVICE void weigh(const QueryNote& note, float (&scores)[kScores]) const {
-    const float* const exponents = control.exponent[place.slot()] + column();
-    [[maybe_unused]] int distance = 0;  // from the thread's first query to its first key
-    if constexpr (V::has_slope)
-      distance =
-          kTileK * tile + row(0) + static_cast<int>(a.k_axis[0].origin) - query(note, 0).position - column();
-#pragma unroll
-    for (int i = 0; i < kScores; ++i) {
-      const int offset = i / 4 * 8 + i % 2, r = i / 2 % 2;
-      float exponent = exponents[offset];
+  // Dot products to weights. Where the score is more than a multiple of them these are rounded already, and
+  // what is left is their product with the score's derivative by the scaled dot product.
+  VICINAL_DEVICE void weigh(const QueryNote& note, bool partial, const RowValues& exponents,
+                            float (&scores)[kScores], u32 (&weights)[kScores / 2]) const {
+    if constexpr (V::has_core) {
+      const Keys own = keys();
+      u32 bits[2] = {~0u, ~0u};
+      if (partial) kept_bits(note, own, bits);
+      float derived[2];
+      exponents.each([&](int i, float exponent) {
+        const Query<kRank> q = queried(note, column() + i / 4 * 8 + i % 2);
+        const Key<kRank> k = key_of<V>(a, own.token[i / 2 % 2]);
+        const float dot = scores[i] * factor;
+        float weight = exp2_approx(fmaf(V::template score<false>(a, q, k, dot), kLog2E, exponent));
+        if (!bit(bits, i)) weight = 0.0f;
+        derived[i % 2] = weight * V::template d_score<false>(a, q, k, dot);
+        if (i % 2 == 0) {
+          scores[i] = weight;
+        } else {
+          weights[i / 2] = pack<T>(scores[i - 1], weight);
+          scores[i - 1] = derived[0];
+          scores[i] = derived[1];
+        }
+      });
+    } else {
+      [[maybe_unused]] int distance = 0;  // from the thread's first query to its first key
       if constexpr (V::has_slope)
-        exponent = fmaf(slope, static_cast<float>(distance + 8 * r - offset), exponent);
-      scores[i] = exp2_approx(fmaf(scores[i], scale, exponent));
-    }
-  }
-
-  // Dot products to weights, and gradients of weights to those of the scaled dot products, where the score is
-  // more than a multiple of it.
-  VICINAL_DEVICE void differentiate(const QueryNote& note, float (&scores)[kScores],
-                                    float (&d_scores)[kScores]) const {
-    const float* const exponents = control.exponent[place.slot()] + column();
-    const float* const terms = control.term[place.slot()] + column();
-    const Keys own = keys();
+        distance = kTileK * tile + row(0) + static_cast<int>(a.k_axis[0].origin) - queried(note, 0).position -
+                   column();
+      exponents.each([&](int i, float exponent) {
+        if constexpr (V::has_slope)
+          exponent =
+              fmaf(slope, static_cast<float>(distance + 8 * (i / 2 % 2) - (i / 4 * 8 + i % 2)), exponent);
+        scores[i] = exp2_approx(fmaf(scores[i], scale, exponent));
+      });
+      if (partial) {
+        u32 bits[2];
+        kept_bits(note, keys(), bits);
 #pragma unroll
-    for (int i = 0; i < kScores; ++i) {
-      const int offset = i / 4 * 8 + i % 2;
-      const Query<kRank> q = query(note, column() + offset);
-      const Key<kRank> k = key_of<V>(a, own.token[i / 2 % 2]);
-      const float dot = scores[i] * factor;
-      scores[i] = exp2_approx(fmaf(V::template score<false>(a, q, k, dot), kLog2E, exponents[offset]));
-      d_scores[i] = scores[i] * (d_scores[i] + terms[offset]) * V::template d_score<false>(a, q, k, dot);
+        for (int i = 0; i < kScores; ++i)
+          if (!bit(bits, i)) scores[i] = 0.0f;
+      }
     }
   }
 
   // Gradients of scores as a tile of queries by keys, in slabs of 64 keys.
   VICINAL_DEVICE void stage_scores(u32 to, const u32 (&d)[kScores / 2]) const {
-    const u32 slab = to + group * (kTileQ * kSlabRowBytes);
     const int chunk = warp() * 2 + lane() / 8 % 2;  // of 8 keys
+    to += group * (kTileQ * kSlabRowBytes) + (lane() / 16 * 8 + lane() % 8) * kSlabRowBytes +
+          ((chunk ^ lane() % 8) << 4);
 #pragma unroll
-    for (int n = 0; n < kTileQ / 16; ++n) {
-      const int r = n * 16 + lane() / 16 * 8 + lane() % 8;
-      store_transposed_matrices(slab + r * kSlabRowBytes + ((chunk ^ r % 8) << 4), d[4 * n], d[4 * n + 1],
-                                d[4 * n + 2], d[4 * n + 3]);
-    }
+    for (int n = 0; n < kTileQ / 16; ++n)
+      store_transposed_matrices(to + n * 16 * kSlabRowBytes, d[4 * n], d[4 * n + 1], d[4 * n + 2],
+                                d[4 * n + 3]);
   }
 
   VICINAL_DEVICE void finish(const Item& item) {
     float check = 0.0f;  // NaN once anything is not finite
 #pragma unroll
     for (int i = 0; i < kKey; ++i) {
-      d_key[i] *= factor;
+      d_key[i] *= last_factor<V>(a, at);
       check = fmaf(d_key[i], 0.0f, check);
     }
 #pragma unroll
@@ -301,6 +320,13 @@ class KeyGroup {
     stage_rows<ValueDim>(base + L::kValues, d_value);
     async_proxy_fence();
     named_sync(group_barrier(group), kGroupThreads);
+    if constexpr (V::dilated) {
+      store_rows<HeadDim>(a.d_k, base + L::kKeys, item);
+      store_rows<ValueDim>(a.d_v, base + L::kValues, item);
+      named_sync(group_barrier(group), kGroupThreads);
+      if (leads()) barrier_arrive(shared_address(&control.keys_empty));
+      return;
+    }
     if (!leads()) return;
     int place[kRank], first[kRank], rest = group * kGroupRows;
     key_boxes<V>(a).place(tile, place);
@@ -310,9 +336,9 @@ class KeyGroup {
       first[i] = place[i] * extent + take_digit(rest, extent, i == 0);
     }
     if (a.d_k.data != nullptr)
-      store<HeadDim>(&launch.maps.d_k, launch.steps.d_k, base + L::kKeys, item, first);
+      store<HeadDim>(&launch.maps.d_k, launch.boxes.d_k, base + L::kKeys, item, first);
     if (a.d_v.data != nullptr)
-      store<ValueDim>(&launch.maps.d_v, launch.steps.d_v, base + L::kValues, item, first);
+      store<ValueDim>(&launch.maps.d_v, launch.boxes.d_v, base + L::kValues, item, first);
     store_commit();
     store_wait_read();
     barrier_arrive(shared_address(&control.keys_empty));
@@ -331,6 +357,23 @@ class KeyGroup {
           pack<T>(x[i + 6], x[i + 7]));
     }
   }
+  // The warp's rows, which it has staged itself, token by token: a stored box knows no dilation.
+  template <int Dim>
+  VICINAL_DEVICE void store_rows(const TensorArgument<kRank>& tensor, u32 from, const Item& item) const {
+    if (tensor.data == nullptr) return;
+    const BoxGrid<V> boxes = key_boxes<V>(a);
+    int place[kRank];
+    boxes.place(tile, place);
+    T* const to = static_cast<T*>(tensor.data) + item.b * tensor.batch + item.kv_h * tensor.head;
+#pragma unroll 1
+    for (int n = lane(); n < 16 * (Dim / 8); n += 32) {
+      const int chunk = n % (Dim / 8), r = group * kGroupRows + warp() * 16 + n / (Dim / 8);
+      Token<kRank> token;
+      if (!boxes.token(place, r, token)) continue;
+      *reinterpret_cast<uint4*>(to + token_offset(tensor, token) + chunk * 8) = load_shared(
+          from + chunk / 8 * (kTileK * kSlabRowBytes) + r * kSlabRowBytes + ((chunk % 8 ^ r % 8) << 4));
+    }
+  }
   // Past the last key nothing is written.
   template <int Dim>
   VICINAL_DEVICE void store(const TensorMap* map, const HeadSteps& steps, u32 from, const Item& item,
@@ -347,11 +390,12 @@ class KeyGroup {
   Control& control;
   const int group;
 
-  Place<L::kStages> place;
+  Place<L::kQueryStages> query;
+  Place<L::kStages> d_out;
   int tile;              // of keys
   Query<kRank> at = {};  // batch and heads
   int head;
-  float factor;  // of dot products in scores, and of the gradients of keys
+  float factor;  // of dot products in scores
   float scale;   // of dot products in exponents to base 2
   float slope;   // of distances there
   float d_key[kKey], d_value[kValue];

@@ -26,7 +26,8 @@ struct Item {
 
 template <class V, int HeadDim, int ValueDim, class Schedule>
 struct BackwardLayout {
-  static constexpr int kTileQ = Schedule::tile_q, kStages = 2, kSlots = 2 * kStages;
+  // Queries stay a step longer than their gradients of out: until they are in the gradients of keys.
+  static constexpr int kTileQ = Schedule::tile_q, kStages = 2, kQueryStages = 3;
   static constexpr int kHeadSlabs = slabs(HeadDim), kValueSlabs = slabs(ValueDim);
   static constexpr int kQueryBytes = kTileQ * kHeadSlabs * kSlabRowBytes;
   static constexpr int kDOutBytes = kTileQ * kValueSlabs * kSlabRowBytes;
@@ -34,23 +35,20 @@ struct BackwardLayout {
   static constexpr int kValueBytes = kTileK * kValueSlabs * kSlabRowBytes;
   static constexpr int kScoreBytes = kTileQ * kGroups * kSlabRowBytes;  // gradients of a tile's scores
   using Sums = QuerySums<kTileQ, HeadDim>;
+  using Rows = QueryRows<V, kTileQ>;
 
   static constexpr int kKeys = 0, kValues = kKeys + kKeyBytes;
-  static constexpr int kQueries = kValues + kValueBytes, kDOut = kQueries + kStages * kQueryBytes;
+  static constexpr int kQueries = kValues + kValueBytes, kDOut = kQueries + kQueryStages * kQueryBytes;
   static constexpr int kScores = kDOut + kStages * kDOutBytes;
   static constexpr int kSums = kScores + kStages * kScoreBytes;
   static constexpr int kControl = kSums + Sums::kFloats * 4;
 
-  static constexpr bool kLimited = V::neighborhood || V::has_limits;
-
   struct Control {
+    Rows rows[kQueryStages];
     u64 item_full[kItemSlots], item_empty[kItemSlots], keys_full, keys_empty;
-    u64 q_full[kStages], q_empty[kStages], d_out_full[kStages], d_out_empty[kStages];
+    u64 q_full[kQueryStages], q_empty[kQueryStages], d_out_full[kStages], d_out_empty[kStages];
     Item item[kItemSlots];
-    // By Place::slot; of the tile's queries what is added to an exponent, in base 2, and row_terms.
-    QueryNote note[kSlots];
-    alignas(16) float exponent[kSlots][kTileQ], term[kSlots][kTileQ];
-    KeyRanges<V::rank> limits[kLimited ? kSlots : 1][kLimited ? kTileQ : 1];
+    QueryNote note[kQueryStages];
   };
 
   static constexpr int kAlignment = 1024;

@@ -4,8 +4,6 @@
 
 #include "vicinal/hopper/backward/layout.cuh"
 #include "vicinal/hopper/boxes.cuh"
-#include "vicinal/hopper/key_limits.cuh"
-#include "vicinal/tokens.cuh"
 
 namespace vicinal::hopper::backward {
 
@@ -13,65 +11,37 @@ template <Variant V, int HeadDim, int ValueDim, class Schedule>
 class Loader {
   using L = BackwardLayout<V, HeadDim, ValueDim, Schedule>;
   using Control = typename L::Control;
+  using Rows = typename L::Rows;
   static constexpr int kRank = V::rank;
-  static constexpr int kTileQ = L::kTileQ, kMine = kTileQ / 32;  // queries of a lane
+  static constexpr int kTileQ = L::kTileQ;
 
  public:
   VICINAL_DEVICE Loader(const LaunchArguments<typename V::Arguments>& arguments, u32 shared, Control& c)
-      : launch(arguments), a(arguments.backward), base(shared), control(c) {}
+      : launch(arguments),
+        a(arguments.backward),
+        queries(query_boxes<V>(arguments.backward)),
+        keys(key_boxes<V>(arguments.backward)),
+        base(shared),
+        control(c) {}
 
   // By one warp.
   VICINAL_DEVICE void run() {
     const int group = static_cast<int>(a.heads / a.kv_heads);
-    const BoxGrid<kRank> queries = query_boxes<V>(a), key_tiles = key_boxes<V>(a);
-    Place<1> keys;
+    Place<1> full;
 #pragma unroll 1
-    for (Item item; draw(item); keys.advance()) {
-      key_tiles.place(item.tile, tile);
-      if (lane() == 0) copy_keys(item, keys);
-      // Boxes of queries that windows let see some key.
-      int first[kRank], last[kRank];
-      bool any = true;
-#pragma unroll
-      for (int i = 0; i < kRank; ++i) {
-        first[i] = 0;
-        last[i] = queries.along(i);
-        if constexpr (V::neighborhood) {
-          const int origin = static_cast<int>(a.q_axis[i].origin), begin = tile[i] * key_tiles.extent(i);
-          const Span reach = query_span(V::axis(a, i),
-                                        {static_cast<int>(a.k_axis[i].origin) + begin,
-                                         smaller(key_tiles.extent(i), key_tiles.local(i) - begin)},
-                                        origin, queries.local(i));
-          first[i] = (reach.begin - origin) / queries.extent(i);
-          last[i] = smaller(last[i], tile_count(reach.end - origin, queries.extent(i)));
-        }
-        any = any && first[i] < last[i];
+    for (Item item; draw(item); full.advance()) {
+      if (lane() == 0) copy_keys(item, full);
+      const int tiles = place_item(item);
+#pragma unroll 1
+      for (int h = item.kv_h * group; h < (item.kv_h + 1) * group; ++h) {
+#pragma unroll 1
+        for (int from = 0; from < tiles; from += 32) visit(item, h, from, tiles);
       }
-#pragma unroll 1
-      for (int h = item.kv_h * group; any && h < (item.kv_h + 1) * group; ++h) {
-        int at[kRank];
-#pragma unroll
-        for (int i = 0; i < kRank; ++i) at[i] = first[i];
-#pragma unroll 1
-        for (bool more = true; more;) {
-          bring(item, h, at);
-          bool carry = true;
-#pragma unroll
-          for (int i = kRank - 1; i >= 0; --i) {
-            if (!carry) continue;
-            carry = ++at[i] == last[i];
-            if (carry) at[i] = first[i];
-          }
-          more = !carry;
-        }
-      }
-      leave_note({0, 0, kEnd, 0});
       if (lane() == 0) {
-        barrier_arrive(shared_address(&control.q_full[place.stage()]));
-        barrier_wait(shared_address(&control.d_out_empty[place.stage()]), place.parity() ^ 1);
-        barrier_arrive(shared_address(&control.d_out_full[place.stage()]));
+        leave_note({0, 0, kEnd, 0});
+        barrier_arrive(shared_address(&control.q_full[query.stage()]));
       }
-      place.advance();
+      query.advance();
     }
   }
 
@@ -86,7 +56,7 @@ class Loader {
     if (lane() == 0) number = atomicAdd(launch.drawn, 1);
     number = __shfl_sync(~0u, number, 0);
     const u32 slice = number % slices;
-    item.exists = number < slices * static_cast<u32>(key_boxes<V>(a).count());
+    item.exists = number < slices * static_cast<u32>(keys.count());
     item.tile = static_cast<int>(number / slices);
     item.b = static_cast<int>(slice / kv_heads);
     item.kv_h = static_cast<int>(slice % kv_heads);
@@ -99,127 +69,131 @@ class Loader {
     return item.exists;
   }
 
-  VICINAL_DEVICE void copy_keys(const Item& item, const Place<1>& keys) {
+  VICINAL_DEVICE void copy_keys(const Item& item, const Place<1>& place) {
     const u32 full = shared_address(&control.keys_full);
-    barrier_wait(shared_address(&control.keys_empty), keys.parity() ^ 1);
+    int at[kRank], token[kRank];
+    keys.place(item.tile, at);
+    keys.origin(at, token);
+    barrier_wait(shared_address(&control.keys_empty), place.parity() ^ 1);
     barrier_expect(full, L::kKeyBytes + L::kValueBytes);
-    int token[kRank];
-#pragma unroll
-    for (int i = 0; i < kRank; ++i) token[i] = tile[i] * static_cast<int>(a.tiles.k[i]);
-    copy<L::kHeadSlabs, kTileK>(&launch.maps.k, launch.steps.k, token, item.kv_h, item.b, base + L::kKeys,
-                                full);
-    copy<L::kValueSlabs, kTileK>(&launch.maps.v, launch.steps.v, token, item.kv_h, item.b, base + L::kValues,
-                                 full);
+    copy_tokens<V, L::kHeadSlabs, kTileK>(a, &launch.maps.k, launch.boxes.k, a.tiles.k, launch.boxes.k_copy,
+                                          token, item.kv_h, item.b, base + L::kKeys, full, kEvictLast);
+    copy_tokens<V, L::kValueSlabs, kTileK>(a, &launch.maps.v, launch.boxes.v, a.tiles.k, launch.boxes.k_copy,
+                                           token, item.kv_h, item.b, base + L::kValues, full, kEvictLast);
   }
 
-  template <int Slabs, int Tokens>
-  VICINAL_DEVICE static void copy(const TensorMap* map, const HeadSteps& steps, const int (&token)[kRank],
-                                  int h, int b, u32 to, u32 full) {
-#pragma unroll
-    for (int slab = 0; slab < Slabs; ++slab)
-      copy_box(to + slab * Tokens * kSlabRowBytes, map,
-               box_origin<kRank>(steps, slab * kSlabChannels, token, h, b), full, kEvictLast);
-  }
-
-  // A tile of queries, unless they keep no key of the item's.
-  VICINAL_DEVICE void bring(const Item& item, int h, const int (&at)[kRank]) {
-    const BoxGrid<kRank> queries = query_boxes<V>(a);
-    KeyRanges<kRank> reach, sure = all_keys<V>(a);
-#pragma unroll
-    for (int i = 0; i < kRank; ++i) reach.axis[i] = {2147483647, 0};
-      // Before the stage is free: who reads of this slot has read of the stages since.
-#pragma unroll
-    for (int n = 0; n < kMine; ++n) {
-      const int r = lane() + 32 * n;
-      Token<kRank> token;
-      const bool exists = queries.token(at, r, token);
-      const Query<kRank> q = query_of<V>(a, item.b, h, token);
-      float exponent = -infinity(), term = 0.0f;
-      if (exists) {
-        const float lse = static_cast<const float*>(
-            a.lse.data)[q.b * a.lse.batch + q.h * a.lse.head + token_offset(a.lse, token)];
-        // Rows that keep nothing, and those whose sink is all, have no gradients.
-        if (lse != -infinity()) exponent = ((V::has_core ? 0.0f : V::shift(a, q)) - lse) * kLog2E;
-        i64 row = q.b * a.heads + q.h;
-#pragma unroll
-        for (int i = 0; i < kRank; ++i) row = row * a.q_axis[i].local + token.local[i];
-        term = a.row_terms[row];
-      }
-      control.exponent[place.slot()][r] = exponent;
-      control.term[place.slot()][r] = term;
-      if constexpr (L::kLimited) {
-        const KeyRanges<kRank> keys = key_limits<V>(a, q);
-        control.limits[place.slot()][r] = keys;
-        bool some = exists;
-#pragma unroll
-        for (int i = 0; i < kRank; ++i) {
-          sure.axis[i] = {larger(sure.axis[i].begin, keys.axis[i].begin),
-                          smaller(sure.axis[i].end, keys.axis[i].end)};
-          some = some && keys.axis[i].begin < keys.axis[i].end;
-        }
-        if (!some) continue;
-#pragma unroll
-        for (int i = 0; i < kRank; ++i)
-          reach.axis[i] = {smaller(reach.axis[i].begin, keys.axis[i].begin),
-                           larger(reach.axis[i].end, keys.axis[i].end)};
-      }
-    }
-    bool partial = V::has_keeps;
-    u32 turn = 0;
+  // How many tiles of queries windows let see some key of the item's: a box of them, from `first` on.
+  VICINAL_DEVICE int place_item(const Item& item) {
+    int at[kRank], tiles = 1;
+    keys.place(item.tile, at);
 #pragma unroll
     for (int i = 0; i < kRank; ++i) {
-      const int origin = static_cast<int>(a.k_axis[i].origin), extent = static_cast<int>(a.tiles.k[i]);
-      const int begin = origin + tile[i] * extent, end = begin + extent;
-      KeyRange& inside = sure.axis[i];
-      KeyRange range = inside;
-      if constexpr (L::kLimited) {
-        range = {__reduce_min_sync(~0u, reach.axis[i].begin), __reduce_max_sync(~0u, reach.axis[i].end)};
-        if (range.end <= begin || range.begin >= end) return;
-        inside = {__reduce_max_sync(~0u, inside.begin), __reduce_min_sync(~0u, inside.end)};
+      first[i] = 0;
+      count[i] = queries.along(i);
+      key_begin[i] = keys.stretch(i, at[i]).first;
+      key_origin[i] = keys.global(i);
+      if constexpr (V::neighborhood) {
+        const Axis axis = V::axis(a, i);
+        const Stretch own = keys.stretch(i, at[i]);
+        const int origin = queries.global(i), residue = residue_of(axis, own);
+        key_begin[i] = group_position(axis, residue, own.first);
+        key_origin[i] = group_position(axis, residue, keys.global(i));
+        const int begin = group_position(axis, residue, origin),
+                  group = axis.dilation == 1
+                              ? 0
+                              : (residue + axis.dilation - origin % axis.dilation) % axis.dilation;
+        count[i] = 0;
+        if (own.count > 0 && group < queries.local(i)) {
+          const Span span = query_span(axis, own, origin, queries.local(i));
+          const int skipped = (span.begin - begin) / queries.extent(i);
+          first[i] = group * queries.along_group(i) + skipped;
+          if (span.begin < span.end) count[i] = tile_count(span.end - begin, queries.extent(i)) - skipped;
+        }
       }
-      partial = partial || begin < inside.begin || end > inside.end;
+      tiles *= count[i];
+    }
+    return tiles;
+  }
+
+  // Of the item's tiles of queries the next 32: a lane looks at one.
+  VICINAL_DEVICE void visit(const Item& item, int h, int from, int tiles) {
+    int rest = from + lane(), at[kRank];
+    const bool exists = rest < tiles;
+#pragma unroll
+    for (int i = kRank - 1; i >= 0; --i) at[i] = first[i] + take_digit(rest, count[i], i == 0);
+    const int number = exists ? queries.number(at) : 0;
+    bool visited = exists, partial = V::has_keeps;
+    u32 turn = 0;
+    const KeyRanges<kRank> there = all_keys<V>(a);
+    TileReach<kRank> reach = {there, there};
+    if constexpr (Rows::kLimited) reach = launch.reaches[tile_number(item, h, number)];
+#pragma unroll
+    for (int i = 0; i < kRank; ++i) {
+      const int extent = keys.extent(i), begin = key_begin[i], end = begin + extent;
+      const KeyRange some = reach.some.axis[i], all = reach.all.axis[i];
+      visited = visited && some.begin < end && some.end > begin;
+      partial = partial || begin < all.begin || end > all.end;
       // All tiles of keys that the ranges of a tile of queries touch add to it, in the order of their
       // numbers.
-      const int first = (range.begin - origin) / extent, last = (range.end - 1 - origin) / extent;
-      turn = turn * static_cast<u32>(last - first + 1) + static_cast<u32>(tile[i] - first);
+      const int before = (some.begin - key_origin[i]) / extent,
+                last = (some.end - 1 - key_origin[i]) / extent;
+      turn = turn * static_cast<u32>(last - before + 1) +
+             static_cast<u32>((begin - key_origin[i]) / extent - before);
     }
-    leave_note({h, queries.number(at), partial ? kPartial : 0u, turn});
-    __syncwarp();
-    if (lane() == 0) copy_queries(item, h, at);
-    place.advance();
+#pragma unroll 1
+    for (u32 left = __ballot_sync(~0u, visited); left != 0; left &= left - 1) {
+      const int next = __ffs(static_cast<int>(left)) - 1;
+      const u32 flags = __shfl_sync(~0u, partial ? kPartial : 0u, next);
+      const QueryNote note = {h, __shfl_sync(~0u, number, next), flags, __shfl_sync(~0u, turn, next)};
+      if (lane() == 0) bring(item, note);
+      query.advance();
+      d_out.advance();
+    }
+  }
+
+  VICINAL_DEVICE i64 tile_number(const Item& item, int h, int tile) const {
+    return (item.b * a.heads + h) * queries.count() + tile;
   }
 
   // The stage is free from here on.
   VICINAL_DEVICE void leave_note(const QueryNote& note) {
-    if (lane() == 0) {
-      barrier_wait(shared_address(&control.q_empty[place.stage()]), place.parity() ^ 1);
-      control.note[place.slot()] = note;
-    }
-    __syncwarp();
+    barrier_wait(shared_address(&control.q_empty[query.stage()]), query.parity() ^ 1);
+    control.note[query.stage()] = note;
   }
 
-  VICINAL_DEVICE void copy_queries(const Item& item, int h, const int (&at)[kRank]) {
-    const u32 stage = place.stage(), q_full = shared_address(&control.q_full[stage]),
-              d_out_full = shared_address(&control.d_out_full[stage]);
-    int token[kRank];
-#pragma unroll
-    for (int i = 0; i < kRank; ++i) token[i] = at[i] * static_cast<int>(a.tiles.q[i]);
-    barrier_expect(q_full, L::kQueryBytes);
-    copy<L::kHeadSlabs, kTileQ>(&launch.maps.q, launch.steps.q, token, h, item.b,
-                                base + L::kQueries + stage * L::kQueryBytes, q_full);
-    barrier_wait(shared_address(&control.d_out_empty[stage]), place.parity() ^ 1);
+  VICINAL_DEVICE void bring(const Item& item, const QueryNote& note) {
+    const u32 stage = query.stage(), q_full = shared_address(&control.q_full[stage]),
+              d_out_full = shared_address(&control.d_out_full[d_out.stage()]);
+    int at[kRank], token[kRank];
+    queries.place(note.tile, at);
+    queries.origin(at, token);
+    leave_note(note);
+    barrier_expect(q_full, L::kQueryBytes + static_cast<u32>(sizeof(Rows)));
+    copy_tokens<V, L::kHeadSlabs, kTileQ>(a, &launch.maps.q, launch.boxes.q, a.tiles.q, launch.boxes.q_copy,
+                                          token, note.h, item.b, base + L::kQueries + stage * L::kQueryBytes,
+                                          q_full, kEvictLast);
+    copy_bytes(shared_address(&control.rows[stage]),
+               static_cast<const Rows*>(launch.query_rows) + tile_number(item, note.h, note.tile),
+               sizeof(Rows), q_full);
+    barrier_wait(shared_address(&control.d_out_empty[d_out.stage()]), d_out.parity() ^ 1);
     barrier_expect(d_out_full, L::kDOutBytes);
-    copy<L::kValueSlabs, kTileQ>(&launch.maps.d_out, launch.steps.d_out, token, h, item.b,
-                                 base + L::kDOut + stage * L::kDOutBytes, d_out_full);
+    copy_tokens<V, L::kValueSlabs, kTileQ>(
+        a, &launch.maps.d_out, launch.boxes.d_out, a.tiles.q, launch.boxes.q_copy, token, note.h, item.b,
+        base + L::kDOut + d_out.stage() * L::kDOutBytes, d_out_full, kEvictLast);
   }
 
   const LaunchArguments<typename V::Arguments>& launch;
   const typename V::Arguments& a;
+  const BoxGrid<V> queries, keys;
   const u32 base;
   Control& control;
   Place<kItemSlots> slot;
-  Place<L::kStages> place;
-  int tile[kRank];  // of keys, its place
+  Place<L::kQueryStages> query;
+  Place<L::kStages> d_out;
+
+  // Of the item, along each axis: its first key and the first key at hand, as positions of their dilation
+  // group, and the tiles of queries to be looked at.
+  int key_begin[kRank], key_origin[kRank], first[kRank], count[kRank];
 };
 
 }  // namespace vicinal::hopper::backward

@@ -34,6 +34,12 @@ VICINAL_DEVICE void copy_box(u32 to, const TensorMap* map, const BoxOrigin& at, 
   b.bytes -= bytes;
   cuda_on_host::complete(b);
 }
+VICINAL_DEVICE void copy_bytes(u32 to, const void* from, u32 bytes, u32 barrier) {
+  memcpy(cuda_on_host::shared_memory + to, from, bytes);
+  cuda_on_host::Barrier& b = cuda_on_host::barrier_at(barrier);
+  b.bytes -= static_cast<int>(bytes);
+  cuda_on_host::complete(b);
+}
 VICINAL_DEVICE void store_box(const TensorMap* map, const BoxOrigin& at, u32 from) {
   each_word(map, at, from, [&](const char* shared, char* tensor) {
     if (tensor != nullptr) memcpy(tensor, shared, 2);

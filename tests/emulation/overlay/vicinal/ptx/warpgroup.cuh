@@ -9,6 +9,9 @@ template <int Groups>
 VICINAL_DEVICE void products_wait() {
   cuda_on_host::wait_for_products(Groups);
 }
+VICINAL_DEVICE void products_commit() {
+  cuda_on_host::commit_products();
+}
 template <int N>
 VICINAL_DEVICE void leave_undefined(float (&x)[N]) {
   for (float& value : x) value = NAN;
