@@ -88,15 +88,15 @@ class KeyGroup {
     leave_undefined(d_scores);
     Products::scores(scores, operand(base + L::kKeys + own, 16, 8 * kSlabRowBytes),
                      operand(queries, 16, 8 * kSlabRowBytes));
-    RowValues exponents(rows.exponent);
     barrier_wait(shared_address(&control.d_out_full[d_out.stage()]), d_out.parity());
     Products::d_weights(d_scores, operand(base + L::kValues + own, 16, 8 * kSlabRowBytes),
                         operand(out, 16, 8 * kSlabRowBytes));
     u32 weights[kScores / 2], rounded[kScores / 2];
+    const RowValues exponents(rows.exponent);
     products_wait<1>();
     Products::hold(scores);
     weigh(note, partial, exponents, scores, weights);
-    RowValues terms(rows.term);
+    const RowValues terms(rows.term);
     products_wait<0>();
     Products::hold(d_scores);
     terms.each([&](int i, float term) { d_scores[i] = scores[i] * (d_scores[i] + term); });

@@ -115,10 +115,12 @@ class Loader {
     return tiles;
   }
 
-  // Of the item's tiles of queries the next 32: a lane looks at one.
+  // Of the item's tiles of queries the next 32: a lane looks at one. They go from the last to the first: a
+  // window's last queries are those that tiles of keys before do not see, so that neighbouring tiles of keys,
+  // begun together, come to a tile of queries one after the other, in the order of their turns.
   VICINAL_DEVICE void visit(const Item& item, int h, int from, int tiles) {
-    int rest = from + lane(), at[kRank];
-    const bool exists = rest < tiles;
+    const bool exists = from + lane() < tiles;
+    int rest = exists ? tiles - 1 - from - lane() : 0, at[kRank];
 #pragma unroll
     for (int i = kRank - 1; i >= 0; --i) at[i] = first[i] + take_digit(rest, count[i], i == 0);
     const int number = exists ? queries.number(at) : 0;
