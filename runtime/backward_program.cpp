@@ -67,6 +67,11 @@ Result<std::shared_ptr<const BackwardProgram>> BackwardProgram::make(
   return std::shared_ptr<const BackwardProgram>(std::move(program));
 }
 
+BackwardProgram::Path BackwardProgram::path(const Problem& problem) const {
+  if (!hopper_ || hopper_->shape(problem)) return path();
+  return {"cuda/portable", "dilations leave the copy engine too few tokens at a time"};
+}
+
 Result<BackwardLayout> BackwardProgram::layout(const Problem& problem) const {
   return backward_layout(problem, steps_[0].source.captured, has_output(), options_.dtype);
 }

@@ -20,8 +20,12 @@ class BackwardProgram {
 
   // "cuda/hopper" or "cuda/portable": what computes the gradients of queries, keys and values; and why it is
   // not a faster one.
-  std::string path() const { return hopper_ ? "cuda/hopper" : "cuda/portable"; }
-  const std::string& path_reason() const { return path_reason_; }
+  struct Path {
+    std::string name, reason;
+  };
+  Path path() const { return {hopper_ ? "cuda/hopper" : "cuda/portable", path_reason_}; }
+  // The same for a problem's extents. Its tensors may still be some that the copy engine cannot take.
+  Path path(const Problem& problem) const;
 
   plan::TileShape shape(const Problem& problem) const;
   // Bytes of the workspace.

@@ -227,8 +227,9 @@ Result<void> compile_for_cuda(Engine& engine, const cuda::Context& context, Kern
   if (wanted.gradients) {
     VICINAL_TRY(impl.gradients, runtime::BackwardProgram::make(engine, context, impl.variant, options,
                                                                info.arch, wanted.deterministic));
-    info.gradient_path = impl.gradients->path();
-    info.gradient_path_reason = impl.gradients->path_reason();
+    auto [path, reason] = impl.gradients->path();
+    info.gradient_path = std::move(path);
+    info.gradient_path_reason = std::move(reason);
   }
   return {};
 }

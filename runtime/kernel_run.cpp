@@ -76,8 +76,9 @@ Result<Support> Kernel::supports(const RunArguments& arguments) const {
   }
   if (impl_->gradients) {
     VICINAL_TRY(support.gradient_workspace_bytes, impl_->gradients->workspace_bytes(problem));
-    support.gradient_path = impl_->gradients->path();
-    support.gradient_reason = impl_->gradients->path_reason();
+    auto [path, reason] = impl_->gradients->path(problem);
+    support.gradient_path = std::move(path);
+    support.gradient_reason = std::move(reason);
   }
   support.path = runtime::path_of(*program);
   support.reason = impl_->info.path_reason;
