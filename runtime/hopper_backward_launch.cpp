@@ -6,8 +6,8 @@
 #include <limits>
 
 #include "runtime/hopper_boxes.h"
+#include "runtime/plan/tile_grid.h"
 #include "runtime/tile_words.h"
-#include "templates/vicinal/tiles.cuh"
 
 namespace vicinal::runtime {
 namespace {
