@@ -248,49 +248,59 @@ class KeyGroup {
       if (weights[i] == 0.0f) d[i] = 0.0f;
   }
 
-  // Dot products to weights. Where the score is more than a multiple of them these are rounded already, and
-  // what is left is their product with the score's derivative by the scaled dot product.
+  // Dot products to weights.
   VICINAL_DEVICE void weigh(const QueryNote& note, bool partial, const RowValues& exponents,
                             float (&scores)[kScores], u32 (&weights)[kScores / 2]) const {
     if constexpr (V::has_core) {
-      const Keys own = keys();
-      u32 bits[2] = {~0u, ~0u};
-      if (partial) kept_bits(note, own, bits);
-      float derived[2];
-      exponents.each([&](int i, float exponent) {
-        const Query<kRank> q = queried(note, column() + i / 4 * 8 + i % 2);
-        const Key<kRank> k = key_of<V>(a, own.token[i / 2 % 2]);
-        const float dot = scores[i] * factor;
-        float weight = exp2_approx(fmaf(V::template score<false>(a, q, k, dot), kLog2E, exponent));
-        if (!bit(bits, i)) weight = 0.0f;
-        derived[i % 2] = weight * V::template d_score<false>(a, q, k, dot);
-        if (i % 2 == 0) {
-          scores[i] = weight;
-        } else {
-          weights[i / 2] = pack<T>(scores[i - 1], weight);
-          scores[i - 1] = derived[0];
-          scores[i] = derived[1];
-        }
-      });
+      weigh_scores(note, partial, exponents, scores, weights);
     } else {
-      [[maybe_unused]] int distance = 0;  // from the thread's first query to its first key
-      if constexpr (V::has_slope)
-        distance = kTileK * tile + row(0) + static_cast<int>(a.k_axis[0].origin) - queried(note, 0).position -
-                   column();
-      exponents.each([&](int i, float exponent) {
-        if constexpr (V::has_slope)
-          exponent =
-              fmaf(slope, static_cast<float>(distance + 8 * (i / 2 % 2) - (i / 4 * 8 + i % 2)), exponent);
-        scores[i] = exp2_approx(fmaf(scores[i], scale, exponent));
-      });
-      if (partial) {
-        u32 bits[2];
-        kept_bits(note, keys(), bits);
+      weigh_dots(note, exponents, scores);
+      if (!partial) return;
+      u32 bits[2];
+      kept_bits(note, keys(), bits);
 #pragma unroll
-        for (int i = 0; i < kScores; ++i)
-          if (!bit(bits, i)) scores[i] = 0.0f;
-      }
+      for (int i = 0; i < kScores; ++i)
+        if (!bit(bits, i)) scores[i] = 0.0f;
     }
+  }
+
+  VICINAL_DEVICE void weigh_dots(const QueryNote& note, const RowValues& exponents,
+                                 float (&scores)[kScores]) const {
+    [[maybe_unused]] int distance = 0;  // from the thread's first query to its first key
+    if constexpr (V::has_slope)
+      distance = kTileK * tile + row(0) + static_cast<int>(a.k_axis[0].origin) - queried(note, 0).position -
+                 column();
+    exponents.each([&](int i, float exponent) {
+      if constexpr (V::has_slope)
+        exponent =
+            fmaf(slope, static_cast<float>(distance + 8 * (i / 2 % 2) - (i / 4 * 8 + i % 2)), exponent);
+      scores[i] = exp2_approx(fmaf(scores[i], scale, exponent));
+    });
+  }
+
+  // Where the score is more than a multiple of the dot product. Weights are rounded here, and what is left is
+  // their product with the score's derivative by the scaled dot product.
+  VICINAL_DEVICE void weigh_scores(const QueryNote& note, bool partial, const RowValues& exponents,
+                                   float (&scores)[kScores], u32 (&weights)[kScores / 2]) const {
+    const Keys own = keys();
+    u32 bits[2] = {~0u, ~0u};
+    if (partial) kept_bits(note, own, bits);
+    float derived[2];
+    exponents.each([&](int i, float exponent) {
+      const Query<kRank> q = queried(note, column() + i / 4 * 8 + i % 2);
+      const Key<kRank> k = key_of<V>(a, own.token[i / 2 % 2]);
+      const float dot = scores[i] * factor;
+      float weight = exp2_approx(fmaf(V::template score<false>(a, q, k, dot), kLog2E, exponent));
+      if (!bit(bits, i)) weight = 0.0f;
+      derived[i % 2] = weight * V::template d_score<false>(a, q, k, dot);
+      if (i % 2 == 0) {
+        scores[i] = weight;
+      } else {
+        weights[i / 2] = pack<T>(scores[i - 1], weight);
+        scores[i - 1] = derived[0];
+        scores[i] = derived[1];
+      }
+    });
   }
 
   // Gradients of scores as a tile of queries by keys, in slabs of 64 keys.
