@@ -122,6 +122,10 @@ Result<void> BackwardProgram::launch(const Problem& problem, const BackwardPlan*
   if (boxes) of.only_if = hopper_workspace + hopper_sizes.poisoned;
   std::vector<std::optional<Launch>> launches;
   for (std::size_t i = 0; i < steps_.size(); ++i) {
+    if (boxes && emit::kBackwardSteps[i] == emit::BackwardStep::rows) {
+      launches.emplace_back();  // the Hopper kernels compute the rows' terms
+      continue;
+    }
     VICINAL_TRY(std::optional<Launch> prepared,
                 prepare_backward(of, steps_[i].source, emit::kBackwardSteps[i], options_, module_));
     launches.push_back(std::move(prepared));

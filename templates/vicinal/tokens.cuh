@@ -75,6 +75,27 @@ VICINAL_DEVICE Query<V::rank> query_of(const typename V::Arguments& a, int b, in
   return q;
 }
 
+// The offset of a query in any tensor with the queries' tokens.
+template <class V>
+VICINAL_DEVICE i64 query_offset(const typename V::Arguments& a, const TensorArgument<V::rank>& tensor,
+                                const Query<V::rank>& q) {
+  i64 offset = q.b * tensor.batch + q.h * tensor.head;
+#pragma unroll
+  for (int i = 0; i < V::rank; ++i)
+    offset += (q.coordinate[i] - static_cast<int>(a.q_axis[i].origin)) * tensor.axis[i];
+  return offset;
+}
+
+// The number of a query's row.
+template <class V>
+VICINAL_DEVICE i64 row_number(const typename V::Arguments& a, const Query<V::rank>& q) {
+  i64 number = q.b * a.heads + q.h;
+#pragma unroll
+  for (int i = 0; i < V::rank; ++i)
+    number = number * a.q_axis[i].local + (q.coordinate[i] - static_cast<int>(a.q_axis[i].origin));
+  return number;
+}
+
 template <class V>
 VICINAL_DEVICE Key<V::rank> key_of(const typename V::Arguments& a, const Token<V::rank>& token) {
   Key<V::rank> k;

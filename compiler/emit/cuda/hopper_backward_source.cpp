@@ -65,27 +65,26 @@ class HopperBackwardEmitter {
   }
 
   std::string call(HopperBackwardStep step) const {
-    const std::string asserted = fmt::format(
-        "  static_assert(vicinal::hopper::backward::kThreads == {0}, \"the host launches {0} threads\");\n",
-        kThreads);
-    const std::string rows = fmt::format(
-        "  static_assert(sizeof(vicinal::hopper::backward::QueryRows<emitted::Variant, {0}>) <= {1},\n"
-        "                \"the host allocates {1} bytes\");\n"
-        "  vicinal::hopper::backward::rows<emitted::Variant, {2}, {3}, {0}>(a);\n",
-        schedule_.tile_q, schedule_.row_bytes_of_tile(static_cast<int>(declarations_.rank())),
-        element_type(options_.dtype), options_.value_dim);
-    const std::string of = "  vicinal::hopper::backward::";
     const std::string_view element = element_type(options_.dtype);
     switch (step) {
-      case HopperBackwardStep::rows: return rows;
+      case HopperBackwardStep::rows:
+        return fmt::format(
+            "  static_assert(sizeof(vicinal::hopper::backward::QueryRows<emitted::Variant, {0}>) <= {1},\n"
+            "                \"the host allocates {1} bytes\");\n"
+            "  vicinal::hopper::backward::rows<emitted::Variant, {2}, {3}, {0}>(a);\n",
+            schedule_.tile_q, schedule_.row_bytes_of_tile(static_cast<int>(declarations_.rank())), element,
+            options_.value_dim);
       case HopperBackwardStep::keys:
-        return asserted +
-               fmt::format("{}keys<emitted::Variant, {}, {}, {}, emitted::Schedule, emitted::Products>(a);\n",
-                           of, element, options_.head_dim, options_.value_dim);
+        return fmt::format(
+            "  static_assert(vicinal::hopper::backward::kThreads == {0}, \"the host launches {0} "
+            "threads\");\n"
+            "  vicinal::hopper::backward::keys<emitted::Variant, {1}, {2}, {3}, emitted::Schedule, "
+            "emitted::Products>(a);\n",
+            kThreads, element, options_.head_dim, options_.value_dim);
       case HopperBackwardStep::queries: break;
     }
-    return fmt::format("{}queries<emitted::Variant, {}, {}, {}>(a);\n", of, element, options_.head_dim,
-                       schedule_.tile_q);
+    return fmt::format("  vicinal::hopper::backward::queries<emitted::Variant, {}, {}, {}>(a);\n", element,
+                       options_.head_dim, schedule_.tile_q);
   }
 
   std::string schedule_struct() const {

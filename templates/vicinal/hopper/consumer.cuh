@@ -543,8 +543,7 @@ class Consumer {
 #pragma unroll
     for (int d = 0; d < ValueDim; d += 16) {
       const int chunk = d / 8 + lane() / 16;  // of 8 channels
-      const u32 to = base + L::kOutput + chunk / 8 * (L::kTileQ * kSlabRowBytes) + r * kSlabRowBytes +
-                     ((chunk % 8 ^ r % 8) << 4);
+      const u32 to = staged_chunk<L::kTileQ>(base + L::kOutput, r, chunk);
       const float(&o)[kOut] = out;
       const int i = d / 2;
       const bool half = d + 8 >= ValueDim;  // the second group of 8 is past the last channel
@@ -571,18 +570,12 @@ class Consumer {
     return poisoned;
   }
 
-  // The warp's rows, which it has staged itself, token by token: a stored box knows no dilation.
   VICINAL_DEVICE void store_rows(const Work<kRank>& work) const {
     __syncwarp();
     T* const to = static_cast<T*>(a.out.data) + work.b * a.out.batch + work.h * a.out.head;
-#pragma unroll 1
-    for (int n = lane(); n < 16 * (ValueDim / 8); n += 32) {
-      const int chunk = n % (ValueDim / 8), r = group * kGroupRows + warp() * 16 + n / (ValueDim / 8);
-      if (!exists(work, r)) continue;
-      const uint4 eight = load_shared(base + L::kOutput + chunk / 8 * (L::kTileQ * kSlabRowBytes) +
-                                      r * kSlabRowBytes + ((chunk % 8 ^ r % 8) << 4));
-      *reinterpret_cast<uint4*>(to + token_offset(a.out, token(work, r)) + chunk * 8) = eight;
-    }
+    store_staged_rows<ValueDim, L::kTileQ>(base + L::kOutput, group * kGroupRows + warp() * 16, [&](int r) {
+      return exists(work, r) ? to + token_offset(a.out, token(work, r)) : nullptr;
+    });
   }
 
   const LaunchArguments<typename V::Arguments>& launch;

@@ -26,6 +26,25 @@ VICINAL_DEVICE int column() {
   return lane() % 4 * 2;
 }
 
+// Where eight channels of a row stand that is staged in slabs of so many rows, by the swizzle of 128 bytes.
+template <int SlabRows>
+VICINAL_DEVICE u32 staged_chunk(u32 start, int row, int chunk) {
+  return start + chunk / 8 * (SlabRows * kSlabRowBytes) + row * kSlabRowBytes + ((chunk % 8 ^ row % 8) << 4);
+}
+
+// The warp's 16 rows, which it has staged itself, from `first` on, row by row: a stored box knows no
+// dilation. row(r) is where a row goes, or null.
+template <int Dim, int SlabRows, class Row>
+VICINAL_DEVICE void store_staged_rows(u32 start, int first, const Row& row) {
+#pragma unroll 1
+  for (int n = lane(); n < 16 * (Dim / 8); n += 32) {
+    const int chunk = n % (Dim / 8), r = first + n / (Dim / 8);
+    auto* const to = row(r);
+    if (to == nullptr) continue;
+    *reinterpret_cast<uint4*>(to + chunk * 8) = load_shared(staged_chunk<SlabRows>(start, r, chunk));
+  }
+}
+
 // Every warp for itself: another may still have to read what stands beside the stage.
 VICINAL_DEVICE void release(u32 empty) {
   __syncwarp();

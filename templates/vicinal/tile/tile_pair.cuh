@@ -44,18 +44,7 @@ VICINAL_DEVICE int thread_key(int c) {
   return thread_lane() + c * kSide;
 }
 
-// The offset of a query in any tensor with the queries' tokens.
-template <class V>
-VICINAL_DEVICE i64 query_offset(const typename V::Arguments& a, const TensorArgument<V::rank>& tensor,
-                                const Query<V::rank>& q) {
-  i64 offset = q.b * tensor.batch + q.h * tensor.head;
-#pragma unroll
-  for (int i = 0; i < V::rank; ++i)
-    offset += (q.coordinate[i] - static_cast<int>(a.q_axis[i].origin)) * tensor.axis[i];
-  return offset;
-}
-
-// The same for a key, of the grid or of the context.
+// query_offset() for a key, of the grid or of the context.
 template <class V>
 VICINAL_DEVICE i64 key_offset(const typename V::Arguments& a, const TensorArgument<V::rank>& tensor, int b,
                               int kv_h, bool context, const Key<V::rank>& k) {
@@ -65,16 +54,6 @@ VICINAL_DEVICE i64 key_offset(const typename V::Arguments& a, const TensorArgume
   for (int i = 0; i < V::rank; ++i)
     offset += (k.coordinate[i] - static_cast<int>(a.k_axis[i].origin)) * tensor.axis[i];
   return offset;
-}
-
-// The number of a query's row.
-template <class V>
-VICINAL_DEVICE i64 row_number(const typename V::Arguments& a, const Query<V::rank>& q) {
-  i64 number = q.b * a.heads + q.h;
-#pragma unroll
-  for (int i = 0; i < V::rank; ++i)
-    number = number * a.q_axis[i].local + (q.coordinate[i] - static_cast<int>(a.q_axis[i].origin));
-  return number;
 }
 
 template <class V>

@@ -361,13 +361,10 @@ class KeyGroup {
     for (int d = 0; d < Dim; d += 16) {
       const int chunk = d / 8 + lane() / 16;  // of 8 channels
       const int i = d / 2;
-      store_matrices(
-          to + chunk / 8 * (kTileK * kSlabRowBytes) + r * kSlabRowBytes + ((chunk % 8 ^ r % 8) << 4),
-          pack<T>(x[i], x[i + 1]), pack<T>(x[i + 2], x[i + 3]), pack<T>(x[i + 4], x[i + 5]),
-          pack<T>(x[i + 6], x[i + 7]));
+      store_matrices(staged_chunk<kTileK>(to, r, chunk), pack<T>(x[i], x[i + 1]), pack<T>(x[i + 2], x[i + 3]),
+                     pack<T>(x[i + 4], x[i + 5]), pack<T>(x[i + 6], x[i + 7]));
     }
   }
-  // The warp's rows, which it has staged itself, token by token: a stored box knows no dilation.
   template <int Dim>
   VICINAL_DEVICE void store_rows(const TensorArgument<kRank>& tensor, u32 from, const Item& item) const {
     if (tensor.data == nullptr) return;
@@ -375,14 +372,10 @@ class KeyGroup {
     int place[kRank];
     boxes.place(tile, place);
     T* const to = static_cast<T*>(tensor.data) + item.b * tensor.batch + item.kv_h * tensor.head;
-#pragma unroll 1
-    for (int n = lane(); n < 16 * (Dim / 8); n += 32) {
-      const int chunk = n % (Dim / 8), r = group * kGroupRows + warp() * 16 + n / (Dim / 8);
+    store_staged_rows<Dim, kTileK>(from, group * kGroupRows + warp() * 16, [&](int r) {
       Token<kRank> token;
-      if (!boxes.token(place, r, token)) continue;
-      *reinterpret_cast<uint4*>(to + token_offset(tensor, token) + chunk * 8) = load_shared(
-          from + chunk / 8 * (kTileK * kSlabRowBytes) + r * kSlabRowBytes + ((chunk % 8 ^ r % 8) << 4));
-    }
+      return boxes.token(place, r, token) ? to + token_offset(tensor, token) : nullptr;
+    });
   }
   // Past the last key nothing is written.
   template <int Dim>

@@ -40,8 +40,7 @@ class RowsWriter {
       const Query<kRank> q = query_of<V>(a, b, h, token);
       float exponent = -infinity();
       if (exists) {
-        const float lse = static_cast<const float*>(
-            a.lse.data)[b * a.lse.batch + h * a.lse.head + token_offset(a.lse, token)];
+        const float lse = static_cast<const float*>(a.lse.data)[query_offset<V>(a, a.lse, q)];
         // Rows that keep nothing, and those whose sink is all, have no gradients.
         if (lse != -infinity()) exponent = ((V::has_core ? 0.0f : V::shift(a, q)) - lse) * kLog2E;
       }
@@ -60,16 +59,16 @@ class RowsWriter {
   VICINAL_DEVICE void write_terms(int b, int h, const int (&place)[kRank], Rows& rows) const {
     const BoxGrid<V> boxes = query_boxes<V>(a);
     const int lane = static_cast<int>(threadIdx.x) % 32, channel = lane % kRowLanes * 8;
-    const T* const out = static_cast<const T*>(a.out.data) + b * a.out.batch + h * a.out.head + channel;
-    const T* const d_out =
-        static_cast<const T*>(a.d_out.data) + b * a.d_out.batch + h * a.d_out.head + channel;
+    const T *const out = static_cast<const T*>(a.out.data), *const d_out =
+                                                                static_cast<const T*>(a.d_out.data);
 #pragma unroll 4
     for (int r = lane / kRowLanes; r < TileQ; r += kRowsAtOnce) {
       Token<kRank> token;
       const bool exists = boxes.token(place, r, token);
       float x[8], d[8], product = 0.0f;
-      unpack<T>(*reinterpret_cast<const uint4*>(out + token_offset(a.out, token)), x);
-      unpack<T>(*reinterpret_cast<const uint4*>(d_out + token_offset(a.d_out, token)), d);
+      const Query<kRank> q = query_of<V>(a, b, h, token);
+      unpack<T>(*reinterpret_cast<const uint4*>(out + query_offset<V>(a, a.out, q) + channel), x);
+      unpack<T>(*reinterpret_cast<const uint4*>(d_out + query_offset<V>(a, a.d_out, q) + channel), d);
 #pragma unroll
       for (int i = 0; i < 8; ++i) product = fmaf(d[i], x[i], product);
 #pragma unroll
@@ -77,13 +76,9 @@ class RowsWriter {
       if (lane % kRowLanes != 0) continue;
       float term = -product;
       if (a.d_lse.data != nullptr)
-        term += static_cast<const float*>(
-            a.d_lse.data)[b * a.d_lse.batch + h * a.d_lse.head + token_offset(a.d_lse, token)];
+        term += static_cast<const float*>(a.d_lse.data)[query_offset<V>(a, a.d_lse, q)];
       rows.term[row_place(r)] = exists ? term : 0.0f;
-      i64 row = b * a.heads + h;
-#pragma unroll
-      for (int i = 0; i < kRank; ++i) row = row * a.q_axis[i].local + token.local[i];
-      if (exists) a.row_terms[row] = term;
+      if (exists) a.row_terms[row_number<V>(a, q)] = term;
     }
   }
 
