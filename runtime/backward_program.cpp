@@ -79,7 +79,9 @@ Result<BackwardLayout> BackwardProgram::layout(const Problem& problem) const {
 Result<std::size_t> BackwardProgram::workspace_bytes(const Problem& problem) const {
   VICINAL_TRY(const BackwardLayout sizes, layout(problem));
   const auto boxes = hopper_ ? hopper_->shape(problem) : std::nullopt;
-  return sizes.bytes + (boxes ? hopper_->layout(problem, *boxes).bytes : 0);
+  if (!boxes) return sizes.bytes;
+  VICINAL_TRY(const HopperBackwardLayout hopper, hopper_->layout(problem, *boxes));
+  return sizes.bytes + hopper.bytes;
 }
 
 plan::TileShape BackwardProgram::shape(const Problem& problem) const {
@@ -117,7 +119,9 @@ Result<void> BackwardProgram::launch(const Problem& problem, const BackwardPlan*
   std::optional<plan::TileShape> boxes;
   HopperBackwardLayout hopper_sizes;
   if (hopper_ && problem.rows() != 0 && !hopper_backward_obstacle(of)) boxes = hopper_->shape(problem);
-  if (boxes) hopper_sizes = hopper_->layout(problem, *boxes);
+  if (boxes) {
+    VICINAL_TRY(hopper_sizes, hopper_->layout(problem, *boxes));
+  }
   const std::uint64_t hopper_workspace = workspace + sizes.bytes;
   if (boxes) of.only_if = hopper_workspace + hopper_sizes.poisoned;
   std::vector<std::optional<Launch>> launches;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <map>
 
 #include "runtime/hopper_boxes.h"
 #include "runtime/plan/tile_grid.h"
@@ -40,24 +41,11 @@ bool absent(const Row& row) {
   return t.data == 0 || std::ranges::find(t.extent, 0) != t.extent.end();
 }
 
-// As far as tiles are cut by it.
-Axis dilated_axis(const Problem& p, std::size_t i) {
-  Axis axis{};
-  axis.dilation = dilation_of(p, i);
-  return axis;
-}
-
-std::int64_t tiles(const Problem& p, const std::vector<GridAxis>& axes, const std::vector<int>& tile) {
-  std::int64_t count = 1;
-  for (std::size_t i = 0; i < axes.size(); ++i)
-    count *= rows_along(dilated_axis(p, i), static_cast<int>(axes[i].local), tile[i]);
-  return count;
-}
 std::int64_t query_tiles(const Problem& p, const plan::TileShape& shape) {
-  return p.batch * p.heads * tiles(p, p.q_axis, shape.q);
+  return p.batch * p.heads * plan::TileGrid(p, shape).rows();
 }
 std::int64_t key_tiles(const Problem& p, const plan::TileShape& shape) {
-  return p.batch * p.kv_heads * tiles(p, p.k_axis, shape.k);
+  return p.batch * p.kv_heads * plan::TileGrid(p, shape, plan::Side::keys).grid_rows();
 }
 
 // All ways to write a power of two as a product of so many.
@@ -81,22 +69,41 @@ std::vector<std::vector<int>> boxes(int tokens, std::size_t rank) {
   return all;
 }
 
-// Boxes of queries that all boxes of keys meet along an axis: on average over where a window may begin.
-double meetings(const Problem& p, std::size_t axis, int q, int k) {
-  const std::int64_t extent = p.k_axis[axis].extent;
-  const Axis a = dilated_axis(p, axis);
-  const std::int64_t window = p.axes.empty() || p.axes[axis].window == 0 ? extent : p.axes[axis].window;
-  const int local_q = static_cast<int>(p.q_axis[axis].local),
-            local_k = static_cast<int>(p.k_axis[axis].local);
-  return rows_along(a, local_k, k) *
-         std::min<double>(rows_per_group(a, local_q, q),
-                          (static_cast<double>(std::min(window, extent)) + k - 2) / q + 1);
+// Whether eight columns side by side differ along one axis.
+bool has_column_groups(const std::vector<int>& box) {
+  const auto last = std::find_if(box.rbegin(), box.rend(), [](int extent) { return extent != 1; });
+  return last != box.rend() && *last % kColumnGroup == 0;
+}
+
+// Pairs of boxes, of keys and of queries, along an axis or of them all: between which windows leave some pair
+// of tokens, and of them those between which they leave all.
+struct Meetings {
+  double some = 0, all = 0;
+};
+Meetings meetings(const plan::TileGrid& grid, std::size_t i) {
+  const Axis& axis = grid.axis(i);
+  const int k = grid.shape().k[i], q = grid.shape().q[i];
+  const auto origin = static_cast<int>(grid.problem().q_axis[i].origin);
+  Meetings found;
+  for (std::int64_t n = 0; n < grid.rows_along(plan::Side::keys, i); ++n) {
+    const Stretch own = grid.tokens(plan::Side::keys, i, n);
+    if (own.count == 0) continue;
+    const Span span = grid.reach(i, own);
+    if (span.begin >= span.end) continue;
+    const int begin = group_position(axis, span.residue, origin);
+    found.some += tile_count(span.end - begin, q) - (span.begin - begin) / q;
+    if (own.count == k)
+      found.all += std::max(0, (span.sure_end - begin) / q - tile_count(span.sure_begin - begin, q));
+  }
+  return found;
 }
 
 // More copies than that for a tile take longer than the products that wait for them; and what each adds to
 // them.
 constexpr int kMostCopies = 16;
 constexpr double kCopyWeight = 0.03;
+// What finding the kept pairs adds to a tile.
+constexpr double kPartialWeight = 0.15;
 
 }  // namespace
 
@@ -122,24 +129,34 @@ std::optional<plan::TileShape> hopper_backward_shape(const Problem& p,
   const std::size_t rank = p.q_axis.size();
   std::optional<plan::TileShape> best;
   double least = std::numeric_limits<double>::infinity();
+  // By axis and its two extents.
+  std::map<std::tuple<std::size_t, int, int>, Meetings> known;
   for (const std::vector<int>& k : boxes(emit::kHopperBackwardTileK, rank)) {
     if (!group_box(k) || copies_of(p, k) > kMostCopies) continue;
     for (const std::vector<int>& q : boxes(schedule.tile_q, rank)) {
       const int copies = copies_of(p, q);
-      if (copies > kMostCopies) continue;
-      double cost = 1 + kCopyWeight * (copies - 1);
-      for (std::size_t i = 0; i < rank; ++i) cost *= meetings(p, i, q[i], k[i]);
+      if (copies > kMostCopies || !has_column_groups(q)) continue;
+      const plan::TileShape shape{q, k};
+      const plan::TileGrid grid(p, shape, plan::Side::keys);
+      Meetings all{1, 1};
+      for (std::size_t i = 0; i < rank; ++i) {
+        const auto [place, fresh] = known.try_emplace({i, q[i], k[i]});
+        if (fresh) place->second = meetings(grid, i);
+        all = {all.some * place->second.some, all.all * place->second.all};
+      }
+      const double cost = (1 + kCopyWeight * (copies - 1)) * all.some + kPartialWeight * (all.some - all.all);
       if (cost < least) {
         least = cost;
-        best = plan::TileShape{q, k};
+        best = shape;
       }
     }
   }
   return best;
 }
 
-HopperBackwardLayout hopper_backward_layout(const Problem& problem, const plan::TileShape& shape,
-                                            const emit::HopperBackwardSchedule& schedule) {
+Result<HopperBackwardLayout> hopper_backward_layout(const Problem& problem, const plan::TileShape& shape,
+                                                    const emit::HopperBackwardSchedule& schedule,
+                                                    const emit::PlannerSource* planner) {
   HopperBackwardLayout layout;
   const std::int64_t tiles = query_tiles(problem, shape);
   const auto take = [&](std::size_t& at, std::int64_t bytes) {
@@ -151,9 +168,13 @@ HopperBackwardLayout hopper_backward_layout(const Problem& problem, const plan::
   take(layout.turns, tiles * 4);
   take(layout.query_sums, tiles * schedule.sums_of_tile(static_cast<int>(problem.head_dim)) * 4);
   layout.cleared = layout.bytes;
-  const auto rank = static_cast<int>(problem.q_axis.size());
-  take(layout.query_rows, tiles * schedule.row_bytes_of_tile(rank));
-  take(layout.reaches, tiles * rank * 16);
+  take(layout.query_rows, tiles * schedule.row_bytes_of_tile());
+  if (planner == nullptr) {
+    take(layout.reaches, tiles * static_cast<std::int64_t>(shape.q.size()) * 16);
+  } else {
+    VICINAL_TRY(layout.plan, planner_layout(*planner, problem, shape));
+    take(layout.pairs, static_cast<std::int64_t>(layout.plan->bytes));
+  }
   return layout;
 }
 
@@ -184,6 +205,8 @@ Result<Launch> prepare_hopper_backward(const cuda::DriverApi& api, const Backwar
   }
   for (const std::vector<int>* tile : {&launch.shape.q, &launch.shape.k})
     for (const int tokens : tokens_of_copy(p, *tile)) steps.push_back(tokens);
+  const std::vector<std::int64_t> columns = column_words(launch.shape.q);
+  steps.insert(steps.end(), columns.begin(), columns.end());
   append(steps.data(), steps.size() * sizeof(steps[0]));
   const std::uint64_t addresses[] = {launch.workspace + launch.layout.query_rows,
                                      launch.workspace + launch.layout.reaches,
@@ -201,7 +224,7 @@ Result<Launch> prepare_hopper_backward(const cuda::DriverApi& api, const Backwar
   backward.d_v = words(of.inputs.v);
   backward.row_terms = of.workspace + of.layout.row_terms;
   const std::vector<std::byte> rest =
-      cuda::write_arguments(forward_words(p, tile_words(p, launch.shape)), parameters, backward);
+      cuda::write_arguments(forward_words(p, launch.tiles(p)), parameters, backward);
   append(rest.data(), rest.size());
   // As long as the kernel's parameter, whose alignment is a tensor map's.
   made.arguments.resize((made.arguments.size() + alignof(cuda::TensorMap) - 1) / alignof(cuda::TensorMap) *

@@ -41,9 +41,17 @@ Result<HopperBackwardProgram::Made> HopperBackwardProgram::make(Engine& engine, 
                                            source.entry, source.shared_bytes));
       return Compiled{{std::move(source), std::move(loaded)}, cubin.kernel.payload->log};
     }));
+  std::future<Result<DevicePlanner>> planner;
+  if (choice.schedule->planned)
+    planner = std::async(std::launch::async, [&] {
+      return DevicePlanner::make(engine, context, differentiated, options, arch, emit::TileList::pairs);
+    });
   // All are waited for before an error leaves: they refer to what is here.
   std::vector<Result<Compiled>> made;
   for (auto& step : compiled) made.push_back(step.get());
+  if (planner.valid()) {
+    VICINAL_TRY(program->planner_, planner.get());
+  }
   for (Result<Compiled>& step : made) {
     if (!step) return step.forward_error();
     if (auto wrong = defect(step->log, step->step.loaded.attributes(), kMostSpilledBytes))
@@ -57,6 +65,9 @@ Result<void> HopperBackwardProgram::launch(const BackwardProblem& of, const Hopp
                                            const ir::Module& module, cuda::StreamHandle stream) const {
   const cuda::DriverApi& api = steps_[0].loaded.context().api();
   VICINAL_TRY_VOID(cuda::check(api, api.memory_set, how.workspace, 0, how.layout.cleared, stream));
+  if (planner_)
+    VICINAL_TRY_VOID(planner_->enqueue(of.problem, *how.layout.plan, how.workspace + how.layout.pairs,
+                                       how.tiles(of.problem), stream));
   for (const emit::HopperBackwardStep step : emit::kHopperBackwardSteps) {
     const bool keys = step == emit::HopperBackwardStep::keys;
     if (step == emit::HopperBackwardStep::queries && of.inputs.q.data == nullptr) continue;

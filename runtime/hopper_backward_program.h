@@ -5,6 +5,7 @@
 
 #include "runtime/cuda/context.h"
 #include "runtime/cuda/loaded_kernel.h"
+#include "runtime/device_planner.h"
 #include "runtime/hopper_backward_launch.h"
 
 namespace vicinal::runtime {
@@ -23,8 +24,8 @@ class HopperBackwardProgram {
   std::optional<plan::TileShape> shape(const Problem& problem) const {
     return hopper_backward_shape(problem, schedule_);
   }
-  HopperBackwardLayout layout(const Problem& problem, const plan::TileShape& shape) const {
-    return hopper_backward_layout(problem, shape, schedule_);
+  Result<HopperBackwardLayout> layout(const Problem& problem, const plan::TileShape& shape) const {
+    return hopper_backward_layout(problem, shape, schedule_, planner_ ? &planner_->source() : nullptr);
   }
   // Computes the rows' terms too. Clears its memory, and leaves in `poisoned` whether the portable kernels
   // have to compute the same gradients again. Of kernels that are a few waves on the device.
@@ -41,6 +42,7 @@ class HopperBackwardProgram {
   emit::KernelOptions options_;
   emit::HopperBackwardSchedule schedule_;
   std::vector<Step> steps_;
+  std::optional<DevicePlanner> planner_;  // where the schedule asks for one
   int multiprocessors_ = 1;
 };
 

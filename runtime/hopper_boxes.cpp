@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <span>
 
 namespace vicinal::runtime {
 namespace {
@@ -15,7 +16,7 @@ constexpr double kCopyWeight = 0.03;
 // of 128 queries with it (4096 operations a clock); neither runs at its peak, and the copies are nearer to
 // it.
 constexpr double kTileWeight = 115;
-constexpr int kGroupRows = 64, kColumnGroup = 8;
+constexpr int kGroupRows = 64;
 
 int product(const std::vector<int>& x) {
   return std::accumulate(x.begin(), x.end(), 1, std::multiplies<>());
@@ -123,22 +124,27 @@ std::vector<std::int64_t> box_words(const Problem& p, const plan::TileShape& sha
   std::vector<std::int64_t> words;
   for (const std::vector<int>* tile : {&shape.q, &shape.k})
     for (const int tokens : tokens_of_copy(p, *tile)) words.push_back(tokens);
-  const std::vector<int>& k = shape.k;
-  const std::size_t rank = k.size();
-  std::vector<std::int64_t> columns(rank), repeat(rank), inverse(rank);
-  const int all = product(k);
+  const std::vector<std::int64_t> columns = column_words(shape.k);
+  words.insert(words.end(), columns.begin(), columns.end());
+  return words;
+}
+
+std::vector<std::int64_t> column_words(const std::vector<int>& box) {
+  const std::size_t rank = box.size();
+  std::vector<std::int64_t> words(3 * rank);
+  const std::span<std::int64_t> steps(words.data(), rank), repeat(words.data() + rank, rank),
+      inverse(words.data() + 2 * rank, rank);
+  const int all = product(box);
   int step = 1;
   for (std::size_t i = rank; i-- > 0;) {
-    columns[i] = step;
-    step *= k[i];
+    steps[i] = step;
+    step *= box[i];
     if (i == 0) break;
     // A thread has two columns of every eight.
     for (int column = 0; column < all; column += step) repeat[i] |= std::int64_t{1} << (column / 4);
-    const int extent = i == rank - 1 ? k[i] / kColumnGroup : k[i];
+    const int extent = i == rank - 1 ? (box[i] + kColumnGroup - 1) / kColumnGroup : box[i];
     inverse[i] = (65536 + extent - 1) / extent;
   }
-  for (const auto* list : {&columns, &repeat, &inverse})
-    words.insert(words.end(), list->begin(), list->end());
   return words;
 }
 

@@ -41,7 +41,11 @@ plan::ShapeRules hopper_shape_rules(const Problem& problem, bool skips);
 // The box that copies so many tokens.
 cuda::Box box_of(const Problem& problem, const std::vector<int>& tokens);
 
-// The words of BoxArguments behind its HeadSteps.
+// Along the last of several axes a tile whose tokens are columns of a product has a multiple of so many.
+inline constexpr int kColumnGroup = 8;
+
+// The words of BoxArguments behind its HeadSteps, and those of ColumnArguments.
 std::vector<std::int64_t> box_words(const Problem& problem, const plan::TileShape& shape);
+std::vector<std::int64_t> column_words(const std::vector<int>& box);
 
 }  // namespace vicinal::runtime

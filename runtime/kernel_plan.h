@@ -27,9 +27,9 @@ struct Plan::Impl {
   runtime::Problem problem;  // that the plan speaks of; its tensors may be gone
   plan::TileShape shape;
   bool depends_on_data = false;
-  std::size_t bytes = 0;                                 // of the list
-  std::optional<plan::TilePlan> tiles;                   // made on the host
-  std::optional<runtime::DevicePlanner::Layout> layout;  // or of what the device made
+  std::size_t bytes = 0;                         // of the list
+  std::optional<plan::TilePlan> tiles;           // made on the host
+  std::optional<runtime::PlannerLayout> layout;  // or of what the device made
   // On a device: what a launch takes, and the memory that it points to, freed in its own context.
   cuda::TileWords words;
   std::optional<cuda::Context> context;

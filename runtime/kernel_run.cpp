@@ -70,7 +70,7 @@ Result<Support> Kernel::supports(const RunArguments& arguments) const {
   }
   VICINAL_TRY_VOID(program->check(problem));
   if (impl_->planner) {
-    VICINAL_TRY(const runtime::DevicePlanner::Layout layout,
+    VICINAL_TRY(const runtime::PlannerLayout layout,
                 impl_->planner->layout(problem, program->shape(problem)));
     support.workspace_bytes = layout.bytes;
   }
@@ -125,7 +125,7 @@ Result<void> Kernel::run(const RunArguments& arguments, Stream stream) const {
   if (!impl_->planner || arguments.workspace.data == nullptr)
     return program->launch(problem, runtime::tile_words(problem, shape), handle(stream));
 
-  VICINAL_TRY(const runtime::DevicePlanner::Layout layout, impl_->planner->layout(problem, shape));
+  VICINAL_TRY(const runtime::PlannerLayout layout, impl_->planner->layout(problem, shape));
   if (arguments.workspace.bytes < layout.bytes)
     return unexpected(ErrorKind::spec,
                       fmt::format("the workspace has {} bytes, and the plan of this problem takes {}",
@@ -135,7 +135,7 @@ Result<void> Kernel::run(const RunArguments& arguments, Stream stream) const {
   if (memory % 256 != 0)
     return unexpected(ErrorKind::spec, "the workspace is not aligned to 256 bytes",
                       "cudaMalloc and cuMemAlloc align to that");
-  const cuda::TileWords words = runtime::DevicePlanner::words(layout, memory, problem, shape);
+  const cuda::TileWords words = runtime::planned_words(layout, memory, problem, shape);
   {
     const cuda::ContextScope scope(impl_->context());
     VICINAL_TRY_VOID(impl_->planner->enqueue(problem, layout, memory, words, handle(stream)));
@@ -168,7 +168,7 @@ Result<void> Kernel::Impl::plan_there(Plan::Impl& plan, Stream stream) const {
   plan.context = context();
   VICINAL_TRY(plan.workspace, cuda::DeviceBuffer::allocate(context().api(), plan.bytes));
   const cuda::DevicePointer memory = plan.workspace.address();
-  plan.words = runtime::DevicePlanner::words(*plan.layout, memory, plan.problem, plan.shape);
+  plan.words = runtime::planned_words(*plan.layout, memory, plan.problem, plan.shape);
   return planner->enqueue(plan.problem, *plan.layout, memory, plan.words, handle(stream));
 }
 

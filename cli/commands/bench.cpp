@@ -332,9 +332,9 @@ class Bench {
     VICINAL_TRY(const runtime::Problem problem, impl.bind(arguments));
     VICINAL_TRY(const runtime::Program* const program, impl.program_for(problem));
     const plan::TileShape shape = program->shape(problem);
-    VICINAL_TRY(const runtime::DevicePlanner::Layout layout, planner.layout(problem, shape));
+    VICINAL_TRY(const runtime::PlannerLayout layout, planner.layout(problem, shape));
     VICINAL_TRY(const cuda::DeviceBuffer memory, cuda::DeviceBuffer::allocate(context.api(), layout.bytes));
-    const cuda::TileWords words = runtime::DevicePlanner::words(layout, memory.address(), problem, shape);
+    const cuda::TileWords words = runtime::planned_words(layout, memory.address(), problem, shape);
     VICINAL_TRY(const std::vector<double> times, timer.times(options_.repeat, [&] {
       return planner.enqueue(problem, layout, memory.address(), words, nullptr);
     }));

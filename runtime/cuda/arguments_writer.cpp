@@ -42,6 +42,7 @@ class Writer {
     word(tiles.row_runs);
     word(tiles.runs);
     word(tiles.run_capacity);
+    word(tiles.pairs);
     word(tiles.slice_batch);
     word(tiles.slice_head);
     word(tiles.heads_per_slice);

@@ -29,6 +29,7 @@ struct TileWords {
   std::int64_t rows = 0;
   std::uint64_t row_runs = 0, runs = 0;
   std::int64_t run_capacity = 0;
+  std::uint64_t pairs = 0;
   std::int64_t slice_batch = 0, slice_head = 0, heads_per_slice = 1;
 };
 

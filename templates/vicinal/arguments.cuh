@@ -40,7 +40,8 @@ struct RowRuns {
 };
 
 // How a kernel that works in tiles walks them (tiles.cuh). `row_runs` and `runs` list the tiles of keys that
-// each tile of queries has to visit; without a list all in its reach are visited.
+// each tile of queries has to visit; without a list all in its reach are visited. Where both sides' tiles lie
+// on grids (box_grid.cuh), `pairs` has their bits.
 template <int Rank>
 struct TileArguments {
   i64 q[Rank], k[Rank];  // tokens of a tile along each axis, in its dilation group
@@ -48,6 +49,9 @@ struct TileArguments {
   RowRuns* row_runs;     // [slice][row]; null without a list
   TileRun* runs;
   i64 run_capacity;  // of a row, where a kernel writes the list; its runs start at row * run_capacity
+  // Words of 32 tiles of keys, by slice and tile of queries: those of which some pair is kept, then those of
+  // which all are.
+  u32* pairs;
   // The slice of a batch and a query head: b * slice_batch + h / heads_per_slice * slice_head.
   i64 slice_batch, slice_head, heads_per_slice;
 };

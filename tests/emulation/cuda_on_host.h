@@ -22,6 +22,7 @@
 #define __shared__ static
 #define __launch_bounds__(...)
 #define __grid_constant__
+#define __noinline__
 
 namespace cuda_on_host {
 
@@ -210,6 +211,9 @@ inline unsigned __ballot_sync(unsigned, int predicate) {
   return bits;
 }
 
+struct alignas(16) int4 {
+  int x, y, z, w;
+};
 struct alignas(16) uint4 {
   unsigned x, y, z, w;
 };

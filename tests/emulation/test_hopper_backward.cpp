@@ -39,10 +39,13 @@ struct Emulated {
   emit::BackwardSource rows;
   emit::KernelSource steps[3];  // by HopperBackwardStep
   HostLibrary libraries[3];
+  std::optional<emit::PlannerSource> planner;
+  HostLibrary planner_rows, planner_tables;
 
   static std::optional<Emulated> build(const Kernel& kernel, std::string* why) {
     const CompileOptions& compiled = kernel.impl().options;
-    Emulated made{emit::specialize(driver::differentiated(kernel.impl().variant)), {}, {}, {}, {}, {}};
+    Emulated made{
+        emit::specialize(driver::differentiated(kernel.impl().variant)), {}, {}, {}, {}, {}, {}, {}, {}};
     made.options.dtype = compiled.dtype;
     made.options.head_dim = static_cast<int>(compiled.head_dim);
     made.options.value_dim = static_cast<int>(compiled.value_dim);
@@ -59,6 +62,13 @@ struct Emulated {
       made.libraries[i] =
           library(made.steps[i], "vicinal::hopper::backward::LaunchArguments<emitted::Variant::Arguments>");
     }
+    if (made.schedule.planned) {
+      made.planner = emit::emit_planner(made.variant, made.options, emit::TileList::pairs);
+      emit::KernelSource source = made.planner->rows;
+      made.planner_rows = library(source, "emitted::Mask::Arguments");
+      source.entry = made.planner->tables_entry;
+      if (!source.entry.empty()) made.planner_tables = library(source, "emitted::Mask::Arguments");
+    }
     return made;
   }
 
@@ -72,6 +82,21 @@ struct Emulated {
 void launch(const HostLibrary& library, const runtime::Launch& launch, unsigned most_blocks) {
   library.symbol<Entry>("emulate")(launch.arguments.data(), std::min(most_blocks, launch.shape.grid.x),
                                    launch.shape.block.x);
+}
+
+// Bits of the pairs of tiles, in the workspace.
+void plan_pairs(const Emulated& emulated, const runtime::Problem& problem,
+                const runtime::HopperBackwardLaunch& how) {
+  const auto planned =
+      runtime::prepare_planner(*emulated.planner, emulated.options, emulated.variant.declarations(), problem,
+                               *how.layout.plan, how.workspace + how.layout.pairs, how.tiles(problem))
+          .value();
+  if (!planned) return;
+  const auto run = [&](const HostLibrary& library, const cuda::LaunchShape& shape) {
+    library.symbol<Entry>("emulate")(planned->arguments.data(), shape.grid.x, shape.block.x);
+  };
+  if (planned->tables) run(emulated.planner_tables, *planned->tables);
+  run(emulated.planner_rows, planned->rows);
 }
 
 // `poisoned`: something is not finite, and the portable kernels compute everything again. False where the
@@ -93,7 +118,9 @@ bool check(const Kernel& kernel, const Emulated& emulated, GradientCase& c, bool
   if (!shape) return false;
   const plan::TileShape& boxes = *shape;
   const runtime::HopperBackwardLayout hopper =
-      runtime::hopper_backward_layout(bound, boxes, emulated.schedule);
+      runtime::hopper_backward_layout(bound, boxes, emulated.schedule,
+                                      emulated.planner ? &*emulated.planner : nullptr)
+          .value();
   std::vector<std::byte> memory(layout.bytes + hopper.bytes + 256, std::byte{0xff});
   std::byte* const workspace =
       memory.data() + (256 - reinterpret_cast<std::uintptr_t>(memory.data()) % 256) % 256;
@@ -114,12 +141,13 @@ bool check(const Kernel& kernel, const Emulated& emulated, GradientCase& c, bool
   for (const bool in_turn : {true, false}) {
     CAPTURE(in_turn);
     std::memset(zeros, 0, hopper.cleared);
+    const runtime::HopperBackwardLaunch how{boxes, hopper, reinterpret_cast<std::uint64_t>(zeros), in_turn};
+    if (emulated.planner) plan_pairs(emulated, bound, how);
     for (const emit::HopperBackwardStep step : emit::kHopperBackwardSteps) {
       const auto i = static_cast<std::size_t>(step);
       const runtime::Launch prepared =
-          runtime::prepare_hopper_backward(driver_on_host(), of,
-                                           {boxes, hopper, reinterpret_cast<std::uint64_t>(zeros), in_turn},
-                                           emulated.steps[i], step, emulated.options, module)
+          runtime::prepare_hopper_backward(driver_on_host(), of, how, emulated.steps[i], step,
+                                           emulated.options, module)
               .value();
       launch(emulated.libraries[i], prepared, 3);
     }
@@ -241,6 +269,39 @@ TEST_CASE("the Hopper backward kernels on the host: dilation") {
        2,
        false,
        Layout::bnhd});
+}
+
+TEST_CASE("the Hopper backward kernels on the host: bits of pairs of tiles") {
+  // Of masks that read inputs, by head and batch too.
+  for (const char* mask : {"document[q] == document[k]", "k <= q and document[q] >= document[k] - h",
+                           "document[q] == document[k] or k % 64 == b"}) {
+    const Kernel kernel =
+        compile(Spec::from_string(fmt::format("attention planned {{\n  input document: int[tokens]\n"
+                                              "  mask = {}\n}}",
+                                              mask))
+                    .value(),
+                options_for(DType::bf16, 64))
+            .value();
+    CAPTURE(mask);
+    std::string why;
+    const std::optional<Emulated> emulated = Emulated::build(kernel, &why);
+    REQUIRE_MESSAGE(emulated.has_value(), why);
+    CHECK(emulated->planner.has_value());
+    std::mt19937 random(3);
+    ProblemShape shape;
+    shape.batch = 2;
+    shape.heads = 2;
+    shape.head_dim = shape.value_dim = 64;
+    shape.queries = shape.keys = {430};
+    shape.dtype = DType::bf16;
+    Problem problem = make_problem(shape);
+    HostTensor document(DType::i32, {430});
+    document.each([&](const Index& i) { document.set(i, static_cast<double>(i[0] / 97)); });
+    problem.inputs["document"] = std::move(document);
+    GradientCase c = gradient_case(kernel, std::move(problem), random);
+    round_given(c, DType::bf16);
+    CHECK(check(kernel, *emulated, c, false));
+  }
 }
 
 TEST_CASE("what is not finite leaves the Hopper backward kernels for the portable ones") {

@@ -44,7 +44,8 @@ template <class T>
 T __shfl_sync(unsigned, T x, int lane) {
   return cuda_on_host::among_lanes(x, [&](auto of) { return of(static_cast<unsigned>(lane)); });
 }
-inline unsigned __shfl_xor_sync(unsigned, unsigned x, int mask) {
+template <class T>
+T __shfl_xor_sync(unsigned, T x, int mask) {
   const unsigned self = threadIdx.x % 32;
   return cuda_on_host::among_lanes(x, [&](auto of) { return of(self ^ static_cast<unsigned>(mask)); });
 }
@@ -59,6 +60,9 @@ inline int __reduce_min_sync(unsigned, int x) {
 }
 inline int __reduce_max_sync(unsigned, int x) {
   return cuda_on_host::over_warp(x, [](int a, int b) { return a > b ? a : b; });
+}
+inline int __popc(unsigned x) {
+  return std::popcount(x);
 }
 inline int __ffs(unsigned x) {
   return __builtin_ffs(static_cast<int>(x));

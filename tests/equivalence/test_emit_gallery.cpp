@@ -170,7 +170,10 @@ TEST_CASE("gallery: every block compiles through NVRTC") {
       if (n == 0 && (all || i % 8 == 0)) add(emit::KernelKind::hopper, "sm_90a", 90);
       if (n == 0 && (all || i % 4 == 1)) add_backward(blocks[i], how, i, jobs);
       if (n % 4 == 0 && emit::has_mask(variant))
-        jobs.push_back({blocks[i].name + ", planner", arch, emit::emit_planner(variant, how).rows});
+        jobs.push_back(
+            {blocks[i].name + ", planner", arch,
+             emit::emit_planner(variant, how, i % 2 == 0 ? emit::TileList::runs : emit::TileList::pairs)
+                 .rows});
     }
   }
   const std::vector<cuda::HeaderText> headers = engine.headers().value();

@@ -108,7 +108,7 @@ void compare(const cuda::Context& context, const Job& job, Problem& problem, con
   there.layout = job.planner->layout(there.problem, shape).value();
   there.workspace = cuda::DeviceBuffer::allocate(context.api(), there.layout->bytes).value();
   there.workspace.fill(0xff, stream.handle()).value();
-  there.words = runtime::DevicePlanner::words(*there.layout, there.workspace.address(), there.problem, shape);
+  there.words = runtime::planned_words(*there.layout, there.workspace.address(), there.problem, shape);
   const Result<void> planned = job.planner->enqueue(there.problem, *there.layout, there.workspace.address(),
                                                     there.words, stream.handle());
   REQUIRE_MESSAGE(planned.has_value(), (planned ? "" : planned.error().message));

@@ -19,10 +19,15 @@ constexpr int kOtherThreads = 256;  // of the queries', as many as have sums
 constexpr int kStages = 2, kQueryStages = 3;
 
 // Of barriers and notes (templates/vicinal/ asserts that it is enough).
-constexpr int kControlBytes = 256, kAlignment = 1024;
+constexpr int kControlBytes = 512, kAlignment = 1024;
+// Of a block on the device.
+constexpr int kMostSharedBytes = 227 << 10;
 
-// A head dim and the tile whose sums two warpgroups share.
-constexpr std::pair<int, HopperBackwardSchedule> kSchedules[] = {{64, {128, 24, 240}}, {128, {64, 40, 232}}};
+// A head dim, and a tile whose sums two warpgroups share.
+struct Row {
+  int head_dim, tile_q, producer_registers, consumer_registers;
+};
+constexpr Row kSchedules[] = {{64, 128, 24, 240}, {128, 64, 40, 232}};
 
 class HopperBackwardEmitter {
  public:
@@ -59,21 +64,17 @@ class HopperBackwardEmitter {
   }
 
  private:
-  int shared_bytes() const {
-    return schedule_.shared_bytes(options_.head_dim, options_.value_dim,
-                                  static_cast<int>(declarations_.rank()));
-  }
+  int shared_bytes() const { return schedule_.shared_bytes(options_.head_dim, options_.value_dim); }
 
   std::string call(HopperBackwardStep step) const {
     const std::string_view element = element_type(options_.dtype);
     switch (step) {
       case HopperBackwardStep::rows:
         return fmt::format(
-            "  static_assert(sizeof(vicinal::hopper::backward::QueryRows<emitted::Variant, {0}>) <= {1},\n"
+            "  static_assert(sizeof(vicinal::hopper::backward::QueryRows<emitted::Variant, {0}>) == {1},\n"
             "                \"the host allocates {1} bytes\");\n"
             "  vicinal::hopper::backward::rows<emitted::Variant, {2}, {3}, {0}>(a);\n",
-            schedule_.tile_q, schedule_.row_bytes_of_tile(static_cast<int>(declarations_.rank())), element,
-            options_.value_dim);
+            schedule_.tile_q, schedule_.row_bytes_of_tile(), element, options_.value_dim);
       case HopperBackwardStep::keys:
         return fmt::format(
             "  static_assert(vicinal::hopper::backward::kThreads == {0}, \"the host launches {0} "
@@ -103,6 +104,7 @@ class HopperBackwardEmitter {
            members.text(declarations_.names()) +
            Declarations::flag("dot_factor_varies",
                               members.has_core() ? scale_varies() : members.factor_varies()) +
+           Declarations::flag("keeps_rows", members.asks() && members.row_bytes() != 0) +
            declarations_.pair_function(
                "float d_score(const Arguments& a, const Query& q, const Key& k, float score)",
                [&](const SpecializedKeys& keys, int indent) { return d_score(keys, indent); }) +
@@ -156,9 +158,9 @@ std::string_view name_of(HopperBackwardStep step) {
   return "queries";
 }
 
-int HopperBackwardSchedule::shared_bytes(int head_dim, int value_dim, int rank) const {
+int HopperBackwardSchedule::shared_bytes(int head_dim, int value_dim) const {
   const int dims = head_dim + value_dim;
-  return kAlignment + kControlBytes + kQueryStages * row_bytes_of_tile(rank) +
+  return kAlignment + kControlBytes + kQueryStages * row_bytes_of_tile() + seen_bytes +
          kHopperBackwardTileK * dims * 2 + kQueryStages * tile_q * head_dim * 2 +
          kStages * tile_q * value_dim * 2 + kStages * tile_q * kHopperBackwardTileK * 2 +
          sums_of_tile(head_dim) * 4;
@@ -166,10 +168,23 @@ int HopperBackwardSchedule::shared_bytes(int head_dim, int value_dim, int rank) 
 
 HopperBackwardChoice choose_hopper_backward(const Specialized& variant, const KernelOptions& options) {
   if (auto found = obstacle(variant, options)) return {std::nullopt, *std::move(found)};
-  for (const auto& [dim, schedule] : kSchedules)
-    if (options.head_dim == dim && options.value_dim == dim) return {schedule, {}};
-  return {std::nullopt,
-          fmt::format("it has head dims 64 and 128, not {} and {}", options.head_dim, options.value_dim)};
+  const auto* const row = std::ranges::find(kSchedules, options.head_dim, &Row::head_dim);
+  if (row == std::end(kSchedules) || options.value_dim != options.head_dim)
+    return {std::nullopt,
+            fmt::format("it has head dims 64 and 128, not {} and {}", options.head_dim, options.value_dim)};
+  const HopperMembers members(variant, options);
+  const ir::Module& m = variant.declarations();
+  HopperBackwardSchedule schedule;
+  schedule.tile_q = row->tile_q;
+  schedule.producer_registers = row->producer_registers;
+  schedule.consumer_registers = row->consumer_registers;
+  schedule.planned = members.asks();
+  schedule.row_bytes = 8 + (members.has_limits() ? 8 : 0) + (schedule.planned ? members.row_bytes() : 0);
+  if (members.limited() && !members.has_limits())
+    schedule.seen_bytes = kHopperBackwardTileK * 8 * static_cast<int>(m.axes.size());
+  if (schedule.shared_bytes(options.head_dim, options.value_dim) > kMostSharedBytes)
+    return {std::nullopt, "what its mask reads of a query does not fit into shared memory"};
+  return {schedule, {}};
 }
 
 KernelSource emit_hopper_backward(const Specialized& differentiated, const KernelOptions& options,

@@ -10,12 +10,15 @@ namespace vicinal::emit {
 struct HopperBackwardSchedule {
   int tile_q = 0;
   int producer_registers = 0, consumer_registers = 0;
+  int row_bytes = 0;     // of a query's part of QueryRows
+  int seen_bytes = 0;    // of the queries that windows let see a key, in shared memory
+  bool planned = false;  // which tiles meet is for emit_planner()'s `pairs` to say
 
   // Dynamic shared memory, with the slack for its alignment.
-  int shared_bytes(int head_dim, int value_dim, int rank) const;
-  // Floats of a tile's sums (QuerySums), and the most bytes that its QueryRows take.
+  int shared_bytes(int head_dim, int value_dim) const;
+  // Floats of a tile's sums (QuerySums), and bytes of its QueryRows.
   int sums_of_tile(int head_dim) const { return tile_q * head_dim; }
-  int row_bytes_of_tile(int rank) const { return tile_q * (8 + 8 * rank); }
+  int row_bytes_of_tile() const { return (tile_q * row_bytes + 15) / 16 * 16; }
 };
 
 // Of its keys; templates/vicinal/hopper/backward/contract.cuh has it as kTileK.

@@ -132,9 +132,17 @@ int HopperMembers::window_keys() const {
   return module.axes.empty() ? 0 : static_cast<int>(keys);
 }
 
+int HopperMembers::row_bytes() const {
+  return bytes(rows());
+}
+
 int HopperMembers::column_bytes() const {
+  return bytes(columns());
+}
+
+int HopperMembers::bytes(const std::vector<Group>& groups) {
   int words = 0, bools = 0;
-  for (const Group& group : columns())
+  for (const Group& group : groups)
     for (const NodeId id : *group.nodes)
       ++(group.side->form.module[id].type == ir::Type::boolean ? bools : words);
   return words == 0 ? bools : 4 * words + (bools + 3) / 4 * 4;

@@ -38,6 +38,10 @@ class HopperMembers {
   bool causal() const;
   // Keys that a query sees in its windows; 0 where that is not known or not limited.
   int window_keys() const;
+  // Whether limits() leaves keys out.
+  bool has_limits() const { return grid_.has_limits(); }
+  // Of Row and Column; 0 where they have nothing.
+  int row_bytes() const;
   int column_bytes() const;
   // Of scores that are a tanh and nothing more.
   std::optional<passes::TanhGain> gain() const;
@@ -78,6 +82,7 @@ class HopperMembers {
   explicit HopperMembers(ScoreForms forms);
   std::vector<Group> rows() const;
   std::vector<Group> columns() const;
+  static int bytes(const std::vector<Group>& groups);
 
   Side grid_;
   std::optional<Side> context_;

@@ -33,8 +33,9 @@ int set_size(ir::Type type) {
 
 class Emitter {
  public:
-  Emitter(const Specialized& variant, const KernelOptions& options)
+  Emitter(const Specialized& variant, const KernelOptions& options, TileList list)
       : module_(variant.declarations()), declarations_(variant, options, uses(variant)) {
+    source_.list = list;
     std::vector<std::uint8_t> ranged(module_.inputs.size());
     for (const SpecializedKeys* keys : {&variant.grid, variant.context ? &*variant.context : nullptr}) {
       if (keys == nullptr || !has_mask(keys->module)) continue;
@@ -55,7 +56,9 @@ class Emitter {
     source_.rows.threads = kThreads;
     source_.rows.rows = kRows;
     source_.table_threads = kTableThreads;
-    source_.rows.entry = "vicinal_plan_" + support::sha256_hex(body + fills).substr(0, 12);
+    const std::string call = fmt::format("  vicinal::planning::{}<emitted::Mask>(a);\n",
+                                         source_.list == TileList::runs ? "plan_rows" : "plan_pairs");
+    source_.rows.entry = "vicinal_plan_" + support::sha256_hex(body + fills + call).substr(0, 12);
     std::string& text = source_.rows.text;
     text = fmt::format(
         "// Emitted by vicinal. Planner of tiles.\n#include \"vicinal/planner.cuh\"\n\n"
@@ -67,7 +70,7 @@ class Emitter {
       source_.tables_entry = source_.rows.entry + "_tables";
       text += entry(source_.tables_entry, kTableThreads, fills);
     }
-    text += entry(source_.rows.entry, kThreads, "  vicinal::planning::plan_rows<emitted::Mask>(a);\n");
+    text += entry(source_.rows.entry, kThreads, call);
     return std::move(source_);
   }
 
@@ -128,9 +131,9 @@ class Emitter {
 
 }  // namespace
 
-PlannerSource emit_planner(const Specialized& variant, const KernelOptions& options) {
+PlannerSource emit_planner(const Specialized& variant, const KernelOptions& options, TileList list) {
   const Specialized mask = mask_alone(variant);
-  return Emitter(mask, options).run();
+  return Emitter(mask, options, list).run();
 }
 
 }  // namespace vicinal::emit

@@ -1,5 +1,6 @@
 // The program that plans a variant's tiles on the device: its mask over boxes, and two kernels. The first
-// fills tables of what captured inputs hold, the second writes the list that the attention kernel walks.
+// fills tables of what captured inputs hold, the second writes what the attention kernel goes by: the runs of
+// tiles that a row visits, or bits of pairs of tiles where both sides' lie on grids.
 #pragma once
 
 #include "compiler/emit/cuda/kernel_source.h"
@@ -7,7 +8,10 @@
 
 namespace vicinal::emit {
 
+enum class TileList { runs, pairs };
+
 struct PlannerSource {
+  TileList list = TileList::runs;
   // `rows` plans; `rows.parameters` are followed by an InputTable per use, in order.
   KernelSource rows;
   std::string tables_entry;  // empty where there are no tables
@@ -18,6 +22,7 @@ struct PlannerSource {
 };
 
 // Of a variant with a mask; the dtypes of `options` name the elements of its inputs.
-PlannerSource emit_planner(const Specialized& variant, const KernelOptions& options);
+PlannerSource emit_planner(const Specialized& variant, const KernelOptions& options,
+                           TileList list = TileList::runs);
 
 }  // namespace vicinal::emit

@@ -1,13 +1,13 @@
 // Tiles as boxes of a grid with several axes, or of one with a dilation: how the copy engine finds them in a
-// tensor, and where in a tile of keys its columns lie.
+// tensor, and where in such a tile the columns of a product lie.
 //
-// The tokens of a tile follow each other with the last axis fastest. Along it a tile of keys has a multiple
-// of 8 tokens, so that the 8 columns of a group, of which a thread has two (key_bits.cuh), differ along that
-// axis alone.
+// The tokens of a tile follow each other with the last axis fastest. Along it a tile whose tokens are columns
+// has a multiple of 8 of them, so that the 8 columns of a group, of which a thread has two (column_bits.cuh),
+// differ along that axis alone.
 #pragma once
 
+#include "vicinal/hopper/column_bits.cuh"
 #include "vicinal/hopper/contract.cuh"
-#include "vicinal/hopper/key_bits.cuh"
 #include "vicinal/ptx/warpgroup.cuh"
 #include "vicinal/tile_row.cuh"
 
@@ -66,25 +66,25 @@ VICINAL_DEVICE void copy_tokens(const typename V::Arguments& a, const TensorMap*
   }
 }
 
-// Where the thread's columns lie in a tile of the grid's keys. `first`: the thread's first column.
-template <int Rank, int TileK>
+// Where the thread's columns lie in a box of tokens. `first`: the thread's first column.
+template <int Rank, int Columns>
 class BoxColumns {
-  using Bits = KeyBits<TileK>;
+  using Bits = ColumnBits<Columns>;
 
  public:
-  VICINAL_DEVICE BoxColumns(const BoxArguments<Rank>& arguments, const i64 (&tile)[Rank], int first)
-      : boxes(arguments), extent(tile), column(first) {}
+  VICINAL_DEVICE BoxColumns(const ColumnArguments<Rank>& arguments, const i64 (&tile)[Rank], int first)
+      : box(arguments), extent(tile), column(first) {}
 
   // Those at places [begin, end) of an axis; the range may reach out of the tile.
   VICINAL_DEVICE Bits between(int axis, int begin, int end) const {
-    const int step = static_cast<int>(boxes.columns[axis]);
+    const int step = static_cast<int>(box.step[axis]);
     const auto before = [&](int place) {
       const int inside = axis == 0 ? place : smaller(place, static_cast<int>(extent[axis]));
       return columns_before<Bits>(inside * step - column);
     };
     const Bits once = before(end) & ~before(begin);
     // The stretches of an axis do not overlap, and so a product repeats its pattern.
-    return axis == 0 ? once : once * static_cast<Bits>(boxes.repeat[axis]);
+    return axis == 0 ? once : once * static_cast<Bits>(box.repeat[axis]);
   }
 
   // The place of a column, which counts from the thread's first, along each axis.
@@ -96,7 +96,7 @@ class BoxColumns {
       int place = group;
       if (i > 0) {
         const int count = static_cast<int>(last ? extent[i] / 8 : extent[i]);
-        group = place * static_cast<int>(boxes.inverse[i]) >> 16;
+        group = place * static_cast<int>(box.inverse[i]) >> 16;
         place -= group * count;
       }
       at[i] = last ? 8 * place + column + offset % 8 : place;
@@ -104,7 +104,7 @@ class BoxColumns {
   }
 
  private:
-  const BoxArguments<Rank>& boxes;
+  const ColumnArguments<Rank>& box;
   const i64 (&extent)[Rank];
   const int column;
 };

@@ -12,8 +12,8 @@
 #pragma once
 
 #include "vicinal/hopper/boxes.cuh"
+#include "vicinal/hopper/column_bits.cuh"
 #include "vicinal/hopper/exact_rows.cuh"
-#include "vicinal/hopper/key_bits.cuh"
 #include "vicinal/hopper/layout.cuh"
 #include "vicinal/hopper/softmax.cuh"
 #include "vicinal/tokens.cuh"
@@ -29,7 +29,7 @@ class Consumer {
   static constexpr int kRank = V::rank;
   static constexpr int kTileK = L::kTileK;
   static constexpr int kScores = kTileK / 2, kOut = ValueDim / 2;  // registers
-  using Bits = KeyBits<kTileK>;
+  using Bits = ColumnBits<kTileK>;
   static constexpr bool kLimited = V::neighborhood || V::has_limits;
   static constexpr bool kSequence =
       kRank == 1 && !V::dilated;  // keys side by side have positions side by side
@@ -348,7 +348,7 @@ class Consumer {
     return static_cast<int>(Context ? a.context : a.k_axis[0].origin + a.k_axis[0].local);
   }
   VICINAL_DEVICE BoxColumns<kRank, kTileK> columns() const {
-    return {launch.boxes, a.tiles.k, column()};
+    return {launch.boxes.columns, a.tiles.k, column()};
   }
   VICINAL_DEVICE typename V::Column column_at(int offset) const {
     if constexpr (V::has_columns) return control.column[key.slot()][column() + offset];

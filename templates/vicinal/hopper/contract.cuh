@@ -81,15 +81,20 @@ struct HeadSteps {
   i64 head, batch;  // along the last dimension
 };
 
+// Of a box whose tokens are columns: those from one position along an axis to the next; of the axes but the
+// first, a word with the lowest bit of every stretch of the axis, and 2^16 / extent rounded up, where the
+// last axis counts by eights.
+template <int Rank>
+struct ColumnArguments {
+  i64 step[Rank], repeat[Rank], inverse[Rank];
+};
+
 // What follows from the extents of tiles and tensors, so that no thread has to find it out.
 template <int Rank>
 struct BoxArguments {
   HeadSteps q, k, v, out;
   i64 q_copy[Rank], k_copy[Rank];  // tokens that one copy brings, along each axis
-  // Of a tile of keys: columns from one position along an axis to the next; of the axes but the first, a word
-  // with the lowest bit of every stretch of the axis, and 2^16 / extent rounded up, where the last axis
-  // counts by eights.
-  i64 columns[Rank], repeat[Rank], inverse[Rank];
+  ColumnArguments<Rank> columns;   // of a tile of keys
 };
 
 template <class Forward>

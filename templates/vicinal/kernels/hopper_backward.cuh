@@ -40,7 +40,7 @@ VICINAL_DEVICE void keys(const LaunchArguments<typename V::Arguments>& launch) {
       init(control.item_empty[i], 4 * kGroups + 1);
     }
     init(control.keys_full, 1);
-    init(control.keys_empty, kGroups);
+    init(control.keys_empty, 4 * kGroups);
     for (int i = 0; i < L::kQueryStages; ++i) {
       init(control.q_full[i], 1);
       init(control.q_empty[i], 4 * kGroups + 1);

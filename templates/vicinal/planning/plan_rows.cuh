@@ -6,64 +6,9 @@
 // written as one run of all its tiles, each to be masked, which is always right.
 #pragma once
 
-#include "vicinal/planning/input_ranges.cuh"
-#include "vicinal/tile_row.cuh"
+#include "vicinal/planning/asked.cuh"
 
 namespace vicinal::planning {
-
-constexpr int kThreads = 256, kLanes = 32;
-
-// A box of queries, and a box of keys, as the sets that a mask's symbols stand for.
-template <int Rank>
-struct QueryBox {
-  int b, h, kv_h;
-  Range position, index, coordinate[Rank];
-};
-template <int Rank>
-struct KeyBox {
-  Range position, coordinate[Rank];
-};
-
-// A variant's mask over boxes.
-template <class V>
-concept PlannedVariant = requires(const typename V::Arguments& a, const QueryBox<V::rank>& q,
-                                  const KeyBox<V::rank>& k) {
-  V::has_context;
-  V::align_end;
-  V::neighborhood;
-  V::axis(a, 0).dilation;
-  V::template keeps<false>(a, q, k).can_hold;
-};
-
-// Transcendental operations are computed where their operands are single numbers.
-template <class F, class... Operands>
-VICINAL_DEVICE RealRange computed(F f, Operands... x) {
-  return (is_point(x) && ...) ? ranges::point(f(x.low...)) : ranges::any_real();
-}
-
-VICINAL_DEVICE Range tokens(const Stretch& s, int dilation) {
-  return ranges::make_range(s.first, s.first + static_cast<i64>(s.count - 1) * dilation,
-                            static_cast<u32>(dilation));
-}
-// Exact along one axis, bounds and a common step over several.
-template <int Rank>
-VICINAL_DEVICE Range flattened(const Range (&coordinate)[Rank], const GridAxis (&axis)[Rank]) {
-  Range position = coordinate[0];
-#pragma unroll
-  for (int i = 1; i < Rank; ++i)
-    position = add_i(mul_i(position, ranges::point(static_cast<int>(axis[i].extent))), coordinate[i]);
-  return position;
-}
-
-// The mask, compiled once for all who ask.
-template <class V, bool Context>
-__device__ __noinline__ Truth asked(const typename V::Arguments& a, const QueryBox<V::rank>& q,
-                                    const KeyBox<V::rank>& k) {
-  return V::template keeps<Context>(a, q, k);
-}
-
-// What is kept of some tiles.
-enum class Kept { none, some, all };
 
 template <PlannedVariant V>
 class RowPlanner {
@@ -77,14 +22,14 @@ class RowPlanner {
     for (int i = 0; i < kRank; ++i) context_tile *= static_cast<int>(a.tiles.k[i]);
     row.template place<V>(a, number, context_tile);
     if (!row.has_query()) return;
-    place_queries(slice);
+    queries = query_box<V>(a, slice, row.queries);
     walk(0, row.grid_tiles, kRank == 1, [&](int tile, int count) { return grid_tiles(tile, count); });
     if constexpr (V::has_context) {
       walk(row.grid_tiles, row.all_tiles - row.grid_tiles, true, [&](int tile, int count) {
         const int first = tile * context_tile, end = static_cast<int>(a.context);
         KeyBox<kRank> keys = {};  // a context key has no coordinates, and nothing reads them
         keys.position = tokens({first, min(count * context_tile, end - first)}, 1);
-        return verdict(asked<V, true>(a, queries, keys), first + count * context_tile <= end);
+        return kept_of(asked<V, true>(a, queries, keys), first + count * context_tile <= end);
       });
     }
   }
@@ -100,27 +45,6 @@ class RowPlanner {
   }
 
  private:
-  VICINAL_DEVICE static int lane() {
-    return static_cast<int>(threadIdx.x) % kLanes;
-  }
-
-  VICINAL_DEVICE void place_queries(i64 slice) {
-    const int heads = a.tiles.slice_head == 0 ? 1 : static_cast<int>(a.heads / a.tiles.heads_per_slice);
-    queries.b = static_cast<int>(slice / heads);
-    queries.h = static_cast<int>(slice % heads * a.tiles.heads_per_slice);
-    queries.kv_h = queries.h / static_cast<int>(a.heads / a.kv_heads);
-#pragma unroll
-    for (int i = 0; i < kRank; ++i) queries.coordinate[i] = tokens(row.queries[i], V::axis(a, i).dilation);
-    queries.index = flattened(queries.coordinate, a.q_axis);
-    queries.position = V::align_end ? add_i(queries.index, ranges::point(static_cast<int>(a.keys - a.tokens)))
-                                    : queries.index;
-  }
-
-  // `clear`: every tile is whole and no neighborhood leaves a pair out.
-  VICINAL_DEVICE static Kept verdict(Truth mask, bool clear) {
-    return ranges::never(mask) ? Kept::none : ranges::always(mask) && clear ? Kept::all : Kept::some;
-  }
-
   // `count` tiles along the one axis, or one tile along several.
   VICINAL_DEVICE Kept grid_tiles(int number, int count) const {
     int at[kRank];
@@ -138,7 +62,7 @@ class RowPlanner {
       clear = clear && from >= span.sure_begin && from + size <= span.sure_end;
     }
     keys.position = flattened(keys.coordinate, a.k_axis);
-    return verdict(asked<V, false>(a, queries, keys), clear);
+    return kept_of(asked<V, false>(a, queries, keys), clear);
   }
 
   // Tiles [first, first + tiles) of the row. kept(tile, count) is asked about tiles from 0 on.
@@ -210,11 +134,9 @@ class RowPlanner {
 // By blocks of kThreads threads, a warp a row.
 template <PlannedVariant V>
 VICINAL_DEVICE void plan_rows(const typename V::Arguments& a) {
-  const i64 heads = a.tiles.slice_head == 0 ? 1 : a.heads / a.tiles.heads_per_slice;
-  const i64 slices = heads * (a.tiles.slice_batch == 0 ? 1 : a.batch);
-  const i64 warp = (static_cast<i64>(blockIdx.x) * kThreads + threadIdx.x) / kLanes;
-  if (warp >= slices * a.tiles.rows) return;
-  RowPlanner<V>(a, warp / a.tiles.rows, static_cast<int>(warp % a.tiles.rows)).finish();
+  const i64 row = warp_of_grid();
+  if (row >= slices<V>(a) * a.tiles.rows) return;
+  RowPlanner<V>(a, row / a.tiles.rows, static_cast<int>(row % a.tiles.rows)).finish();
 }
 
 }  // namespace vicinal::planning

@@ -64,7 +64,7 @@ TEST_CASE("arguments: every field arrives in its place") {
                            .context_v = tensor(1),
                            .out = tensor(2),
                            .lse = tensor(2),
-                           .tiles = {{4, 8}, {2, 16}, 77, 0x1000, 0x2000, 78, 5, 6, 7}};
+                           .tiles = {{4, 8}, {2, 16}, 77, 0x1000, 0x2000, 78, 0x3000, 5, 6, 7}};
   ParameterWords parameters;
   parameters.add_float(1.5f);
   parameters.add_int(-3);
@@ -95,6 +95,7 @@ TEST_CASE("arguments: every field arrives in its place") {
   CHECK(reinterpret_cast<std::uint64_t>(a.tiles.row_runs) == 0x1000);
   CHECK(reinterpret_cast<std::uint64_t>(a.tiles.runs) == 0x2000);
   CHECK(a.tiles.run_capacity == 78);
+  CHECK(reinterpret_cast<std::uint64_t>(a.tiles.pairs) == 0x3000);
   CHECK(a.tiles.slice_batch == 5);
   CHECK(a.tiles.slice_head == 6);
   CHECK(a.tiles.heads_per_slice == 7);

@@ -29,12 +29,18 @@ class Adder {
 #pragma unroll 1
       for (bool more = true; more; place.advance()) {
         barrier_wait(shared_address(&control.q_full[place.stage()]), place.parity());
-        const QueryNote note = control.note[place.stage()];
+        const QueryNote<V::rank> note = control.note[place.stage()];
         release(control.q_empty[place.stage()]);
         more = !(note.flags & kEnd);
         if (more) add((static_cast<i64>(item.b) * a.heads + note.h) * tiles + note.tile, note.turn);
       }
       if (lane() == 0) pass_turn();
+        // The groups have had gradients of values where their sums were.
+#pragma unroll
+      for (int group = 0; group < kGroups; ++group) {
+        named_sync(sums_full(group), kAddingThreads);
+        named_arrive(sums_empty(group), kAddingThreads);
+      }
     }
     if (lane() == 0) store_wait();
   }

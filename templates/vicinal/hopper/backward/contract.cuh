@@ -2,6 +2,7 @@
 #pragma once
 
 #include "vicinal/backward_arguments.cuh"
+#include "vicinal/box_grid.cuh"
 #include "vicinal/hopper/contract.cuh"
 
 namespace vicinal::hopper::backward {
@@ -11,6 +12,7 @@ concept Variant = hopper::Variant<V> &&
     requires(const typename V::Arguments& a, const Query<V::rank>& q, const Key<V::rank>& k, float s) {
   { V::template d_score<false>(a, q, k, s) } -> Same<float>;  // of the score by the scaled dot product
   V::dot_factor_varies;                                       // dot_factor() is not the same for all heads
+  V::keeps_rows;                                              // keeps() reads what row() has
 };
 
 // Boxes of 64 channels and of the tokens that one copy brings: of q and d_out a tile's queries, of k and v a
@@ -26,17 +28,27 @@ template <int Rank>
 struct Boxes {
   HeadSteps q, k, v, d_out, d_k, d_v;
   i64 q_copy[Rank], k_copy[Rank];
+  ColumnArguments<Rank> columns;  // of a tile of queries
 };
 
 // What a tile's queries bring beside their channels, as it lies in memory and in a stage: what is added to an
-// exponent, in base 2; row_terms; and the keys that windows and limits leave them. The first two lie by
-// row_place(), where a thread of a product finds four of its columns side by side.
-template <class V, int TileQ>
-struct alignas(16) QueryRows {
-  static constexpr bool kLimited = V::neighborhood || V::has_limits;
+// exponent, in base 2; row_terms; the keys that limits, and windows with them, leave; and what the rest of
+// the mask reads. The first two lie by row_place(), where a thread of a product finds four of its columns
+// side by side.
+template <class V, int TileQ, bool Limits, bool Rows>
+struct QueryRowsOf {
   float exponent[TileQ], term[TileQ];
-  KeyRanges<V::rank> limits[kLimited ? TileQ : 1];
 };
+template <class V, int TileQ>
+struct QueryRowsOf<V, TileQ, true, false> : QueryRowsOf<V, TileQ, false, false> {
+  KeyLimits limits[TileQ];
+};
+template <class V, int TileQ, bool Limits>
+struct QueryRowsOf<V, TileQ, Limits, true> : QueryRowsOf<V, TileQ, Limits, false> {
+  typename V::Row row[TileQ];
+};
+template <class V, int TileQ>
+struct alignas(16) QueryRows : QueryRowsOf<V, TileQ, V::has_limits, V::keeps_rows> {};
 VICINAL_DEVICE constexpr int row_place(int r) {
   return r / 16 * 16 + r % 8 / 2 * 4 + r / 8 % 2 * 2 + r % 2;
 }
@@ -53,7 +65,10 @@ VICINAL_DEVICE float last_factor(const typename V::Arguments& a, const Query<V::
   return V::dot_factor_varies ? 1.0f : dot_factor<V>(a, q);
 }
 
-// Keys that some query of a tile is left, and that all are.
+// Keys that some query of a tile is left, and that all are. Where keeps() has a say, tiles of keys have bits
+// in its place (planning/plan_pairs.cuh).
+template <class V>
+constexpr bool kHasReach = (V::neighborhood || V::has_limits) && !V::has_keeps;
 template <int Rank>
 struct TileReach {
   KeyRanges<Rank> some, all;
@@ -66,7 +81,8 @@ template <int Rank, class Parameters>
 struct LaunchArguments<BackwardArguments<Rank, Parameters, 0>> {
   TensorMaps maps;
   Boxes<Rank> boxes;
-  // By batch, head and tile of queries; the first is an array of QueryRows.
+  // By batch, head and tile of queries; the first is an array of QueryRows, the second is there by
+  // kHasReach.
   void* query_rows;
   TileReach<Rank>* reaches;
   // Gradients of queries before their factor, as sums of fp32: by batch, head and tile of queries, of a tile

@@ -22,6 +22,7 @@ class KeyGroup {
   using Rows = typename L::Rows;
   static constexpr int kRank = V::rank;
   static constexpr int kTileQ = L::kTileQ;
+  using Bits = ColumnBits<kTileQ>;
   static constexpr int kScores = kTileQ / 2, kKey = HeadDim / 2, kValue = ValueDim / 2;  // registers
 
  public:
@@ -34,12 +35,12 @@ class KeyGroup {
     Place<1> full;
 #pragma unroll 1
     for (Item item; __any_sync(~0u, (item = next_item(control, slot)).exists); full.advance()) {
-      barrier_wait(shared_address(&control.keys_full), full.parity());
       begin(item);
+      barrier_wait(shared_address(&control.keys_full), full.parity());
 #pragma unroll 1
       for (;; query.advance()) {
         barrier_wait(shared_address(&control.q_full[query.stage()]), query.parity());
-        const QueryNote note = control.note[query.stage()];
+        const QueryNote<kRank> note = control.note[query.stage()];
         // The same for all threads, and the compiler should know.
         const bool last = __any_sync(~0u, note.flags & kEnd);
         if (!last) step(note);
@@ -47,6 +48,8 @@ class KeyGroup {
         if (last) break;
       }
       query.advance();
+      // The next keys may come while gradients leave.
+      release(control.keys_empty);
       finish(item);
     }
     if (leads()) store_wait();
@@ -67,6 +70,27 @@ class KeyGroup {
     head = -1;
     at.b = item.b;
     at.kv_h = item.kv_h;
+    if constexpr (L::kSeen) {
+      const int r = static_cast<int>(threadIdx.x) % kGroupThreads;
+      if (r < kGroupRows) control.seen[group * kGroupRows + r] = queries_of(group * kGroupRows + r);
+      named_sync(group_barrier(group), kGroupThreads);
+    }
+  }
+
+  // Those that see a key of the tile, as far as windows go; none of one that is not there.
+  VICINAL_DEVICE KeyRanges<kRank> queries_of(int r) const {
+    const BoxGrid<V> boxes = key_boxes<V>(a);
+    int place[kRank];
+    boxes.place(tile, place);
+    Token<kRank> token;
+    const bool exists = boxes.token(place, r, token);
+    KeyRanges<kRank> seen;
+#pragma unroll
+    for (int i = 0; i < kRank; ++i) {
+      seen.axis[i] = queries_seeing(V::axis(a, i), token.local[i] + boxes.global(i));
+      if (!exists) seen.axis[i] = {0, 0};
+    }
+    return seen;
   }
 
   VICINAL_DEVICE void turn_to(int h) {
@@ -77,7 +101,7 @@ class KeyGroup {
     if constexpr (V::has_slope && !V::has_core) slope = V::slope(a, at) * kLog2E;
   }
 
-  VICINAL_DEVICE void step(const QueryNote& note) {
+  VICINAL_DEVICE void step(const QueryNote<kRank>& note) {
     const u32 queries = base + L::kQueries + query.stage() * L::kQueryBytes,
               out = base + L::kDOut + d_out.stage() * L::kDOutBytes, own = group * kGroupRows * kSlabRowBytes;
     const Rows& rows = control.rows[query.stage()];
@@ -197,39 +221,71 @@ class KeyGroup {
     return own;
   }
 
-  // Whether a pair of a tile that may be partial is kept.
-  VICINAL_DEVICE bool kept(const QueryNote& note, const Keys& own, int r, int offset) const {
-    const int n = column() + offset;
-    if (!own.exists[r]) return false;
-    if constexpr (Rows::kLimited) {
-      const KeyRanges<kRank>& limits = control.rows[query.stage()].limits[n];
+  // Which of the thread's scores are of pairs that are kept, in a tile that may be partial, by its keys.
+  VICINAL_DEVICE void find_kept(const QueryNote<kRank>& note, const Keys& own, Bits (&bits)[2]) const {
 #pragma unroll
-      for (int i = 0; i < kRank; ++i) {
-        const int dilation = V::axis(a, i).dilation,
-                  x = (own.token[r].local[i] + static_cast<int>(a.k_axis[i].origin)) / dilation;
-        if (x < limits.axis[i].begin || x >= limits.axis[i].end) return false;
+    for (int r = 0; r < 2; ++r) bits[r] = own.exists[r] ? ~Bits{} : 0;
+    if constexpr (V::has_limits) {
+      find_inside(bits);
+    } else if constexpr (V::neighborhood) {
+      const BoxColumns<kRank, kTileQ> columns(launch.boxes.columns, a.tiles.q, column());
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        const KeyRanges<kRank>& seen = control.seen[row(r)];
+#pragma unroll
+        for (int i = 0; i < kRank; ++i) {
+          const int begin = seen.axis[i].begin - note.first[i], end = seen.axis[i].end - note.first[i];
+          const bool flat = kRank > 1 && a.tiles.q[i] == 1;  // whose columns have no stretches
+          bits[r] &= flat ? (begin <= 0 && 0 < end ? ~Bits{} : 0) : columns.between(i, begin, end);
+        }
       }
     }
-    if constexpr (V::has_keeps)
-      return V::template mask<false>(a, queried(note, n), key_of<V>(a, own.token[r]));
-    return true;
+    if constexpr (V::has_keeps) ask(own, bits);
   }
 
-  // Of the thread's scores, by its keys.
-  VICINAL_DEVICE void kept_bits(const QueryNote& note, const Keys& own, u32 (&bits)[2]) const {
+  // Limits are a sequence's, and of keys that there are.
+  VICINAL_DEVICE void find_inside(Bits (&bits)[2]) const {
+    const int first = kTileK * tile + static_cast<int>(a.k_axis[0].origin);
+    const auto* const two = reinterpret_cast<const int4*>(control.rows[query.stage()].limits) + lane() % 4;
     bits[0] = bits[1] = 0;
-#pragma unroll 4
-    for (int n = 0; n < kTileQ / 4; ++n) {
+#pragma unroll 2
+    for (int n = 0; n < kTileQ / 8; ++n) {
+      const int4 limits = two[4 * n];
+      const KeyLimits keys[2] = {{limits.x, limits.y}, {limits.z, limits.w}};
 #pragma unroll
-      for (int r = 0; r < 2; ++r) bits[r] |= static_cast<u32>(kept(note, own, r, n / 2 * 8 + n % 2)) << n;
+      for (int e = 0; e < 2; ++e) {
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+          const int key = first + row(r);
+          bits[r] |= static_cast<Bits>(key >= keys[e].begin && key < keys[e].end) << (2 * n + e);
+        }
+      }
     }
   }
-  VICINAL_DEVICE static bool bit(const u32 (&bits)[2], int score) {
+
+  VICINAL_DEVICE void ask(const Keys& own, Bits (&bits)[2]) const {
+    Key<kRank> k[2];
+    typename V::Column known[2];
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      k[r] = key_of<V>(a, own.token[r]);
+      known[r] = V::column(a, at, k[r]);
+    }
+#pragma unroll 4
+    for (int n = 0; n < kTileQ / 4; ++n) {
+      typename V::Row q = {};
+      if constexpr (V::keeps_rows) q = control.rows[query.stage()].row[column() + n / 2 * 8 + n % 2];
+#pragma unroll
+      for (int r = 0; r < 2; ++r)
+        if (!V::template keeps<false>(a, q, known[r], k[r])) bits[r] &= ~(Bits{1} << n);
+    }
+  }
+  VICINAL_DEVICE static bool bit(const Bits (&bits)[2], int score) {
     return bits[score / 2 % 2] >> (score / 4 * 2 + score % 2) & 1;
   }
 
   // Past the last query it is repeated, since indices are only known to be inside for those that are there.
-  VICINAL_DEVICE Query<kRank> queried(const QueryNote& note, int n) const {
+  VICINAL_DEVICE Query<kRank> queried(const QueryNote<kRank>& note, int n) const {
     const BoxGrid<V> queries = query_boxes<V>(a);
     int place[kRank];
     queries.place(note.tile, place);
@@ -249,22 +305,22 @@ class KeyGroup {
   }
 
   // Dot products to weights.
-  VICINAL_DEVICE void weigh(const QueryNote& note, bool partial, const RowValues& exponents,
+  VICINAL_DEVICE void weigh(const QueryNote<kRank>& note, bool partial, const RowValues& exponents,
                             float (&scores)[kScores], u32 (&weights)[kScores / 2]) const {
     if constexpr (V::has_core) {
       weigh_scores(note, partial, exponents, scores, weights);
     } else {
       weigh_dots(note, exponents, scores);
       if (!partial) return;
-      u32 bits[2];
-      kept_bits(note, keys(), bits);
+      Bits bits[2];
+      find_kept(note, keys(), bits);
 #pragma unroll
       for (int i = 0; i < kScores; ++i)
         if (!bit(bits, i)) scores[i] = 0.0f;
     }
   }
 
-  VICINAL_DEVICE void weigh_dots(const QueryNote& note, const RowValues& exponents,
+  VICINAL_DEVICE void weigh_dots(const QueryNote<kRank>& note, const RowValues& exponents,
                                  float (&scores)[kScores]) const {
     [[maybe_unused]] int distance = 0;  // from the thread's first query to its first key
     if constexpr (V::has_slope)
@@ -280,11 +336,11 @@ class KeyGroup {
 
   // Where the score is more than a multiple of the dot product. Weights are rounded here, and what is left is
   // their product with the score's derivative by the scaled dot product.
-  VICINAL_DEVICE void weigh_scores(const QueryNote& note, bool partial, const RowValues& exponents,
+  VICINAL_DEVICE void weigh_scores(const QueryNote<kRank>& note, bool partial, const RowValues& exponents,
                                    float (&scores)[kScores], u32 (&weights)[kScores / 2]) const {
     const Keys own = keys();
-    u32 bits[2] = {~0u, ~0u};
-    if (partial) kept_bits(note, own, bits);
+    Bits bits[2] = {~Bits{}, ~Bits{}};
+    if (partial) find_kept(note, own, bits);
     float derived[2];
     exponents.each([&](int i, float exponent) {
       const Query<kRank> q = queried(note, column() + i / 4 * 8 + i % 2);
@@ -324,20 +380,62 @@ class KeyGroup {
 #pragma unroll
     for (int i = 0; i < kValue; ++i) check = fmaf(d_value[i], 0.0f, check);
     if (check != 0.0f) *launch.poisoned = 1;
-    // Nobody reads keys and values any more.
+    // Gradients of keys lie where those of the group's scores were, and gradients of values where its sums
+    // were: nobody reads either any more.
+    named_sync(sums_empty(group), kAddingThreads);
     named_sync(kGroupsBarrier, kGroups * kGroupThreads);
-    stage_rows<HeadDim>(base + L::kKeys, d_key);
-    stage_rows<ValueDim>(base + L::kValues, d_value);
+    const u32 staged_key = base + L::kScores + group * kTileQ * kSlabRowBytes,
+              staged_value = base + L::kSums + group * Sums::kGroupFloats * 4;
+    stage_rows<HeadDim, kKeyRows>(staged_key, d_key);
+    stage_rows<ValueDim, kValueRows>(staged_value, d_value);
     async_proxy_fence();
     named_sync(group_barrier(group), kGroupThreads);
     if constexpr (V::dilated) {
-      store_rows<HeadDim>(a.d_k, base + L::kKeys, item);
-      store_rows<ValueDim>(a.d_v, base + L::kValues, item);
-      named_sync(group_barrier(group), kGroupThreads);
-      if (leads()) barrier_arrive(shared_address(&control.keys_empty));
-      return;
+      store_rows<HeadDim, kKeyRows>(a.d_k, staged_key, item);
+      store_rows<ValueDim, kValueRows>(a.d_v, staged_value, item);
+    } else if (leads()) {
+      if (a.d_k.data != nullptr)
+        store<HeadDim, kKeyRows>(&launch.maps.d_k, launch.boxes.d_k, staged_key, item);
+      if (a.d_v.data != nullptr)
+        store<ValueDim, kValueRows>(&launch.maps.d_v, launch.boxes.d_v, staged_value, item);
+      store_commit();
+      store_wait_read();
     }
-    if (!leads()) return;
+    named_sync(group_barrier(group), kGroupThreads);
+    named_arrive(sums_full(group), kAddingThreads);
+  }
+
+  // Rows of a slab, as far as they lie apart in memory that was something else's.
+  static constexpr int kKeyRows = L::kScoreBytes / kSlabRowBytes, kValueRows = kGroupRows;
+  static_assert(L::kHeadSlabs <= L::kStages && kTileQ >= kGroupRows);
+  static_assert(L::kValueSlabs * kGroupRows * kSlabRowBytes <= Sums::kGroupFloats * 4);
+
+  template <int Dim, int Rows>
+  VICINAL_DEVICE void stage_rows(u32 to, const float (&x)[Dim / 2]) const {
+    const int r = warp() * 16 + lane() % 16;
+#pragma unroll
+    for (int d = 0; d < Dim; d += 16) {
+      const int chunk = d / 8 + lane() / 16;  // of 8 channels
+      const int i = d / 2;
+      store_matrices(staged_chunk<Rows>(to, r, chunk), pack<T>(x[i], x[i + 1]), pack<T>(x[i + 2], x[i + 3]),
+                     pack<T>(x[i + 4], x[i + 5]), pack<T>(x[i + 6], x[i + 7]));
+    }
+  }
+  template <int Dim, int Rows>
+  VICINAL_DEVICE void store_rows(const TensorArgument<kRank>& tensor, u32 from, const Item& item) const {
+    if (tensor.data == nullptr) return;
+    const BoxGrid<V> boxes = key_boxes<V>(a);
+    int place[kRank];
+    boxes.place(tile, place);
+    T* const to = static_cast<T*>(tensor.data) + item.b * tensor.batch + item.kv_h * tensor.head;
+    store_staged_rows<Dim, Rows>(from, warp() * 16, [&](int r) {
+      Token<kRank> token;
+      return boxes.token(place, group * kGroupRows + r, token) ? to + token_offset(tensor, token) : nullptr;
+    });
+  }
+  // Past the last key nothing is written.
+  template <int Dim, int Rows>
+  VICINAL_DEVICE void store(const TensorMap* map, const HeadSteps& steps, u32 from, const Item& item) const {
     int place[kRank], first[kRank], rest = group * kGroupRows;
     key_boxes<V>(a).place(tile, place);
 #pragma unroll
@@ -345,46 +443,10 @@ class KeyGroup {
       const int extent = static_cast<int>(a.tiles.k[i]);
       first[i] = place[i] * extent + take_digit(rest, extent, i == 0);
     }
-    if (a.d_k.data != nullptr)
-      store<HeadDim>(&launch.maps.d_k, launch.boxes.d_k, base + L::kKeys, item, first);
-    if (a.d_v.data != nullptr)
-      store<ValueDim>(&launch.maps.d_v, launch.boxes.d_v, base + L::kValues, item, first);
-    store_commit();
-    store_wait_read();
-    barrier_arrive(shared_address(&control.keys_empty));
-  }
-
-  template <int Dim>
-  VICINAL_DEVICE void stage_rows(u32 to, const float (&x)[Dim / 2]) const {
-    const int r = group * kGroupRows + warp() * 16 + lane() % 16;
-#pragma unroll
-    for (int d = 0; d < Dim; d += 16) {
-      const int chunk = d / 8 + lane() / 16;  // of 8 channels
-      const int i = d / 2;
-      store_matrices(staged_chunk<kTileK>(to, r, chunk), pack<T>(x[i], x[i + 1]), pack<T>(x[i + 2], x[i + 3]),
-                     pack<T>(x[i + 4], x[i + 5]), pack<T>(x[i + 6], x[i + 7]));
-    }
-  }
-  template <int Dim>
-  VICINAL_DEVICE void store_rows(const TensorArgument<kRank>& tensor, u32 from, const Item& item) const {
-    if (tensor.data == nullptr) return;
-    const BoxGrid<V> boxes = key_boxes<V>(a);
-    int place[kRank];
-    boxes.place(tile, place);
-    T* const to = static_cast<T*>(tensor.data) + item.b * tensor.batch + item.kv_h * tensor.head;
-    store_staged_rows<Dim, kTileK>(from, group * kGroupRows + warp() * 16, [&](int r) {
-      Token<kRank> token;
-      return boxes.token(place, r, token) ? to + token_offset(tensor, token) : nullptr;
-    });
-  }
-  // Past the last key nothing is written.
-  template <int Dim>
-  VICINAL_DEVICE void store(const TensorMap* map, const HeadSteps& steps, u32 from, const Item& item,
-                            const int (&first)[kRank]) const {
 #pragma unroll
     for (int slab = 0; slab < slabs(Dim); ++slab)
       store_box(map, box_origin<kRank>(steps, slab * kSlabChannels, first, item.kv_h, item.b),
-                from + (slab * kTileK + group * kGroupRows) * kSlabRowBytes);
+                from + slab * Rows * kSlabRowBytes);
   }
 
   const LaunchArguments<typename V::Arguments>& launch;

@@ -1,7 +1,6 @@
 // Where things lie in the shared memory of the Hopper kernel of the backward pass, and how its work goes on.
 #pragma once
 
-#include "vicinal/hopper/backward/box_grid.cuh"
 #include "vicinal/hopper/backward/contract.cuh"
 #include "vicinal/hopper/layout.cuh"
 #include "vicinal/online_softmax.cuh"
@@ -9,10 +8,12 @@
 namespace vicinal::hopper::backward {
 
 // A tile of queries, beside its stage in the ring.
+template <int Rank>
 struct QueryNote {
   int h, tile;
   u32 flags;
-  u32 turn;  // tiles of keys that add to its gradient before this one
+  u32 turn;         // tiles of keys that add to its gradient before this one
+  int first[Rank];  // its first query along each axis, as a position of its dilation group
 };
 constexpr u32 kEnd = 8;  // no tile: the item is done
 
@@ -43,12 +44,17 @@ struct BackwardLayout {
   static constexpr int kSums = kScores + kStages * kScoreBytes;
   static constexpr int kControl = kSums + Sums::kFloats * 4;
 
+  // Whether windows alone say which pairs of a tile are kept: the queries that see a key are neighbours along
+  // every axis.
+  static constexpr bool kSeen = V::neighborhood && !V::has_limits;
+
   struct Control {
     Rows rows[kQueryStages];
+    KeyRanges<V::rank> seen[kSeen ? kTileK : 1];  // by key of the item: the queries that see it
     u64 item_full[kItemSlots], item_empty[kItemSlots], keys_full, keys_empty;
     u64 q_full[kQueryStages], q_empty[kQueryStages], d_out_full[kStages], d_out_empty[kStages];
     Item item[kItemSlots];
-    QueryNote note[kQueryStages];
+    QueryNote<V::rank> note[kQueryStages];
   };
 
   static constexpr int kAlignment = 1024;

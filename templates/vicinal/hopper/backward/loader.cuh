@@ -31,14 +31,11 @@ class Loader {
 #pragma unroll 1
     for (Item item; draw(item); full.advance()) {
       if (lane() == 0) copy_keys(item, full);
-      const int tiles = place_item(item);
+      const int steps = place_item(item) * group;
 #pragma unroll 1
-      for (int h = item.kv_h * group; h < (item.kv_h + 1) * group; ++h) {
-#pragma unroll 1
-        for (int from = 0; from < tiles; from += 32) visit(item, h, from, tiles);
-      }
+      for (int from = 0; from < steps; from += 32) visit(item, from, steps, group);
       if (lane() == 0) {
-        leave_note({0, 0, kEnd, 0});
+        leave_note({0, 0, kEnd, 0, {}});
         barrier_arrive(shared_address(&control.q_full[query.stage()]));
       }
       query.advance();
@@ -115,42 +112,72 @@ class Loader {
     return tiles;
   }
 
-  // Of the item's tiles of queries the next 32: a lane looks at one. They go from the last to the first: a
-  // window's last queries are those that tiles of keys before do not see, so that neighbouring tiles of keys,
-  // begun together, come to a tile of queries one after the other, in the order of their turns.
-  VICINAL_DEVICE void visit(const Item& item, int h, int from, int tiles) {
-    const bool exists = from + lane() < tiles;
-    int rest = exists ? tiles - 1 - from - lane() : 0, at[kRank];
+  // Of the item's steps, tiles of queries by heads, the next 32: a lane looks at one. Tiles go from the last
+  // to the first: a window's last queries are those that tiles of keys before do not see, so that
+  // neighbouring tiles of keys, begun together, come to a tile of queries one after the other, in the order
+  // of their turns. The heads of a tile follow each other, so that blocks whose items end at different tiles
+  // stay together, and what they read in the L2 cache.
+  VICINAL_DEVICE void visit(const Item& item, int from, int steps, int group) {
+    const bool exists = from + lane() < steps;
+    int rest = exists ? from + lane() : 0, at[kRank];
+    const int h = item.kv_h * group + take_digit(rest, group, false);
+    rest = steps / group - 1 - rest;
 #pragma unroll
     for (int i = kRank - 1; i >= 0; --i) at[i] = first[i] + take_digit(rest, count[i], i == 0);
     const int number = exists ? queries.number(at) : 0;
-    bool visited = exists, partial = V::has_keeps;
-    u32 turn = 0;
-    const KeyRanges<kRank> there = all_keys<V>(a);
-    TileReach<kRank> reach = {there, there};
-    if constexpr (Rows::kLimited) reach = launch.reaches[tile_number(item, h, number)];
-#pragma unroll
-    for (int i = 0; i < kRank; ++i) {
-      const int extent = keys.extent(i), begin = key_begin[i], end = begin + extent;
-      const KeyRange some = reach.some.axis[i], all = reach.all.axis[i];
-      visited = visited && some.begin < end && some.end > begin;
-      partial = partial || begin < all.begin || end > all.end;
-      // All tiles of keys that the ranges of a tile of queries touch add to it, in the order of their
-      // numbers.
-      const int before = (some.begin - key_origin[i]) / extent,
-                last = (some.end - 1 - key_origin[i]) / extent;
-      turn = turn * static_cast<u32>(last - before + 1) +
-             static_cast<u32>((begin - key_origin[i]) / extent - before);
-    }
+    const Visit own = V::has_keeps ? planned(item, h, number) : reached(item, h, number);
 #pragma unroll 1
-    for (u32 left = __ballot_sync(~0u, visited); left != 0; left &= left - 1) {
+    for (u32 left = __ballot_sync(~0u, exists && own.visited); left != 0; left &= left - 1) {
       const int next = __ffs(static_cast<int>(left)) - 1;
-      const u32 flags = __shfl_sync(~0u, partial ? kPartial : 0u, next);
-      const QueryNote note = {h, __shfl_sync(~0u, number, next), flags, __shfl_sync(~0u, turn, next)};
+      const u32 flags = __shfl_sync(~0u, own.partial ? kPartial : 0u, next);
+      const QueryNote<kRank> note = {__shfl_sync(~0u, h, next),
+                                     __shfl_sync(~0u, number, next),
+                                     flags,
+                                     __shfl_sync(~0u, own.turn, next),
+                                     {}};
       if (lane() == 0) bring(item, note);
       query.advance();
       d_out.advance();
     }
+  }
+
+  // Whether a tile of queries meets the item's keys, whether some of their pairs are not kept, and how many
+  // tiles of keys add to it before.
+  struct Visit {
+    bool visited, partial;
+    u32 turn;
+  };
+  // Ranges: all tiles of keys that they touch add to the tile of queries, in the order of their numbers.
+  VICINAL_DEVICE Visit reached(const Item& item, int h, int number) const {
+    Visit own = {true, false, 0};
+    const KeyRanges<kRank> there = all_keys<V>(a);
+    TileReach<kRank> reach = {there, there};
+    if constexpr (kHasReach<V>) reach = launch.reaches[tile_number(item, h, number)];
+#pragma unroll
+    for (int i = 0; i < kRank; ++i) {
+      const int extent = keys.extent(i), begin = key_begin[i], end = begin + extent;
+      const KeyRange some = reach.some.axis[i], all = reach.all.axis[i];
+      own.visited = own.visited && some.begin < end && some.end > begin;
+      own.partial = own.partial || begin < all.begin || end > all.end;
+      const int before = (some.begin - key_origin[i]) / extent,
+                last = (some.end - 1 - key_origin[i]) / extent;
+      own.turn = own.turn * static_cast<u32>(last - before + 1) +
+                 static_cast<u32>((begin - key_origin[i]) / extent - before);
+    }
+    return own;
+  }
+  // The planner's bits.
+  VICINAL_DEVICE Visit planned(const Item& item, int h, int number) const {
+    const int words = tile_count(keys.count(), 32), word = item.tile / 32;
+    const u32* const some =
+        a.tiles.pairs + (slice_of(a.tiles, item.b, h) * queries.count() + number) * 2 * words;
+    const u32 bit = 1u << item.tile % 32;
+    Visit own = {(some[word] & bit) != 0, (some[words + word] & bit) == 0, 0};
+    if (launch.turns == nullptr) return own;
+#pragma unroll 4
+    for (int i = 0; i < word; ++i) own.turn += static_cast<u32>(__popc(some[i]));
+    own.turn += static_cast<u32>(__popc(some[word] & (bit - 1)));
+    return own;
   }
 
   VICINAL_DEVICE i64 tile_number(const Item& item, int h, int tile) const {
@@ -158,17 +185,22 @@ class Loader {
   }
 
   // The stage is free from here on.
-  VICINAL_DEVICE void leave_note(const QueryNote& note) {
+  VICINAL_DEVICE void leave_note(const QueryNote<kRank>& note) {
     barrier_wait(shared_address(&control.q_empty[query.stage()]), query.parity() ^ 1);
     control.note[query.stage()] = note;
   }
 
-  VICINAL_DEVICE void bring(const Item& item, const QueryNote& note) {
+  VICINAL_DEVICE void bring(const Item& item, QueryNote<kRank> note) {
     const u32 stage = query.stage(), q_full = shared_address(&control.q_full[stage]),
               d_out_full = shared_address(&control.d_out_full[d_out.stage()]);
     int at[kRank], token[kRank];
     queries.place(note.tile, at);
     queries.origin(at, token);
+#pragma unroll
+    for (int i = 0; i < kRank; ++i) {
+      const int x = token[i] + queries.global(i);
+      note.first[i] = group_position(V::axis(a, i), residue_of(V::axis(a, i), {x, 1}), x);
+    }
     leave_note(note);
     barrier_expect(q_full, L::kQueryBytes + static_cast<u32>(sizeof(Rows)));
     copy_tokens<V, L::kHeadSlabs, kTileQ>(a, &launch.maps.q, launch.boxes.q, a.tiles.q, launch.boxes.q_copy,

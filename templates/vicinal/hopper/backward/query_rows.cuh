@@ -2,7 +2,6 @@
 // keys that it meets; and the terms of its rows.
 #pragma once
 
-#include "vicinal/hopper/backward/box_grid.cuh"
 #include "vicinal/hopper/backward/contract.cuh"
 #include "vicinal/hopper/key_limits.cuh"
 #include "vicinal/online_softmax.cuh"
@@ -45,13 +44,14 @@ class RowsWriter {
         if (lse != -infinity()) exponent = ((V::has_core ? 0.0f : V::shift(a, q)) - lse) * kLog2E;
       }
       rows.exponent[row_place(r)] = exponent;
-      if constexpr (Rows::kLimited) {
+      if constexpr (kHasReach<V> || V::has_limits) {
         const KeyRanges<kRank> keys = key_limits<V>(a, q);
-        rows.limits[r] = keys;
-        widen(reach, keys, exists);
+        if constexpr (V::has_limits) rows.limits[r] = keys.axis[0];
+        if constexpr (kHasReach<V>) widen(reach, keys, exists);
       }
+      if constexpr (V::keeps_rows) rows.row[r] = V::row(a, q);
     }
-    if constexpr (Rows::kLimited) finish(reach, number);
+    if constexpr (kHasReach<V>) finish(reach, number);
   }
 
  private:

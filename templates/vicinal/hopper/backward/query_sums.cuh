@@ -1,7 +1,6 @@
 // From the sums of a tile of queries to the gradients of these.
 #pragma once
 
-#include "vicinal/hopper/backward/box_grid.cuh"
 #include "vicinal/hopper/backward/contract.cuh"
 #include "vicinal/hopper/layout.cuh"
 

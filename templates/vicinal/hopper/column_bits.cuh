@@ -15,8 +15,8 @@ template <>
 struct BitsOf<true> {
   using Type = u64;
 };
-template <int TileK>
-using KeyBits = typename BitsOf<(TileK > 128)>::Type;
+template <int Columns>
+using ColumnBits = typename BitsOf<(Columns > 128)>::Type;
 
 // The lowest `count` bits; counts may lie outside of the word.
 VICINAL_DEVICE u32 low_bits(u32, int count) {

@@ -6,7 +6,7 @@
 #include "vicinal/tile_row.cuh"
 #include "vicinal/tokens.cuh"
 
-namespace vicinal::hopper::backward {
+namespace vicinal {
 
 template <class V>
 class BoxGrid {
@@ -77,4 +77,4 @@ VICINAL_DEVICE BoxGrid<V> key_boxes(const typename V::Arguments& a) {
   return {a, a.k_axis, a.tiles.k};
 }
 
-}  // namespace vicinal::hopper::backward
+}  // namespace vicinal
