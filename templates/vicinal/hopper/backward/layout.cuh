@@ -12,12 +12,20 @@ template <int Rank>
 struct QueryNote {
   int h, tile;
   u32 flags;
-  u32 turn;         // tiles of keys that add to its gradient before this one
+  u32 turn, adds;   // tiles of keys that add to its gradient: before this one, in order; and all
   int first[Rank];  // its first query along each axis, as a position of its dilation group
 };
 constexpr u32 kEnd = 8;  // no tile: the item is done
 
 constexpr int kItemSlots = 2;
+
+// A tile of queries to which all have added.
+struct CompleteSums {
+  int exists;  // 0: there will be no more
+  int b, h, tile;
+};
+constexpr int kFinishers = 2;      // warps
+constexpr int kCompleteSlots = 4;  // the n-th is for finisher n % kFinishers
 
 // A tile of keys and the heads that share it.
 struct Item {
@@ -52,8 +60,10 @@ struct BackwardLayout {
     Rows rows[kQueryStages];
     KeyRanges<V::rank> seen[kSeen ? kTileK : 1];  // by key of the item: the queries that see it
     u64 item_full[kItemSlots], item_empty[kItemSlots], keys_full, keys_empty;
+    u64 complete_full[kCompleteSlots], complete_empty[kCompleteSlots];
     u64 q_full[kQueryStages], q_empty[kQueryStages], d_out_full[kStages], d_out_empty[kStages];
     Item item[kItemSlots];
+    CompleteSums complete[kCompleteSlots];
     QueryNote<V::rank> note[kQueryStages];
   };
 
