@@ -166,7 +166,6 @@ Result<HopperBackwardLayout> hopper_backward_layout(const Problem& problem, cons
   take(layout.poisoned, 4);
   take(layout.drawn, 4);
   take(layout.adds, tiles * 4);
-  layout.cleared = layout.bytes;
   take(layout.query_sums, tiles * schedule.sums_of_tile(static_cast<int>(problem.head_dim)) * 4);
   take(layout.query_rows, tiles * schedule.row_bytes_of_tile());
   if (planner == nullptr) {

@@ -140,7 +140,8 @@ bool check(const Kernel& kernel, const Emulated& emulated, GradientCase& c, bool
   };
   for (const bool in_order : {true, false}) {
     CAPTURE(in_order);
-    std::memset(zeros, 0, hopper.cleared);
+    std::memset(workspace, 0xff, memory.size() - 256);
+    std::memset(zeros, 0, hopper.cleared(in_order));
     const runtime::HopperBackwardLaunch how{boxes, hopper, reinterpret_cast<std::uint64_t>(zeros), in_order};
     if (emulated.planner) plan_pairs(emulated, bound, how);
     for (const emit::HopperBackwardStep step : emit::kHopperBackwardSteps) {

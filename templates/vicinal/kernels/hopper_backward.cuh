@@ -101,9 +101,7 @@ VICINAL_DEVICE void queries(const LaunchArguments<typename V::Arguments>& launch
   for (u32 item = blockIdx.x * warps + threadIdx.x / 32; item < items; item += gridDim.x * warps) {
     const u32 adds = launch.adds[item];
     if (adds == kFinished) continue;
-    const int slice = static_cast<int>(item / static_cast<u32>(tiles)), heads = static_cast<int>(a.heads);
-    SumsReader<V, T, HeadDim, TileQ>(launch).finish(slice / heads, slice % heads,
-                                                    static_cast<int>(item) - slice * tiles, adds != 0);
+    SumsReader<V, T, HeadDim, TileQ>(launch).finish(item, adds != 0);
   }
 }
 

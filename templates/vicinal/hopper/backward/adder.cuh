@@ -1,6 +1,5 @@
 // The warp of the backward pass that brings the groups' sums for tiles of queries to memory, where other
-// blocks add to the same ones. Whose tile of keys is the first stores, so that nobody has to clear them;
-// whose sum completes them hands them to the warps that finish them.
+// blocks add to the same ones. Whose sum completes them hands them to the warps that finish them.
 #pragma once
 
 #include "vicinal/hopper/backward/layout.cuh"
@@ -33,9 +32,10 @@ class Adder {
         const QueryNote<V::rank> note = control.note[place.stage()];
         release(control.q_empty[place.stage()]);
         more = !(note.flags & kEnd);
-        if (more) add(item.b, note, tiles);
+        if (more)
+          add({(static_cast<i64>(item.b) * a.heads + note.h) * tiles + note.tile, note.adds}, note.turn);
       }
-      if (lane() == 0) pass_turn();
+      if (launch.in_order) pass_turn();
         // The groups have had gradients of values where their sums were.
 #pragma unroll
       for (int group = 0; group < kGroups; ++group) {
@@ -43,32 +43,37 @@ class Adder {
         named_arrive(sums_empty(group), kAddingThreads);
       }
     }
-    if (lane() != 0) return;
-    store_wait();
+    if (lane() == 0) store_wait();
+    count_all();
+    look_at_counts();
 #pragma unroll
     for (int i = 0; i < kFinishers; ++i) {
       barrier_wait(shared_address(&control.complete_empty[complete.stage()]), complete.parity() ^ 1);
-      hand_out({0, 0, 0, 0});
+      hand_out(kNoTile);
     }
   }
 
  private:
-  VICINAL_DEVICE void add(int b, const QueryNote<V::rank>& note, int tiles) {
-    const i64 number = (static_cast<i64>(b) * a.heads + note.h) * tiles + note.tile;
-    if (lane() == 0) {
-      settle_last();
-      take_turn(launch.adds + number, note.turn);
-    }
+  // A tile of queries that was added to, by its number among all, and how many tiles of keys do.
+  struct Added {
+    i64 tile;
+    u32 adds;
+  };
+
+  VICINAL_DEVICE void add(const Added& to, u32 turn) {
+    // Who is the first in order stores, so that nobody has to clear the sums.
+    const bool stores = launch.in_order && turn == 0;
 #pragma unroll
     for (int group = 0; group < kGroups; ++group) {
       named_sync(sums_full(group), kAddingThreads);
+      if (group == 0 && launch.in_order && !stores) take_turn(launch.adds + to.tile, turn);
       if (lane() != 0) continue;
-      float* const to = launch.query_sums + number * Sums::kFloats + group * Sums::kGroupFloats;
+      float* const sums = launch.query_sums + to.tile * Sums::kFloats + group * Sums::kGroupFloats;
       const u32 from = base + L::kSums + group * Sums::kGroupFloats * 4;
-      if (note.turn == 0) {
-        store_bytes(to, from, Sums::kGroupFloats * 4);
+      if (stores) {
+        store_bytes(sums, from, Sums::kGroupFloats * 4);
       } else {
-        add_floats(to, from, Sums::kGroupFloats * 4);
+        add_floats(sums, from, Sums::kGroupFloats * 4);
       }
       store_commit();
     }
@@ -76,55 +81,66 @@ class Adder {
     __syncwarp();
 #pragma unroll
     for (int group = 0; group < kGroups; ++group) named_arrive(sums_empty(group), kAddingThreads);
-    if (lane() != 0) return;
-    // What this tile has added may take its time; what the last one has is there.
-    store_wait_before<kGroups>();
-    hand_over();
-    added = {launch.adds + number, note.adds, {1, b, note.h, note.tile}};
+    // What this tile has added may take its time; what those before have is there.
+    if (launch.in_order || uncounted == kMostUncounted) {
+      if (lane() == 0) store_wait_before<kGroups>();
+      look_at_counts();
+      count_all();
+    }
+    if (lane() == uncounted) added = to;
+    ++uncounted;
   }
 
   // Who adds before has drawn its item before, and so is at work.
   VICINAL_DEVICE void take_turn(const u32* adds, u32 turn) {
-    if (turn == 0) return;
-    const auto comes = [&] {
-      const u32 before = load_acquire(adds);
-      return launch.in_order ? before == turn : before != 0;
-    };
-    if (!comes()) {
+    if (__shfl_sync(~0u, lane() == 0 ? load_acquire(adds) : 0, 0) != turn) {
       // Nobody should wait for this block meanwhile.
       pass_turn();
-      spin_until(comes);
+      if (lane() == 0) spin_until([&] { return load_acquire(adds) == turn; });
+      __syncwarp();
     }
-    global_proxy_fence();
+    if (lane() == 0) global_proxy_fence();
   }
-
   // Others may add to the tile of queries that this one has added to last.
   VICINAL_DEVICE void pass_turn() {
-    store_wait();
-    hand_over();
-    settle_last();
+    if (uncounted == 0) return;
+    if (lane() == 0) store_wait();
+    look_at_counts();
+    count_all();
   }
-  VICINAL_DEVICE void hand_over() {
-    if (added.counter == nullptr) return;
-    global_proxy_fence();
-    before = add_release(added.counter, 1);
-    last = added;
-    added.counter = nullptr;
-  }
-  // Whether the tile's sums are complete is looked at late, when the counter has answered. Where the
-  // finishers are behind, the kernel of queries finishes them.
-  VICINAL_DEVICE void settle_last() {
-    if (last.counter == nullptr) return;
-    if (before + 1 == last.adds && a.d_q.data != nullptr &&
-        barrier_passed(shared_address(&control.complete_empty[complete.stage()]), complete.parity() ^ 1)) {
-      *last.counter = kFinished;
-      hand_out(last.sums);
+
+  // Lets all know who was added to: a lane, one tile. Without an order nobody waits for it, and it is done
+  // for many tiles at a time, since the fence takes as long as the products of a tile.
+  VICINAL_DEVICE void count_all() {
+    if (lane() == 0) global_proxy_fence();
+    __syncwarp();
+    counted = lane() < uncounted;
+    if (counted) {
+      last = added;
+      before = add_release(launch.adds + last.tile, 1);
     }
-    last.counter = nullptr;
+    uncounted = 0;
   }
-  VICINAL_DEVICE void hand_out(const CompleteSums& sums) {
-    control.complete[complete.stage()] = sums;
-    barrier_arrive(shared_address(&control.complete_full[complete.stage()]));
+  // Whose sums are complete is looked at late, when the counters have answered. Where the finishers are
+  // behind, the kernel of queries finishes them.
+  VICINAL_DEVICE void look_at_counts() {
+    const bool full = counted && before + 1 == last.adds && a.d_q.data != nullptr;
+    counted = false;
+#pragma unroll 1
+    for (u32 left = __ballot_sync(~0u, full); left != 0; left &= left - 1) {
+      const int from = __ffs(static_cast<int>(left)) - 1;
+      const auto tile = static_cast<i64>(__shfl_sync(~0u, static_cast<u64>(last.tile), from));
+      if (!barrier_passed(shared_address(&control.complete_empty[complete.stage()]), complete.parity() ^ 1))
+        break;
+      if (lane() == 0) launch.adds[tile] = kFinished;
+      hand_out(tile);
+    }
+  }
+  VICINAL_DEVICE void hand_out(i64 tile) {
+    if (lane() == 0) {
+      control.complete[complete.stage()] = tile;
+      barrier_arrive(shared_address(&control.complete_full[complete.stage()]));
+    }
     complete.advance();
   }
 
@@ -133,14 +149,12 @@ class Adder {
   const u32 base;
   Control& control;
 
-  // A tile of queries that was added to, and how many do.
-  struct Added {
-    u32* counter;  // null: none
-    u32 adds;
-    CompleteSums sums;
-  };
-  Added added = {};  // last, and not yet handed over
-  Added last = {};   // handed over, when so many had added before
+  // By lanes: tiles that were added to and are not counted yet; those that were counted last, before which so
+  // many had added.
+  static constexpr int kMostUncounted = 8;
+  Added added = {}, last = {};
+  int uncounted = 0;
+  bool counted = false;
   u32 before = 0;
   Place<kCompleteSlots> complete;
 };

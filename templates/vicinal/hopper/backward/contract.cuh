@@ -86,13 +86,13 @@ struct LaunchArguments<BackwardArguments<Rank, Parameters, 0>> {
   void* query_rows;
   TileReach<Rank>* reaches;
   // Gradients of queries before their factor, as sums of fp32: by batch, head and tile of queries, of a tile
-  // as QuerySums has them.
+  // as QuerySums has them. All 0, unless tiles of keys add in order.
   float* query_sums;
   u32* drawn;  // how many tiles of keys blocks have taken; 0
   // How many tiles of keys have added to a tile of queries, by batch, head and tile; all 0. kFinished once
   // its gradients are written.
   u32* adds;
-  i64 in_order;  // tiles of keys add one after the other; or else the first one first, the rest in any order
+  i64 in_order;  // tiles of keys add in the order of their numbers, the first one stores; or as they come
   // Not 0 once a sum came to what is not finite: the numbers of an unkept pair may be in it.
   u32* poisoned;
   BackwardArguments<Rank, Parameters, 0> backward;

@@ -17,11 +17,11 @@ VICINAL_DEVICE void finish_sums(const LaunchArguments<typename V::Arguments>& la
 #pragma unroll 1
   for (;;) {
     barrier_wait(shared_address(&control.complete_full[complete.stage()]), complete.parity());
-    const CompleteSums sums = control.complete[complete.stage()];
+    const i64 tile = control.complete[complete.stage()];
     release(control.complete_empty[complete.stage()]);
-    if (!sums.exists) break;
+    if (tile == kNoTile) break;
     acquire_fence();
-    reader.finish(sums.b, sums.h, sums.tile, true);
+    reader.finish(tile, true);
 #pragma unroll
     for (int i = 0; i < kFinishers; ++i) complete.advance();
   }

@@ -19,13 +19,9 @@ constexpr u32 kEnd = 8;  // no tile: the item is done
 
 constexpr int kItemSlots = 2;
 
-// A tile of queries to which all have added.
-struct CompleteSums {
-  int exists;  // 0: there will be no more
-  int b, h, tile;
-};
 constexpr int kFinishers = 2;      // warps
-constexpr int kCompleteSlots = 4;  // the n-th is for finisher n % kFinishers
+constexpr int kCompleteSlots = 4;  // of tiles to which all have added; the n-th is finisher n % kFinishers's
+constexpr i64 kNoTile = -1;        // there will be no more
 
 // A tile of keys and the heads that share it.
 struct Item {
@@ -63,7 +59,7 @@ struct BackwardLayout {
     u64 complete_full[kCompleteSlots], complete_empty[kCompleteSlots];
     u64 q_full[kQueryStages], q_empty[kQueryStages], d_out_full[kStages], d_out_empty[kStages];
     Item item[kItemSlots];
-    CompleteSums complete[kCompleteSlots];
+    i64 complete[kCompleteSlots];  // a tile of queries, by its number among all
     QueryNote<V::rank> note[kQueryStages];
   };
 

@@ -16,10 +16,12 @@ class SumsReader {
   VICINAL_DEVICE explicit SumsReader(const LaunchArguments<typename V::Arguments>& arguments)
       : launch(arguments), a(arguments.backward) {}
 
-  // By one warp. Nobody may have added: then there are no sums.
-  VICINAL_DEVICE void finish(int b, int h, int tile, bool any) const {
+  // By one warp, of a tile by its number among all. Nobody may have added: then there are no sums.
+  VICINAL_DEVICE void finish(i64 number, bool any) const {
+    const int tiles = query_boxes<V>(a).count(), heads = static_cast<int>(a.heads);
+    const int slice = static_cast<int>(number / tiles), tile = static_cast<int>(number) - slice * tiles;
 #pragma unroll 1
-    for (int part = 0; part < 4 * kGroups; ++part) finish_part(b, h, tile, any, part);
+    for (int part = 0; part < 4 * kGroups; ++part) finish_part(slice / heads, slice % heads, tile, any, part);
   }
 
  private:
