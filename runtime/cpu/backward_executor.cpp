@@ -125,8 +125,7 @@ class BackwardExecutor::Run {
   void make_gradients() {
     std::vector<bool> added_to(p_.inputs.size());
     for (const emit::CpuSite& site : kernel_.sites)
-      if (!site.uniform)
-        added_to[std::get<ir::Load>(kernel_.keys(site.context).form.module[site.leaf].what).input] = true;
+      if (!site.uniform) added_to[emit::read_of(leaf_of(site), site.second).input] = true;
     std::int64_t elements = 0;
     for (std::size_t i = 0; i < p_.inputs.size(); ++i)
       if (added_to[i]) elements += elements_of(p_.inputs[i]);
@@ -182,10 +181,14 @@ class BackwardExecutor::Run {
     store_captured();
   }
 
+  const ir::Node& leaf_of(const emit::CpuSite& site) const {
+    return kernel_.keys(site.context).form.module[site.leaf];
+  }
+
   // What a uniform site reads in a batch and head; null where the input was left out.
   double* leaf(const emit::CpuSite& site, const Place& place) {
     const ir::Module& m = kernel_.keys(site.context).form.module;
-    const ir::Node& node = m[site.leaf];
+    const ir::Node& node = leaf_of(site);
     if (const auto* s = std::get_if<ir::Symbol>(&node.what)) return &leaves_.params[s->index];
     const std::uint32_t input = std::get<ir::Load>(node.what).input;
     if (leaves_.inputs[input].empty()) return nullptr;
