@@ -75,10 +75,9 @@ class Begin : Stage {
     // A scale whose own gradient is wanted is multiplied with later, since that needs the product before it.
     Value* const one = e_.number(e_.f32, 1);
     e_.b.CreateCall(transpose, {workspace(layout_.query_rows), e_.index(layout_.head_channels),
-                                e_.index(layout_.head_dim), workspace(layout_.queries), scale,
-                                kernel_.scale_sum ? one : scale});
+                                workspace(layout_.queries), scale, kernel_.scale_sum ? one : scale});
     e_.b.CreateCall(transpose, {workspace(layout_.d_out_rows), e_.index(layout_.channels),
-                                e_.index(layout_.value_dim), workspace(layout_.d_out_columns), one, one});
+                                workspace(layout_.d_out_columns), one, one});
     if (softmax_) share(expressions);
     Value* const zero = e_.number(e_.vector(e_.f32), 0);
     e_.loop(e_.index(0), e_.index((tile_q + layout_.block.pv_queries) * layout_.head_channels), kLanes, {},
@@ -92,27 +91,54 @@ class Begin : Stage {
  private:
   bool has_output() const { return form().module.root(ir::Root::output).valid(); }
 
-  // void (float* rows, i64 width, i64 depth, float* columns, float by, float column_by): rows of the tile as
-  // columns, multiplied with the second factor; in place with the first.
+  // void (float* rows, i64 width, float* columns, float by, float column_by): rows of the tile as columns,
+  // multiplied with the second factor; in place with the first. Blocks of sixteen queries and channels.
   llvm::Function* emit_transpose() {
     const std::int64_t tile_q = layout_.block.tile_q;
     llvm::Function* const f =
-        e_.function("transpose", e_.b.getVoidTy(), {e_.ptr, e_.i64, e_.i64, e_.ptr, e_.f32, e_.f32});
-    e_.loop(e_.index(0), e_.index(tile_q), 1, {}, [&](Value* query, const Values&) {
-      Value* const row = e_.at(e_.f32, f->getArg(0), e_.b.CreateMul(query, f->getArg(1)));
-      Value* const column = e_.at(e_.f32, f->getArg(3), query);
-      e_.loop(e_.index(0), f->getArg(2), 1, {}, [&](Value* i, const Values&) {
-        Value* const at = e_.at(e_.f32, row, i);
-        Value* const x = e_.load(e_.f32, at);
-        e_.store(e_.b.CreateFMul(x, f->getArg(5)),
-                 e_.at(e_.f32, column, e_.b.CreateMul(i, e_.index(tile_q))));
-        e_.store(e_.b.CreateFMul(x, f->getArg(4)), at);
+        e_.function("transpose", e_.b.getVoidTy(), {e_.ptr, e_.i64, e_.ptr, e_.f32, e_.f32});
+    Value *const width = f->getArg(1), *const by = e_.splat(f->getArg(3)),
+                 *const column_by = e_.splat(f->getArg(4));
+    e_.loop(e_.index(0), e_.index(tile_q), kLanes, {}, [&](Value* query, const Values&) {
+      e_.loop(e_.index(0), width, kLanes, {}, [&](Value* channel, const Values&) {
+        Value* row = e_.at(e_.f32, f->getArg(0), e_.b.CreateAdd(e_.b.CreateMul(query, width), channel));
+        Values block;
+        for (int i = 0; i < kLanes; ++i) {
+          Value* const x = e_.load(e_.vector(e_.f32), row);
+          e_.store(e_.b.CreateFMul(x, by), row);
+          block.push_back(e_.b.CreateFMul(x, column_by));
+          row = e_.at(e_.f32, row, width);
+        }
+        transpose(block);
+        Value* const column =
+            e_.at(e_.f32, f->getArg(2), e_.b.CreateAdd(e_.b.CreateMul(channel, e_.index(tile_q)), query));
+        for (int i = 0; i < kLanes; ++i)
+          e_.store(block[static_cast<std::size_t>(i)], e_.at(e_.f32, column, i * tile_q));
         return Values{};
       });
       return Values{};
     });
     e_.b.CreateRetVoid();
     return f;
+  }
+
+  // Swaps every bit of a row's number with that of the lane's.
+  void transpose(Values& block) {
+    for (int bit = 1; bit < kLanes; bit *= 2) {
+      std::vector<int> low, high;
+      for (int lane = 0; lane < kLanes; ++lane) {
+        const bool second = (lane & bit) != 0;
+        low.push_back(second ? kLanes + lane - bit : lane);
+        high.push_back(second ? kLanes + lane : lane + bit);
+      }
+      for (int i = 0; i < kLanes; ++i) {
+        if ((i & bit) != 0) continue;
+        Value *&x = block[static_cast<std::size_t>(i)], *&y = block[static_cast<std::size_t>(i + bit)];
+        Value* const first = e_.b.CreateShuffleVector(x, y, low);
+        y = e_.b.CreateShuffleVector(x, y, high);
+        x = first;
+      }
+    }
   }
 
   // Of every query dLSE - <dO, O>, and the LSE as weights take it; the sum over the sink.
