@@ -13,29 +13,6 @@ namespace {
 
 using ir::NodeId;
 
-// void (float* rows, i64 count): rows of head_dim channels divided by their norms.
-llvm::Function* emit_normalize_rows(Emitter& e, const KernelLayout& layout) {
-  llvm::Function* const f = e.function("normalize_rows", e.b.getVoidTy(), {e.ptr, e.i64});
-  e.loop(e.index(0), f->getArg(1), 1, {}, [&](Value* n, const Values&) {
-    Value* const row = e.at(e.f32, f->getArg(0), e.b.CreateMul(n, e.index(layout.head_channels)));
-    // In index order, as the definition has it.
-    const Values squares = e.loop(e.index(0), e.index(layout.head_dim), 1, {e.number(e.f32, 0)},
-                                  [&](Value* i, const Values& sum) {
-                                    Value* const x = e.load(e.f32, e.at(e.f32, row, i));
-                                    return Values{e.fma(x, x, sum[0])};
-                                  });
-    Value* const norm = e.larger(e.number(e.f32, 1e-12), e.unary(llvm::Intrinsic::sqrt, squares[0]));
-    e.loop(e.index(0), e.index(layout.head_dim), 1, {}, [&](Value* i, const Values&) {
-      Value* const at = e.at(e.f32, row, i);
-      e.store(e.b.CreateFDiv(e.load(e.f32, at), norm), at);
-      return Values{};
-    });
-    return Values{};
-  });
-  e.b.CreateRetVoid();
-  return f;
-}
-
 class Begin : Stage {
  public:
   using Stage::Stage;
