@@ -3,6 +3,7 @@
 
     python3 bench/cpu_peers.py --vicinal build/release/cli/vicinal
     python3 bench/cpu_peers.py --vicinal build/release/cli/vicinal --cases window --rounds 5 --json out.json
+    python3 bench/cpu_peers.py --vicinal build/release/cli/vicinal --pass backward --threads 1
 
 Needs PyTorch (a CPU build will do). Peers are
 
@@ -13,6 +14,9 @@ Each turn of a round times one program alone: ours is `vicinal bench`, a process
 numbers, batch 1; a call starts with tensors ready and ends with the result. Block masks are made beforehand, as are our
 plans of tiles. Milliseconds are the median of a turn's repetitions; the table has the median of the rounds and, in
 brackets, the lowest and the highest of them: where these lie far apart the machine was not quiet.
+
+With `--pass backward` a call is a forward pass and the gradients of Q, K and V after it: ours are two turns, whose
+medians are added; what it reaches of the peak is the backward pass' alone. FlexAttention has no gradients on a CPU.
 """
 
 import argparse
@@ -64,16 +68,22 @@ class Ours:
         self.command = [options.vicinal, "bench", self.file.name, "--backend", "cpu", "--dtype", dtype,
                         "--shape", shape, "--repeat", str(options.repeat), "--json"]
         self.environment = dict(os.environ, VICINAL_THREADS=str(options.threads))
+        self.passes = ["forward", "backward"] if options.backward else ["forward"]
         self.compile_ms, self.of_peak = [], []
 
     def turn(self):
-        result = json.loads(subprocess.run(self.command, env=self.environment, check=True, capture_output=True).stdout)
-        if result["path"] != "cpu/jit":
-            sys.exit(f"no generated code: {result['path_reason']}")
+        milliseconds = 0
+        for name in self.passes:
+            ran = subprocess.run([*self.command, "--pass", name], env=self.environment, check=True, capture_output=True)
+            result = json.loads(ran.stdout)
+            path, reason = ("gradient_path", "gradient_reason") if name == "backward" else ("path", "path_reason")
+            if result[path] != "cpu/jit":
+                sys.exit(f"no generated code: {result[reason]}")
+            milliseconds += result[name]["median"]
         self.compile_ms.append(result["llvm_compile"]["median"])
         if "of_fma_peak" in result:
             self.of_peak.append(result["of_fma_peak"]["median"])
-        return result["forward"]["median"]
+        return milliseconds
 
 
 class Torch:
@@ -88,7 +98,18 @@ class Torch:
     def make(self):
         torch, o = self.torch, self.options
         torch.set_num_threads(o.threads)
-        q, k, v = (torch.randn(1, o.heads, o.tokens, o.dim).to(self.dtype) for _ in range(3))
+        q, k, v, d_out = (torch.randn(1, o.heads, o.tokens, o.dim).to(self.dtype) for _ in range(4))
+        if o.backward:
+            for x in (q, k, v):
+                x.requires_grad_()
+        self.make_forward(q, k, v)
+        if o.backward:
+            forward = self.call
+            self.call = lambda: torch.autograd.grad(forward(), (q, k, v), d_out)
+            self.call()
+
+    def make_forward(self, q, k, v):
+        torch, o = self.torch, self.options
         if not self.flex:
             attention = torch.nn.functional.scaled_dot_product_attention
             if self.mask == "mask":
@@ -129,7 +150,7 @@ class Torch:
         self.call()
 
     def turn(self):
-        with self.torch.no_grad():
+        with self.torch.set_grad_enabled(self.options.backward):
             if self.call is None:
                 self.make()
             return milliseconds(self.call, self.options.repeat)
@@ -162,7 +183,7 @@ def measure(options, name, spec, mask, dtype):
     return {"case": name, "dtype": dtype, "milliseconds": times, "refused": why,
             "compile_ms": {p: programs[p].compile_ms for p in programs},
             "of_fma_peak": programs["ours"].of_peak,
-            "gflops_of_ours": 4 * kept_pairs(name, options.tokens) * options.heads * options.dim
+            "gflops_of_ours": (14 if options.backward else 4) * kept_pairs(name, options.tokens) * options.heads * options.dim
                               / statistics.median(times["ours"]) * 1e-6}
 
 
@@ -178,7 +199,9 @@ def main():
     parser.add_argument("--vicinal", default="vicinal", help="the command")
     parser.add_argument("--cases", default=",".join(name for name, _, _ in CASES))
     parser.add_argument("--dtypes", default="f32,bf16")
-    parser.add_argument("--peers", default="fused,flex")
+    parser.add_argument("--pass", dest="backward", type=lambda name: {"forward": False, "backward": True}[name],
+                        default=False, metavar="forward|backward", help="with gradients or without")
+    parser.add_argument("--peers", help="fused,flex; with gradients fused")
     parser.add_argument("--tokens", type=int, default=4096)
     parser.add_argument("--heads", type=int, default=4)
     parser.add_argument("--dim", type=int, default=64)
@@ -187,6 +210,8 @@ def main():
     parser.add_argument("--repeat", type=int, default=7)
     parser.add_argument("--json", help="also write everything here")
     options = parser.parse_args()
+    if options.peers is None:
+        options.peers = "fused" if options.backward else "fused,flex"
     options.peers = options.peers.split(",") if options.peers else []
     try:
         import torch
@@ -197,7 +222,7 @@ def main():
             for name, spec, mask in CASES if name in options.cases.split(",")
             for dtype in options.dtypes.split(",")]
     print(f"PyTorch {version}, {options.threads} threads, 1 x {options.heads} heads x {options.tokens} tokens x "
-          f"{options.dim}, milliseconds\n")
+          f"{options.dim}, milliseconds of a {'forward and a backward' if options.backward else 'forward'} pass\n")
     print("| case | type | ours | of FMA peak | fused | flex | fused/ours | flex/ours | our compile | flex compile |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for row in rows:

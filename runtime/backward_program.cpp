@@ -6,16 +6,6 @@
 #include "runtime/tile_words.h"
 
 namespace vicinal::runtime {
-namespace {
-
-// The variant as it is before its output expression.
-emit::Specialized without_output(const driver::Variant& variant) {
-  ir::Module module = variant.optimized;
-  module.root(ir::Root::output) = {};
-  return emit::specialize(module);
-}
-
-}  // namespace
 
 Result<std::shared_ptr<const BackwardProgram>> BackwardProgram::make(
     Engine& engine, const cuda::Context& context, const driver::Variant& variant,
@@ -29,7 +19,7 @@ Result<std::shared_ptr<const BackwardProgram>> BackwardProgram::make(
   std::future<Result<std::shared_ptr<const Program>>> before_output;
   if (program->module_.root(ir::Root::output).valid())
     before_output = std::async(std::launch::async, [&] {
-      return Program::make(engine, context, without_output(variant), {program->options_}, arch);
+      return Program::make(engine, context, driver::before_output(variant), {program->options_}, arch);
     });
   auto hopper = std::async(std::launch::async, [&] {
     return HopperBackwardProgram::make(engine, context, differentiated, program->options_, arch);

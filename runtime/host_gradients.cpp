@@ -51,21 +51,22 @@ Result<std::unique_ptr<HostGradients>> HostGradients::make(const cpu::CodeGenera
                                                            const cpu::Executor& forward,
                                                            const ir::Module& differentiated) {
   const emit::Specialized specialized = emit::specialize(driver::differentiated(variant));
-  if (const auto obstacle = emit::cpu_backward_obstacle(specialized))
-    return unexpected(ErrorKind::limit, *obstacle);
   std::unique_ptr<HostGradients> made(new HostGradients(variant, forward));
   const emit::CpuKernelOptions& options = forward.compiled().kernel().options;
-  const auto compile = [&](bool captured) -> Result<std::shared_ptr<const cpu::CompiledKernel>> {
+  const auto compile = [&](emit::CpuKernel kernel) {
     bool known = false;
-    return cpu::CompiledKernel::make(generator, emit::cpu_backward_kernel(specialized, options, captured),
-                                     known);
+    return cpu::CompiledKernel::make(generator, std::move(kernel), known);
   };
-  VICINAL_TRY(std::shared_ptr<const cpu::CompiledKernel> tensors, compile(false));
+  if (differentiated.root(ir::Root::output).valid()) {
+    VICINAL_TRY(auto before, compile(emit::cpu_kernel(driver::before_output(variant), options)));
+    made->before_output_.emplace(std::move(before), variant.checked.module);
+  }
+  VICINAL_TRY(auto tensors, compile(emit::cpu_backward_kernel(specialized, options, false)));
   made->tensors_.emplace(std::move(tensors), differentiated);
   const auto learnable = [](const auto& x) { return x.learnable; };
   if (std::ranges::any_of(differentiated.inputs, learnable) ||
       std::ranges::any_of(differentiated.params, learnable)) {
-    VICINAL_TRY(std::shared_ptr<const cpu::CompiledKernel> captured, compile(true));
+    VICINAL_TRY(auto captured, compile(emit::cpu_backward_kernel(specialized, options, true)));
     made->captured_.emplace(std::move(captured), differentiated);
   }
   return made;
@@ -101,13 +102,17 @@ Result<void> HostGradients::run(const Problem& bound, bool computes_out,
   Problem problem = bound;
   const DType dtype = problem.q.dtype;
   std::optional<OwnRows> out, lse, d_out;
-  if (computes_out && variant_.checked.module.normalize == ir::Normalize::softmax) {
+  const bool softmax = variant_.checked.module.normalize == ir::Normalize::softmax;
+  if (before_output_ || (computes_out && softmax)) {
+    const cpu::Executor& forward = before_output_ ? *before_output_ : forward_;
     out.emplace(problem, dtype, problem.value_dim);
-    lse.emplace(problem, DType::f32, 1);
     problem.out = out->tensor;
-    problem.lse = lse->tensor;
-    VICINAL_TRY(const auto tiles, plan(problem, forward_.compiled().code().shape, forward_plans_, threads));
-    VICINAL_TRY_VOID(forward_.run(problem, *tiles->tiles, threads));
+    if (softmax) {
+      lse.emplace(problem, DType::f32, 1);
+      problem.lse = lse->tensor;
+    }
+    VICINAL_TRY(const auto tiles, plan(problem, forward.compiled().code().shape, forward_plans_, threads));
+    VICINAL_TRY_VOID(forward.run(problem, *tiles->tiles, threads));
   }
   BoundOutputDifferentials from = given;
   if (from.out.dtype != dtype) {

@@ -11,9 +11,8 @@ namespace vicinal::runtime {
 
 class HostGradients {
  public:
-  // `options`: of the forward pass, which `forward` runs. `differentiated`: before any pass, with its
-  // partials. All must outlive it. Errors (limit): gradients that the interpreter computes; (internal): LLVM
-  // refuses.
+  // `forward`: runs the forward pass, whose options it has. `differentiated`: before any pass, with its
+  // partials. All must outlive it. Errors (internal): LLVM refuses.
   static Result<std::unique_ptr<HostGradients>> make(const cpu::CodeGeneratorApi& generator,
                                                      const driver::Variant& variant,
                                                      const cpu::Executor& forward,
@@ -32,6 +31,7 @@ class HostGradients {
 
   const driver::Variant& variant_;
   const cpu::Executor& forward_;
+  std::optional<cpu::Executor> before_output_;     // where there is an output expression: the run without it
   std::optional<cpu::BackwardExecutor> tensors_;   // of Q, K and V alone
   std::optional<cpu::BackwardExecutor> captured_;  // of what is learnable too, where there is something
   mutable PlanCache forward_plans_, plans_;

@@ -68,6 +68,12 @@ ir::Module differentiated(const Variant& variant) {
   return passes::run_pipeline(passes::differentiate(variant.checked.module));
 }
 
+emit::Specialized before_output(const Variant& variant) {
+  ir::Module module = variant.optimized;
+  module.root(ir::Root::output) = {};
+  return emit::specialize(module);
+}
+
 Result<const ast::Attention*> find_block(const syntax::Program& program, const std::string& name) {
   const std::vector<ast::Attention>& blocks = program.files[0].attentions;
   std::string list;

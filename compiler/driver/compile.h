@@ -23,6 +23,8 @@ std::optional<Variant> compile_variant(const syntax::Program& program, const ast
 // The variant with its derivatives (passes::differentiate), after the pipeline; emit::specialize takes it as
 // it takes `optimized`.
 ir::Module differentiated(const Variant& variant);
+// As it is before its output expression: what gradients through that are computed from.
+emit::Specialized before_output(const Variant& variant);
 
 // The block of that name; with no name, the only one. The error (usage) lists what there is.
 Result<const ast::Attention*> find_block(const syntax::Program& program, const std::string& name);

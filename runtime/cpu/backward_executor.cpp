@@ -1,6 +1,7 @@
 #include "runtime/cpu/backward_executor.h"
 
 #include <numeric>
+#include <span>
 
 #include "runtime/binding/strides.h"
 #include "runtime/cpu/differentiated.h"
@@ -11,7 +12,7 @@ namespace {
 
 // Enough for many threads; each costs a pass over its keys' gradients.
 constexpr std::int64_t kParts = 32;
-constexpr std::int64_t kLeastRows = 8;  // of a part
+constexpr std::int64_t kLeastQueries = 768;  // of a part, about
 // Of gradients of inputs that parts add to side by side.
 constexpr std::int64_t kMostGradientBytes = std::int64_t{1} << 29;
 
@@ -31,8 +32,9 @@ class BackwardExecutor::Run {
         team_(team),
         leaves_(LeafVector::zeros(of.differentiated_, p_)) {
     const std::int64_t heads = std::max<std::int64_t>(1, p_.batch * p_.kv_heads);
+    const std::int64_t least = std::max<std::int64_t>(1, kLeastQueries / of.compiled_->code().shape.tile_q);
     parts_ = std::clamp<std::int64_t>((kParts + heads - 1) / heads, 1,
-                                      std::max<std::int64_t>(1, run.rows() / kLeastRows));
+                                      std::max<std::int64_t>(1, run.rows() / least));
     totals_per_head_ = static_cast<std::size_t>(kSiteTotals) + kernel_.sites.size();
     totals_.resize(static_cast<std::size_t>(units() * run.group()) * totals_per_head_);
     make_gradients();
@@ -58,8 +60,7 @@ class BackwardExecutor::Run {
     if (parts_ > 1 && units() > 0) {
       const std::int64_t blocks = team_.sums[0].blocks();
       host::parallel_for(p_.batch * p_.kv_heads * blocks, slots_, [&](std::int64_t n) {
-        add_parts(n / blocks * parts_, n % blocks);
-        store_block(team_.sums[static_cast<std::size_t>(n / blocks * parts_)], n / blocks, n % blocks);
+        store_block(add_parts(n / blocks * parts_, n % blocks), n / blocks, n % blocks);
       });
     }
     add_captured();
@@ -83,30 +84,36 @@ class BackwardExecutor::Run {
     for (std::int64_t block = 0; block < sums.blocks(); ++block) store_block(sums, slice, block);
   }
 
-  // A block of rows of all parts of a key head, into the first part's.
-  void add_parts(std::int64_t first, std::int64_t block) {
-    KeySums& to = team_.sums[static_cast<std::size_t>(first)];
-    for (std::int64_t i = 1; i < parts_; ++i) {
-      const KeySums& from = team_.sums[static_cast<std::size_t>(first + i)];
-      if (!from.touched(block)) continue;
-      to.touch(block * KeySums::kBlock);
+  // A block of rows of all parts of a key head, in the first that has any.
+  KeySums& add_parts(std::int64_t first, std::int64_t block) {
+    const std::span parts =
+        std::span(team_.sums).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(parts_));
+    const auto some = std::ranges::find_if(parts, [&](const KeySums& s) { return s.touched(block); });
+    if (some == parts.end()) return parts[0];
+    KeySums& to = *some;
+    for (auto from = some + 1; from != parts.end(); ++from) {
+      if (!from->touched(block)) continue;
       const auto add = [&](float* x, const float* y, std::int64_t width) {
         for (std::int64_t c = 0; c < to.block_rows(block) * width; ++c) x[c] += y[c];
       };
       const std::int64_t row = block * KeySums::kBlock;
-      add(to.keys(row), from.keys(row), to.key_width());
-      add(to.values(row), from.values(row), to.value_width());
+      add(to.keys(row), from->keys(row), to.key_width());
+      add(to.values(row), from->values(row), to.value_width());
     }
+    return to;
   }
 
   void store_block(KeySums& sums, std::int64_t slice, std::int64_t block) {
     sums.touch(block * KeySums::kBlock);  // keys that no query visits
     const std::int64_t batch = slice / p_.kv_heads, head = slice % p_.kv_heads, keys = p_.local_keys();
+    std::vector<std::int64_t> local;
     for (std::int64_t i = 0; i < sums.block_rows(block); ++i) {
       const std::int64_t row = block * KeySums::kBlock + i;
       const bool context = row >= keys;
-      const std::vector<std::int64_t> local =
-          context ? std::vector<std::int64_t>{row - keys} : local_coordinates(p_.k_axis, row);
+      if (context)
+        local.assign(1, row - keys);
+      else
+        local_coordinates(p_.k_axis, row, local);
       const runtime::Strided &to_k = context ? run_.wanted.context_k : run_.wanted.k,
                              &to_v = context ? run_.wanted.context_v : run_.wanted.v;
       if (to_k.data != nullptr) {
@@ -125,8 +132,7 @@ class BackwardExecutor::Run {
   void make_gradients() {
     std::vector<bool> added_to(p_.inputs.size());
     for (const emit::CpuSite& site : kernel_.sites)
-      if (!site.uniform)
-        added_to[std::get<ir::Load>(kernel_.keys(site.context).form.module[site.leaf].what).input] = true;
+      if (!site.uniform) added_to[emit::read_of(leaf_of(site), site.second).input] = true;
     std::int64_t elements = 0;
     for (std::size_t i = 0; i < p_.inputs.size(); ++i)
       if (added_to[i]) elements += elements_of(p_.inputs[i]);
@@ -182,10 +188,14 @@ class BackwardExecutor::Run {
     store_captured();
   }
 
+  const ir::Node& leaf_of(const emit::CpuSite& site) const {
+    return kernel_.keys(site.context).form.module[site.leaf];
+  }
+
   // What a uniform site reads in a batch and head; null where the input was left out.
   double* leaf(const emit::CpuSite& site, const Place& place) {
     const ir::Module& m = kernel_.keys(site.context).form.module;
-    const ir::Node& node = m[site.leaf];
+    const ir::Node& node = leaf_of(site);
     if (const auto* s = std::get_if<ir::Symbol>(&node.what)) return &leaves_.params[s->index];
     const std::uint32_t input = std::get<ir::Load>(node.what).input;
     if (leaves_.inputs[input].empty()) return nullptr;

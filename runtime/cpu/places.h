@@ -10,13 +10,18 @@
 namespace vicinal::cpu {
 
 // Splits a flattened local token into local coordinates.
-inline std::vector<std::int64_t> local_coordinates(const std::vector<runtime::GridAxis>& axes,
-                                                   std::int64_t token) {
-  std::vector<std::int64_t> local(axes.size());
+inline void local_coordinates(const std::vector<runtime::GridAxis>& axes, std::int64_t token,
+                              std::vector<std::int64_t>& local) {
+  local.resize(axes.size());
   for (std::size_t i = axes.size(); i-- > 0;) {
     local[i] = token % axes[i].local;
     token /= axes[i].local;
   }
+}
+inline std::vector<std::int64_t> local_coordinates(const std::vector<runtime::GridAxis>& axes,
+                                                   std::int64_t token) {
+  std::vector<std::int64_t> local;
+  local_coordinates(axes, token, local);
   return local;
 }
 

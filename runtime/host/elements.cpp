@@ -61,7 +61,10 @@ void store_floats(void* data, DType dtype, std::int64_t offset, std::int64_t str
                   std::int64_t count) {
   // A loop for each of the usual types, without a choice in it.
   const auto store = [&](auto convert) {
-    for (std::int64_t i = 0; i < count; ++i) write(data, offset + i * stride, convert(values[i]));
+    if (stride == 1)
+      for (std::int64_t i = 0; i < count; ++i) write(data, offset + i, convert(values[i]));
+    else
+      for (std::int64_t i = 0; i < count; ++i) write(data, offset + i * stride, convert(values[i]));
   };
   switch (dtype) {
     case DType::f16: return store(files::f16_from_float);

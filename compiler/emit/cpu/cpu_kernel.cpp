@@ -25,7 +25,7 @@ class UniformFinder {
     std::vector<NodeId> rest = {m.root(Root::score), m.root(Root::output), keys.form.factor, keys.form.slope,
                                 keys.form.shift};
     for (const ir::Partial& p : m.partials)
-      if (p.of == Root::score) rest.push_back(p.value);
+      if (p.of == Root::score || (p.of == Root::output && !context)) rest.push_back(p.value);
     add(keys, context, rest, false);
     // Indices of what gradients are added to.
     for (const CpuSite& site : kernel_.sites)
@@ -125,13 +125,23 @@ bool varies_beyond_slice(const ir::Module& m, NodeId leaf) {
                              [&](NodeId id) { return (varies[id.value] & ~(ir::kBatch | ir::kHead)) != 0; });
 }
 
-void find_sites(CpuKernel& kernel, bool context) {
+void add_sites(CpuKernel& kernel, bool context, const ir::Partial& p) {
   const ir::Module& m = kernel.keys(context).form.module;
-  for (const ir::Partial& p : m.partials) {
-    const auto* s = std::get_if<ir::Symbol>(&m[p.leaf].what);
-    const bool learnable = s == nullptr || s->kind == ir::SymbolKind::param;
-    if (p.of == Root::score && learnable)
-      kernel.sites.push_back({context, p.leaf, p.value, !varies_beyond_slice(m, p.leaf)});
+  const ir::Node& leaf = m[p.leaf];
+  if (std::holds_alternative<ir::Dot>(leaf.what)) {
+    for (const bool second : {false, true})
+      if (m.inputs[read_of(leaf, second).input].learnable)
+        kernel.sites.push_back({context, p.of, p.leaf, p.value, second, false});
+    return;
+  }
+  const auto* s = std::get_if<ir::Symbol>(&leaf.what);
+  if (s == nullptr || s->kind == ir::SymbolKind::param)
+    kernel.sites.push_back({context, p.of, p.leaf, p.value, false, !varies_beyond_slice(m, p.leaf)});
+}
+
+void find_sites(CpuKernel& kernel, bool context) {
+  for (const ir::Partial& p : kernel.keys(context).form.module.partials) {
+    if (p.of == Root::score || (p.of == Root::output && !context)) add_sites(kernel, context, p);
     if (context) continue;
     kernel.scale_sum = kernel.scale_sum || p.of == Root::scale;
     kernel.sink_sum = kernel.sink_sum || (p.of == Root::sink && kernel.has_sink);
@@ -145,13 +155,14 @@ passes::ScoreForm whole_form(const ir::Module& module, int head_dim) {
   return form;
 }
 
-bool reads_dot(const ir::Module& module) {
-  return std::ranges::any_of(module.partials, [&](const ir::Partial& p) {
-    return std::holds_alternative<ir::Dot>(module[p.leaf].what);
-  });
-}
-
 }  // namespace
+
+InputRead read_of(const ir::Node& leaf, bool second) {
+  const std::size_t end = leaf.operands.size();
+  if (const auto* load = std::get_if<ir::Load>(&leaf.what)) return {load->input, 0, end};
+  const auto& dot = std::get<ir::Dot>(leaf.what);
+  return second ? InputRead{dot.second, dot.first_indices, end} : InputRead{dot.first, 0, dot.first_indices};
+}
 
 CpuKernel cpu_kernel(const Specialized& variant, const CpuKernelOptions& options) {
   CpuKernel kernel = make_kernel(variant, score_forms(variant, options.head_dim), options);
@@ -171,15 +182,6 @@ CpuKernel cpu_backward_kernel(const Specialized& differentiated, const CpuKernel
   }
   find_uniforms(kernel);
   return kernel;
-}
-
-std::optional<std::string> cpu_backward_obstacle(const Specialized& differentiated) {
-  if (reads_dot(differentiated.grid.module) ||
-      (differentiated.context && reads_dot(differentiated.context->module)))
-    return "gradients of the tensors of a dot() are the interpreter's";
-  if (differentiated.declarations().root(Root::output).valid())
-    return "gradients through an output expression are the interpreter's";
-  return std::nullopt;
 }
 
 std::string print(const CpuKernel& kernel) {

@@ -42,13 +42,22 @@ struct CpuUniform {
   bool exact;  // a mask reads it: every operation rounds to fp32. Others round once, at the end
 };
 
-// Something learnable that scores read, and the derivative of a score in it.
+// Something learnable that the score or the output reads, and the derivative in it.
 struct CpuSite {
   bool context;            // of which keys' module the nodes are
-  ir::NodeId leaf, value;  // a Load or a param; the derivative
+  ir::Root of;             // score or output
+  ir::NodeId leaf, value;  // a Load, a Dot or a param; the derivative
+  bool second;             // of a Dot, which has a site for each of its inputs that is learnable
   // Whether a batch and head read one element: then the kernel gives one sum. Otherwise it adds to a tensor.
   bool uniform;
 };
+
+// How a Load or a Dot reads one of its inputs: by the operands first..last.
+struct InputRead {
+  std::uint32_t input;
+  std::size_t first, last;
+};
+InputRead read_of(const ir::Node& leaf, bool second);
 
 enum class CpuPass : std::uint8_t { forward, backward };
 
@@ -83,12 +92,11 @@ struct CpuKernel {
 
 CpuKernel cpu_kernel(const Specialized& variant, const CpuKernelOptions& options);
 
-// The backward pass of a variant; its score stays in one piece, and `factor` is the scale. `differentiated`:
+// The backward pass of a variant, which reads `out` as it is before an output expression; its score stays in
+// one piece, and `factor` is the scale. `differentiated`:
 // specialize() of a module with its partials. `captured`: with the gradients of what is learnable.
 CpuKernel cpu_backward_kernel(const Specialized& differentiated, const CpuKernelOptions& options,
                               bool captured);
-// Why there is no such kernel; nothing where there is one.
-std::optional<std::string> cpu_backward_obstacle(const Specialized& differentiated);
 
 // Two kernels with the same text are the same.
 std::string print(const CpuKernel& kernel);

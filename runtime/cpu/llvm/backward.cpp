@@ -1,6 +1,8 @@
 // The backward pass of a task: a tile of queries, which adds to the gradients of the keys that it visits.
+#include "runtime/cpu/llvm/captured_sums.h"
 #include "runtime/cpu/llvm/elementary.h"
 #include "runtime/cpu/llvm/kernel.h"
+#include "runtime/cpu/llvm/output_gradients.h"
 #include "runtime/cpu/llvm/pair_gradients.h"
 #include "runtime/cpu/llvm/products.h"
 #include "runtime/cpu/llvm/stage.h"
@@ -10,29 +12,6 @@ namespace vicinal::cpu {
 namespace {
 
 using ir::NodeId;
-
-// void (float* rows, i64 count): rows of head_dim channels divided by their norms.
-llvm::Function* emit_normalize_rows(Emitter& e, const KernelLayout& layout) {
-  llvm::Function* const f = e.function("normalize_rows", e.b.getVoidTy(), {e.ptr, e.i64});
-  e.loop(e.index(0), f->getArg(1), 1, {}, [&](Value* n, const Values&) {
-    Value* const row = e.at(e.f32, f->getArg(0), e.b.CreateMul(n, e.index(layout.head_channels)));
-    // In index order, as the definition has it.
-    const Values squares = e.loop(e.index(0), e.index(layout.head_dim), 1, {e.number(e.f32, 0)},
-                                  [&](Value* i, const Values& sum) {
-                                    Value* const x = e.load(e.f32, e.at(e.f32, row, i));
-                                    return Values{e.fma(x, x, sum[0])};
-                                  });
-    Value* const norm = e.larger(e.number(e.f32, 1e-12), e.unary(llvm::Intrinsic::sqrt, squares[0]));
-    e.loop(e.index(0), e.index(layout.head_dim), 1, {}, [&](Value* i, const Values&) {
-      Value* const at = e.at(e.f32, row, i);
-      e.store(e.b.CreateFDiv(e.load(e.f32, at), norm), at);
-      return Values{};
-    });
-    return Values{};
-  });
-  e.b.CreateRetVoid();
-  return f;
-}
 
 class Begin : Stage {
  public:
@@ -46,6 +25,8 @@ class Begin : Stage {
     llvm::Function* const pack_outputs =
         emit_pack_rows(e_, "pack_outputs", dtype, layout_.value_dim, layout_.channels);
     llvm::Function* const normalize = kernel_.query_l2norm ? emit_normalize_rows(e_, layout_) : nullptr;
+    llvm::Function* const through_output =
+        has_output() ? emit_output_gradients(e_, layout_, kernel_) : nullptr;
     llvm::Function* const transpose = emit_transpose();
     query_tile_ = e_.function(kBeginSymbol, e_.b.getVoidTy(), {e_.ptr}, true)->getArg(0);
     const NodeId roots[] = {form().factor};
@@ -64,18 +45,17 @@ class Begin : Stage {
     if (normalize != nullptr) e_.b.CreateCall(normalize, {workspace(layout_.query_rows), all});
     pack(pack_outputs, offsetof(QueryTile, d_out), offsetof(QueryTile, d_out_dim),
          offsetof(QueryTile, d_out_row), layout_.d_out_rows);
+    if (softmax_ || has_output())
+      pack(pack_outputs, offsetof(QueryTile, out), offsetof(QueryTile, out_dim), offsetof(QueryTile, out_row),
+           layout_.out_rows);
+    if (has_output()) e_.b.CreateCall(through_output, {query_tile_});
     // A scale whose own gradient is wanted is multiplied with later, since that needs the product before it.
     Value* const one = e_.number(e_.f32, 1);
     e_.b.CreateCall(transpose, {workspace(layout_.query_rows), e_.index(layout_.head_channels),
-                                e_.index(layout_.head_dim), workspace(layout_.queries), scale,
-                                kernel_.scale_sum ? one : scale});
+                                workspace(layout_.queries), scale, kernel_.scale_sum ? one : scale});
     e_.b.CreateCall(transpose, {workspace(layout_.d_out_rows), e_.index(layout_.channels),
-                                e_.index(layout_.value_dim), workspace(layout_.d_out_columns), one, one});
-    if (softmax_) {
-      pack(pack_outputs, offsetof(QueryTile, out), offsetof(QueryTile, out_dim), offsetof(QueryTile, out_row),
-           layout_.out_rows);
-      share(expressions);
-    }
+                                workspace(layout_.d_out_columns), one, one});
+    if (softmax_) share(expressions);
     Value* const zero = e_.number(e_.vector(e_.f32), 0);
     e_.loop(e_.index(0), e_.index((tile_q + layout_.block.pv_queries) * layout_.head_channels), kLanes, {},
             [&](Value* i, const Values&) {
@@ -86,21 +66,31 @@ class Begin : Stage {
   }
 
  private:
-  // void (float* rows, i64 width, i64 depth, float* columns, float by, float column_by): rows of the tile as
-  // columns, multiplied with the second factor; in place with the first.
+  bool has_output() const { return form().module.root(ir::Root::output).valid(); }
+
+  // void (float* rows, i64 width, float* columns, float by, float column_by): rows of the tile as columns,
+  // multiplied with the second factor; in place with the first. Blocks of sixteen queries and channels.
   llvm::Function* emit_transpose() {
     const std::int64_t tile_q = layout_.block.tile_q;
     llvm::Function* const f =
-        e_.function("transpose", e_.b.getVoidTy(), {e_.ptr, e_.i64, e_.i64, e_.ptr, e_.f32, e_.f32});
-    e_.loop(e_.index(0), e_.index(tile_q), 1, {}, [&](Value* query, const Values&) {
-      Value* const row = e_.at(e_.f32, f->getArg(0), e_.b.CreateMul(query, f->getArg(1)));
-      Value* const column = e_.at(e_.f32, f->getArg(3), query);
-      e_.loop(e_.index(0), f->getArg(2), 1, {}, [&](Value* i, const Values&) {
-        Value* const at = e_.at(e_.f32, row, i);
-        Value* const x = e_.load(e_.f32, at);
-        e_.store(e_.b.CreateFMul(x, f->getArg(5)),
-                 e_.at(e_.f32, column, e_.b.CreateMul(i, e_.index(tile_q))));
-        e_.store(e_.b.CreateFMul(x, f->getArg(4)), at);
+        e_.function("transpose", e_.b.getVoidTy(), {e_.ptr, e_.i64, e_.ptr, e_.f32, e_.f32});
+    Value *const width = f->getArg(1), *const by = e_.splat(f->getArg(3)),
+                 *const column_by = e_.splat(f->getArg(4));
+    e_.loop(e_.index(0), e_.index(tile_q), kLanes, {}, [&](Value* query, const Values&) {
+      e_.loop(e_.index(0), width, kLanes, {}, [&](Value* channel, const Values&) {
+        Value* row = e_.at(e_.f32, f->getArg(0), e_.b.CreateAdd(e_.b.CreateMul(query, width), channel));
+        Values block;
+        for (int i = 0; i < kLanes; ++i) {
+          Value* const x = e_.load(e_.vector(e_.f32), row);
+          e_.store(e_.b.CreateFMul(x, by), row);
+          block.push_back(e_.b.CreateFMul(x, column_by));
+          row = e_.at(e_.f32, row, width);
+        }
+        transpose(block);
+        Value* const column =
+            e_.at(e_.f32, f->getArg(2), e_.b.CreateAdd(e_.b.CreateMul(channel, e_.index(tile_q)), query));
+        for (int i = 0; i < kLanes; ++i)
+          e_.store(block[static_cast<std::size_t>(i)], e_.at(e_.f32, column, i * tile_q));
         return Values{};
       });
       return Values{};
@@ -109,12 +99,29 @@ class Begin : Stage {
     return f;
   }
 
+  // Swaps every bit of a row's number with that of the lane's.
+  void transpose(Values& block) {
+    for (int bit = 1; bit < kLanes; bit *= 2) {
+      std::vector<int> low, high;
+      for (int lane = 0; lane < kLanes; ++lane) {
+        const bool second = (lane & bit) != 0;
+        low.push_back(second ? kLanes + lane - bit : lane);
+        high.push_back(second ? kLanes + lane : lane + bit);
+      }
+      for (int i = 0; i < kLanes; ++i) {
+        if ((i & bit) != 0) continue;
+        Value *&x = block[static_cast<std::size_t>(i)], *&y = block[static_cast<std::size_t>(i + bit)];
+        Value* const first = e_.b.CreateShuffleVector(x, y, low);
+        y = e_.b.CreateShuffleVector(x, y, high);
+        x = first;
+      }
+    }
+  }
+
   // Of every query dLSE - <dO, O>, and the LSE as weights take it; the sum over the sink.
   void share(Expressions& expressions) {
     llvm::Type* const type = e_.vector(e_.f32);
     Value* const count = query_member(offsetof(QueryTile, count), e_.i64);
-    Value* const lse = query_member(offsetof(QueryTile, lse), e_.ptr);
-    Value* const lse_row = query_member(offsetof(QueryTile, lse_row), e_.ptr);
     Value* const d_lse = query_member(offsetof(QueryTile, d_lse), e_.ptr);
     Value* const minus_infinity = e_.infinity(e_.f32, true);
     Value* const zero = e_.number(e_.f32, 0);
@@ -128,9 +135,10 @@ class Begin : Stage {
                     return Values{e_.fma(e_.load(type, workspace(layout_.d_out_rows, at)),
                                          e_.load(type, workspace(layout_.out_rows, at)), sum[0])};
                   });
-      Value* const shared =
-          e_.b.CreateFSub(e_.load(e_.f32, e_.at(e_.f32, d_lse, query)), sum_of_lanes(e_, products[0]));
-      Value* const x = e_.load(e_.f32, e_.at(e_.f32, lse, e_.load(e_.i64, e_.at(e_.i64, lse_row, query))));
+      Value* of_lse = e_.load(e_.f32, e_.at(e_.f32, d_lse, query));
+      if (has_output()) of_lse = e_.b.CreateFAdd(of_lse, e_.load(e_.f32, workspace(layout_.shared, query)));
+      Value* const shared = e_.b.CreateFSub(of_lse, sum_of_lanes(e_, products[0]));
+      Value* const x = lse_of(query);
       // Any number does where nothing is kept.
       Value* const base = e_.b.CreateSelect(e_.b.CreateFCmpOEQ(x, minus_infinity), zero, x);
       e_.store(shared, workspace(layout_.shared, query));
@@ -157,15 +165,13 @@ class Visit : Stage {
 
   void run() {
     const emit::CpuKernelOptions& o = kernel_.options;
-    llvm::Function* const pack_keys =
-        emit_pack_rows(e_, "pack_keys", o.dtype, layout_.head_dim, layout_.head_channels);
-    const bool alike = layout_.head_dim == layout_.value_dim;
-    llvm::Function* const pack_values =
-        alike ? pack_keys : emit_pack_rows(e_, "pack_values", o.dtype, layout_.value_dim, layout_.channels);
+    const Packers packers = emit_packers();
     llvm::Function* const normalize = kernel_.key_l2norm ? emit_normalize_rows(e_, layout_) : nullptr;
     llvm::Function* const scores = emit_score_block(e_, layout_, "score_block", layout_.head_dim);
     llvm::Function* const d_weights =
-        alike ? scores : emit_score_block(e_, layout_, "d_weight_block", layout_.value_dim);
+        layout_.head_dim == layout_.value_dim
+            ? scores
+            : emit_score_block(e_, layout_, "d_weight_block", layout_.value_dim);
     llvm::Function* const query_sums = o.exact ? nullptr : emit_query_sums(e_, layout_);
     llvm::Function* const key_sums = o.exact ? emit_exact_sums(e_, layout_)
                                              : emit_key_sums(e_, layout_, "key_sums", layout_.head_channels);
@@ -175,23 +181,10 @@ class Visit : Stage {
     const ByKind gradients =
         by_kind([&](KeyTileKind kind) { return emit_pair_gradients(e_, layout_, kernel_, kind); });
 
-    llvm::Function* const f = e_.function(kVisitSymbol, e_.b.getVoidTy(), {e_.ptr, e_.ptr}, true);
-    query_tile_ = f->getArg(0);
-    Value* const key_tile = f->getArg(1);
-    const auto key_member = [&](std::size_t byte, llvm::Type* type) {
-      return member(e_, key_tile, byte, type);
-    };
-    Value* const keys = key_member(offsetof(KeyTile, count), e_.i64);
+    const auto [key_tile, kind, keys, k, k_step, v, v_step] = start_visit(packers);
     Value* const queries = query_member(offsetof(QueryTile, count), e_.i64);
-    const auto [k, k_step] = rows_of(key_tile, kDirectKeys, offsetof(KeyTile, k), offsetof(KeyTile, k_dim),
-                                     offsetof(KeyTile, k_row), offsetof(KeyTile, k_step), pack_keys,
-                                     layout_.keys, layout_.head_channels);
-    const auto [v, v_step] = rows_of(key_tile, kDirectValues, offsetof(KeyTile, v), offsetof(KeyTile, v_dim),
-                                     offsetof(KeyTile, v_row), offsetof(KeyTile, v_step), pack_values,
-                                     layout_.values, layout_.channels);
     if (normalize != nullptr) e_.b.CreateCall(normalize, {k, keys});
-    Value* const kind = key_member(offsetof(KeyTile, kind), e_.i64);
-    Value* const sum_rows = key_member(offsetof(KeyTile, sum_row), e_.ptr);
+    Value* const sum_rows = member(e_, key_tile, offsetof(KeyTile, sum_row), e_.ptr);
 
     e_.loop(e_.index(0), queries, layout_.block.unit, {}, [&](Value* unit, const Values&) {
       const auto [first, count] = keys_of_unit(key_tile, unit, kind, keys);

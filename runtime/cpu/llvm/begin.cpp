@@ -71,13 +71,15 @@ class Begin : Stage {
     const auto address = [&](Value* channel) {
       return e_.at(e_.f32, queries, e_.b.CreateMul(channel, e_.index(layout_.block.tile_q)));
     };
-    const Values squares = e_.loop(e_.index(0), e_.index(layout_.head_dim), 1, {e_.number(type, 0)},
+    llvm::Type* const wide = e_.vector(e_.f64);
+    const Values squares = e_.loop(e_.index(0), e_.index(layout_.head_dim), 1, {e_.number(wide, 0)},
                                    [&](Value* channel, const Values& sum) {
-                                     Value* const x = e_.load(type, address(channel));
+                                     Value* const x = e_.b.CreateFPExt(e_.load(type, address(channel)), wide);
                                      return Values{e_.fma(x, x, sum[0])};
                                    });
-    Value* const norm = e_.larger(e_.number(type, 1e-12), e_.unary(llvm::Intrinsic::sqrt, squares[0]));
-    Value* const by = e_.b.CreateFDiv(e_.splat(scale), norm);
+    Value* const factor =
+        e_.b.CreateFMul(e_.splat(e_.b.CreateFPExt(scale, e_.f64)), inverse_norm(e_, squares[0]));
+    Value* const by = e_.b.CreateFPTrunc(factor, type);
     e_.loop(e_.index(0), e_.index(layout_.head_dim), 1, {}, [&](Value* channel, const Values&) {
       e_.store(e_.b.CreateFMul(e_.load(type, address(channel)), by), address(channel));
       return Values{};

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <optional>
 
 namespace vicinal::cpu {
 
@@ -52,39 +53,72 @@ constexpr int round_up(int x, int step) {
   return (x + step - 1) / step * step;
 }
 
+// Accumulators of a block and its other operands fill the registers, with a few to spare.
+struct Registers {
+  int count, per_vector;
+
+  explicit Registers(const CpuTarget& target)
+      : count(target.many_registers ? 32 : 16), per_vector(std::max(1, 32 * kLanes / target.vector_bits)) {}
+  bool many() const { return count / per_vector >= 32; }
+  // Of a block with so many columns; more than sixteen accumulators gain nothing.
+  int rows(int columns) const {
+    return std::clamp((count - 1) / per_vector / columns - 1, 1, columns == 1 ? 16 : 24 / columns);
+  }
+};
+
+// How many keys a query of a sequence sees, where its window or the mask's limits say that.
+std::optional<std::int64_t> keys_seen(const emit::CpuKernel& kernel) {
+  const ir::Module& m = kernel.declarations();
+  if (m.axes.size() == 1 && m.axes[0].window.valid()) {
+    const auto window = m.constant_value(m.axes[0].window);
+    return window ? std::optional<std::int64_t>(window->i) : std::nullopt;
+  }
+  std::optional<std::int64_t> least;
+  for (const analysis::RowSum& begin : kernel.limits.begins)
+    for (const analysis::RowSum& end : kernel.limits.ends)
+      if (const analysis::RowSum keys = end.plus(begin, true); keys.terms.empty())
+        least = std::min(least.value_or(keys.constant), keys.constant);
+  return least;
+}
+
+// The vectors of queries that go through all stages together, out of so many: few of them waste little of a
+// narrow window, many load little for what they compute.
+int vectors_of_unit(const Registers& registers, int vectors, std::optional<std::int64_t> seen) {
+  int best = vectors % 3 == 0 ? 3 : vectors % 2 == 0 ? 2 : 1;
+  const auto cost = [&](int unit) {
+    const int keys = registers.rows(registers.many() ? unit : 1);
+    constexpr double kWeights[] = {1.1, 1.04, 1};  // of a score, where a key is loaded for so many vectors
+    return kWeights[unit - 1] * static_cast<double>((*seen + kLanes * unit + keys - 2) / keys * keys);
+  };
+  for (int unit = best - 1; seen && unit > 0; --unit)
+    if (vectors % unit == 0 && cost(unit) < cost(best)) best = unit;
+  return best;
+}
+
 }  // namespace
 
-Blocking blocking(const CpuTarget& target, const emit::CpuKernelOptions& o, bool narrow) {
+Blocking blocking(const CpuTarget& target, const emit::CpuKernel& kernel) {
+  const emit::CpuKernelOptions& o = kernel.options;
+  const Registers registers(target);
+  // In a window of several axes queries see little of what their neighbours see.
+  const bool narrow = kernel.declarations().axes.size() > 1 && kernel.windowed();
   Blocking b{};
   b.tile_q = narrow ? 16 : std::max(o.head_dim, o.value_dim) <= 64 ? 96 : 48;
   if (o.tile_q != 0) b.tile_q = round_up(o.tile_q, kLanes);
   b.tile_k = o.tile_k != 0 ? o.tile_k : 64;
-  // Accumulators of a block and its other operands fill the registers, with a few to spare.
-  const int per_vector = std::max(1, 32 * kLanes / target.vector_bits);
-  const int registers = target.many_registers ? 32 : 16;
-  const int vectors = b.tile_q / kLanes;
-  const auto rows = [&](int columns) { return (registers - 1) / per_vector / columns - 1; };
-  b.qk_vectors = 1;
-  if (registers / per_vector >= 32) b.qk_vectors = vectors % 3 == 0 ? 3 : vectors % 2 == 0 ? 2 : 1;
-  b.qk_keys = std::clamp(rows(b.qk_vectors), 1, b.qk_vectors == 3 ? 8 : b.qk_vectors == 2 ? 12 : 16);
+  const int vectors = vectors_of_unit(registers, b.tile_q / kLanes, keys_seen(kernel));
+  b.unit = kLanes * vectors;
+  b.qk_vectors = registers.many() ? vectors : 1;
+  b.qk_keys = registers.rows(b.qk_vectors);
   const int channels = round_up(o.value_dim, kLanes) / kLanes;
-  b.pv_vectors = registers / per_vector >= 32 ? std::min(channels, 4) : 1;
-  b.pv_queries = std::clamp(rows(b.pv_vectors), 1,
-                            b.pv_vectors == 4   ? 6
-                            : b.pv_vectors == 3 ? 8
-                            : b.pv_vectors == 2 ? 12
-                                                : 16);
-  while (b.tile_q % b.pv_queries != 0) --b.pv_queries;
-  b.unit = kLanes * b.qk_vectors;
-  while (b.unit % b.pv_queries != 0 || b.tile_q % b.unit != 0) b.unit += kLanes * b.qk_vectors;
-  return b;
-}
-
-Blocking backward_blocking(const CpuTarget& target, const emit::CpuKernelOptions& o, bool narrow) {
-  Blocking b = blocking(target, o, narrow);
-  // Whole blocks of keys, of both kinds, where a few more keys make them so.
-  const int both = std::lcm(b.qk_keys, b.pv_queries), tile_k = round_up(b.tile_k, both);
-  if (o.tile_k == 0 && tile_k <= 80) b.tile_k = tile_k;
+  b.pv_vectors = registers.many() ? std::min(channels, 4) : 1;
+  b.pv_queries = registers.rows(b.pv_vectors);
+  while (b.unit % b.pv_queries != 0) --b.pv_queries;
+  if (kernel.pass == emit::CpuPass::backward && o.tile_k == 0) {
+    // Whole blocks of keys, of both kinds, where a few more keys make them so.
+    const int tile_k = round_up(b.tile_k, std::lcm(b.qk_keys, b.pv_queries));
+    if (tile_k <= 80) b.tile_k = tile_k;
+  }
   return b;
 }
 

@@ -35,9 +35,7 @@ struct Blocking {
   int pv_queries, pv_vectors;  // of one block of the output: queries, and vectors of channels
   int unit;                    // queries that all stages take before the next: blocks of both kinds divide it
 };
-// `narrow`: queries see little of what their neighbours see, as in a window of several axes.
-Blocking blocking(const CpuTarget& target, const emit::CpuKernelOptions& options, bool narrow);
-// Of a backward pass, whose sums over queries are blocks of as many keys as those over keys are of queries.
-Blocking backward_blocking(const CpuTarget& target, const emit::CpuKernelOptions& options, bool narrow);
+// The sums over queries of a backward pass are blocks of as many keys as those over keys are of queries.
+Blocking blocking(const CpuTarget& target, const emit::CpuKernel& kernel);
 
 }  // namespace vicinal::cpu

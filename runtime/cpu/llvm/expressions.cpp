@@ -81,9 +81,7 @@ Value* Expressions::node(std::uint32_t n, const Symbols& symbols) {
         return nullptr;
       },
       [&](const ir::Symbol& s) { return symbols(s); }, [&](const ir::Apply& a) { return apply(node, a.op); },
-      [&](const ir::Load& l) {
-        return element(l.input, node.type, offset(n, l.input, 0, node.operands.size()));
-      },
+      [&](const ir::Load& l) { return element(l.input, node.type, offset(n, emit::read_of(node, false))); },
       [&](const ir::Dot& d) { return dot(n, d); });
 }
 
@@ -118,14 +116,15 @@ Value* Expressions::member(std::uint32_t input, std::size_t byte, llvm::Type* ty
   return known;
 }
 
-// The element's offset from the operands first..last: a scalar unless one of them is a vector. Indices that
-// may lie outside of their dimension are clamped into it.
-Value* Expressions::offset(std::uint32_t n, std::uint32_t input, std::size_t first, std::size_t last, Of of) {
+// The element's offset: a scalar unless one of the operands is a vector. Indices that may lie outside of
+// their dimension are clamped into it.
+Value* Expressions::offset(std::uint32_t n, const emit::InputRead& read, Of of) {
   const ir::Node& node = module_.nodes()[n];
+  const std::uint32_t input = read.input;
   Value* scalar = nullptr;
   Value* vector = nullptr;
-  for (std::size_t i = first; i < last; ++i) {
-    const std::size_t dimension = i - first;
+  for (std::size_t i = read.first; i < read.last; ++i) {
+    const std::size_t dimension = i - read.first;
     Value* index = values_[node.operands[i].value];
     if ((keys_.bounds.clamp[n] >> i & 1) != 0) {
       Value* const extent = member(input, offsetof(CodeInput, extent) + 8 * dimension, e_.i64);
@@ -146,22 +145,37 @@ Value* Expressions::offset(std::uint32_t n, std::uint32_t input, std::size_t fir
   return scalar == nullptr ? vector : e_.b.CreateAdd(vector, e_.splat(scalar));
 }
 
-void Expressions::load_gradient(NodeId id) {
-  const std::uint32_t input = std::get<ir::Load>(module_[id].what).input;
+void Expressions::load_gradient(const emit::CpuSite& site) {
+  const ir::Node& leaf = module_[site.leaf];
+  const std::uint32_t input = emit::read_of(leaf, site.second).input;
   load_members(input);
-  gradient_data(id);
+  if (std::holds_alternative<ir::Dot>(leaf.what)) load_members(emit::read_of(leaf, !site.second).input);
+  gradient_data(site);
   for (std::size_t d = 0; d < module_.inputs[input].dims.size(); ++d)
     member(input, offsetof(CodeInput, stride) + 8 * d, e_.i64, Of::gradients);
 }
 
-Value* Expressions::gradient_offset(NodeId id, const Symbols& symbols) {
-  const ir::Node& node = module_[id];
-  for (const NodeId operand : node.operands) emit(operand, symbols);
-  return offset(id.value, std::get<ir::Load>(node.what).input, 0, node.operands.size(), Of::gradients);
+Value* Expressions::gradient_offset(const emit::CpuSite& site, const Symbols& symbols) {
+  const ir::Node& leaf = module_[site.leaf];
+  for (const NodeId operand : leaf.operands) emit(operand, symbols);
+  return offset(site.leaf.value, emit::read_of(leaf, site.second), Of::gradients);
 }
 
-Value* Expressions::gradient_data(NodeId id) {
-  return member(std::get<ir::Load>(module_[id].what).input, offsetof(CodeInput, data), e_.ptr, Of::gradients);
+Value* Expressions::gradient_data(const emit::CpuSite& site) {
+  const std::uint32_t input = emit::read_of(module_[site.leaf], site.second).input;
+  return member(input, offsetof(CodeInput, data), e_.ptr, Of::gradients);
+}
+
+Expressions::Factors Expressions::factors(const emit::CpuSite& site, const Symbols& symbols) {
+  const ir::Node& leaf = module_[site.leaf];
+  for (const NodeId operand : leaf.operands) emit(operand, symbols);
+  const emit::InputRead read = emit::read_of(leaf, !site.second);
+  // An input that was left out has no elements.
+  Value* const count = e_.b.CreateBinaryIntrinsic(
+      llvm::Intrinsic::smin, last_member(read.input, offsetof(CodeInput, extent)),
+      last_member(emit::read_of(leaf, site.second).input, offsetof(CodeInput, extent)));
+  return {kernel_.options.input_dtypes[read.input], member(read.input, offsetof(CodeInput, data), e_.ptr),
+          offset(site.leaf.value, read), last_member(read.input, offsetof(CodeInput, stride)), count};
 }
 
 Value* Expressions::element(std::uint32_t input, ir::Type type, Value* offset) {
@@ -178,19 +192,18 @@ Value* Expressions::element(std::uint32_t input, ir::Type type, Value* offset) {
   return from_memory(e_, dtype, type, raw);
 }
 
+// The stride or extent of an input's last dimension.
+Value* Expressions::last_member(std::uint32_t input, std::size_t array) {
+  return member(input, array + 8 * (module_.inputs[input].dims.size() - 1), e_.i64);
+}
+
 Value* Expressions::dot(std::uint32_t n, const ir::Dot& d) {
   const ir::Node& node = module_.nodes()[n];
-  const auto last_dimension = [&](std::uint32_t input) { return module_.inputs[input].dims.size() - 1; };
-  Value* const x = offset(n, d.first, 0, d.first_indices);
-  Value* const y = offset(n, d.second, d.first_indices, node.operands.size());
-  const auto stride = [&](std::uint32_t input) {
-    return member(input, offsetof(CodeInput, stride) + 8 * last_dimension(input), e_.i64);
-  };
-  Value* const x_stride = stride(d.first);
-  Value* const y_stride = stride(d.second);
-  member(d.first, offsetof(CodeInput, data), e_.ptr);
-  member(d.second, offsetof(CodeInput, data), e_.ptr);
-  Value* const count = member(d.first, offsetof(CodeInput, extent) + 8 * last_dimension(d.first), e_.i64);
+  Value* const x = offset(n, emit::read_of(node, false));
+  Value* const y = offset(n, emit::read_of(node, true));
+  Value* const x_stride = last_member(d.first, offsetof(CodeInput, stride));
+  Value* const y_stride = last_member(d.second, offsetof(CodeInput, stride));
+  Value* const count = last_member(d.first, offsetof(CodeInput, extent));
   const bool vector = Emitter::is_vector(x) || Emitter::is_vector(y);
   Value* const zero = e_.number(vector ? e_.vector(e_.f32) : e_.f32, 0);
   const Values sum = e_.loop_if_any(e_.index(0), count, 1, {zero}, [&](Value* i, const Values& carried) {

@@ -26,11 +26,19 @@ class Expressions {
   // A root, or what a root is made of. Remembered until the next forget().
   Value* emit(ir::NodeId node, const Symbols& symbols);
 
-  // Of a Load: where its element is in QueryTile::gradients, as an offset from what gradient_data() gives; a
+  // Where a site's gradient is in QueryTile::gradients, as an offset from what gradient_data() gives; a
   // scalar unless an index is a vector. Stands after load_gradient(), which stands before all loops.
-  void load_gradient(ir::NodeId load);
-  Value* gradient_offset(ir::NodeId load, const Symbols& symbols);
-  Value* gradient_data(ir::NodeId load);
+  void load_gradient(const emit::CpuSite& site);
+  Value* gradient_offset(const emit::CpuSite& site, const Symbols& symbols);
+  Value* gradient_data(const emit::CpuSite& site);
+
+  // Of a Dot's site the elements of its other input, by which the gradient goes to as many elements;
+  // likewise.
+  struct Factors {
+    DType dtype;
+    Value *data, *offset, *step, *count;
+  };
+  Factors factors(const emit::CpuSite& site, const Symbols& symbols);
 
   Value* uniform(std::size_t slot, ir::Type type);
 
@@ -45,8 +53,8 @@ class Expressions {
   Value* element(std::uint32_t input, ir::Type type, Value* offset);
   // Which tensors strides are of: the inputs, or their gradients.
   enum class Of { inputs, gradients };
-  Value* offset(std::uint32_t n, std::uint32_t input, std::size_t first, std::size_t last,
-                Of of = Of::inputs);
+  Value* offset(std::uint32_t n, const emit::InputRead& read, Of of = Of::inputs);
+  Value* last_member(std::uint32_t input, std::size_t array);
   Value* dot(std::uint32_t n, const ir::Dot& d);
   void load_members(std::uint32_t input);
   // A member of an input, emitted once.

@@ -136,9 +136,7 @@ llvm::Expected<Emitted> emit_module(const Generator& generator, const emit::CpuK
   llvm::Expected<Emitted> emitted = start(*target);
   if (!emitted) return emitted.takeError();
   Emitter e(*emitted->module, *target);
-  const bool narrow = kernel.declarations().axes.size() > 1 && kernel.windowed();
-  const auto cut = kernel.pass == emit::CpuPass::backward ? backward_blocking : blocking;
-  const KernelLayout layout(kernel, cut(*target, kernel.options, narrow));
+  const KernelLayout layout(kernel, blocking(*target, kernel));
   emit_kernel(e, layout, kernel);
   shape = {layout.block.tile_q, layout.block.tile_k, static_cast<std::size_t>(layout.size)};
   if (llvm::Error error = verify(*emitted->module)) return error;

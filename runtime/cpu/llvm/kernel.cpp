@@ -18,9 +18,9 @@ KernelLayout::KernelLayout(const emit::CpuKernel& kernel, const Blocking& blocki
   const bool backward = kernel.pass == emit::CpuPass::backward;
   const std::int64_t q = block.tile_q,
                      k = round_up(block.tile_k, 4) + std::max(block.qk_keys, block.pv_queries);
-  queries = take(head_dim * q);
-  scores = take(k * q + kLanes);
   head_channels = backward ? round_up(head_dim, kLanes) : head_dim;
+  queries = take(head_channels * q);
+  scores = take(k * q + kLanes);
   output = take((q + block.pv_queries) * (backward ? head_channels : channels));
   maximum = take(q);
   sum = take(q);

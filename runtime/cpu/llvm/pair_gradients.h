@@ -13,10 +13,4 @@ namespace vicinal::cpu {
 llvm::Function* emit_pair_gradients(Emitter& e, const KernelLayout& layout, const emit::CpuKernel& kernel,
                                     KeyTileKind kind);
 
-// The sum of a vector's lanes, in one order.
-Value* sum_of_lanes(Emitter& e, Value* x);
-
-// Adds a float to the double at the address.
-void add_to_double(Emitter& e, Value* address, Value* x);
-
 }  // namespace vicinal::cpu

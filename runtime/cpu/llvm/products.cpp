@@ -12,6 +12,23 @@ Value* scattered(Emitter& e, DType dtype, Value* base, Value* row, Value* dim_st
   return from_memory(e, dtype, ir::Type::real, e.load(memory, e.at(memory, base, offset)));
 }
 
+// Emits the rest of a function: body(number, row, 1 / its norm as a double) for each of `count` packed rows.
+void each_inverse_norm(Emitter& e, const KernelLayout& layout, Value* rows, Value* count,
+                       const std::function<void(Value* n, Value* row, Value* inverse)>& body) {
+  e.loop(e.index(0), count, 1, {}, [&](Value* n, const Values&) {
+    Value* const row = e.at(e.f32, rows, e.b.CreateMul(n, e.index(layout.head_channels)));
+    const Values squares = e.loop(e.index(0), e.index(layout.head_dim), 1, {e.number(e.f64, 0)},
+                                  [&](Value* i, const Values& sum) {
+                                    Value* const x = e.load(e.f32, e.at(e.f32, row, i));
+                                    Value* const wide = e.b.CreateFPExt(x, e.f64);
+                                    return Values{e.fma(wide, wide, sum[0])};
+                                  });
+    body(n, row, inverse_norm(e, squares[0]));
+    return Values{};
+  });
+  e.b.CreateRetVoid();
+}
+
 }  // namespace
 
 llvm::Function* emit_pack_queries(Emitter& e, const KernelLayout& layout, DType dtype) {
@@ -75,22 +92,30 @@ llvm::Function* emit_pack_rows(Emitter& e, const char* name, DType dtype, std::i
   return f;
 }
 
+Value* inverse_norm(Emitter& e, Value* squares) {
+  llvm::Type* const type = squares->getType();
+  Value* const norm = e.larger(e.number(type, 1e-12), e.unary(llvm::Intrinsic::sqrt, squares));
+  return e.b.CreateFDiv(e.number(type, 1), norm);
+}
+
 llvm::Function* emit_inverse_norms(Emitter& e, const KernelLayout& layout) {
   llvm::Function* const f = e.function("inverse_norms", e.b.getVoidTy(), {e.ptr, e.ptr, e.i64});
-  Value *const x = f->getArg(0), *const out = f->getArg(1), *const count = f->getArg(2);
-  e.loop(e.index(0), count, 1, {}, [&](Value* n, const Values&) {
-    Value* const row = e.at(e.f32, x, e.b.CreateMul(n, e.index(layout.head_dim)));
-    // In index order, as the definition has it.
-    const Values squares = e.loop(e.index(0), e.index(layout.head_dim), 1, {e.number(e.f32, 0)},
-                                  [&](Value* i, const Values& sum) {
-                                    Value* const element = e.load(e.f32, e.at(e.f32, row, i));
-                                    return Values{e.fma(element, element, sum[0])};
-                                  });
-    Value* const norm = e.larger(e.number(e.f32, 1e-12), e.unary(llvm::Intrinsic::sqrt, squares[0]));
-    e.store(e.b.CreateFDiv(e.number(e.f32, 1), norm), e.at(e.f32, out, n));
-    return Values{};
+  each_inverse_norm(e, layout, f->getArg(0), f->getArg(2), [&](Value* n, Value*, Value* inverse) {
+    e.store(e.b.CreateFPTrunc(inverse, e.f32), e.at(e.f32, f->getArg(1), n));
   });
-  e.b.CreateRetVoid();
+  return f;
+}
+
+llvm::Function* emit_normalize_rows(Emitter& e, const KernelLayout& layout) {
+  llvm::Function* const f = e.function("normalize_rows", e.b.getVoidTy(), {e.ptr, e.i64});
+  each_inverse_norm(e, layout, f->getArg(0), f->getArg(1), [&](Value*, Value* row, Value* inverse) {
+    e.loop(e.index(0), e.index(layout.head_dim), 1, {}, [&](Value* i, const Values&) {
+      Value* const at = e.at(e.f32, row, i);
+      Value* const x = e.b.CreateFMul(e.b.CreateFPExt(e.load(e.f32, at), e.f64), inverse);
+      e.store(e.b.CreateFPTrunc(x, e.f32), at);
+      return Values{};
+    });
+  });
   return f;
 }
 

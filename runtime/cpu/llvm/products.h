@@ -14,8 +14,15 @@ llvm::Function* emit_pack_queries(Emitter& e, const KernelLayout& layout, DType 
 llvm::Function* emit_pack_rows(Emitter& e, const char* name, DType dtype, std::int64_t dim,
                                std::int64_t width);
 
+// Of a vector, from the sum of its channels' squares, in double: added up in f32 it would be off by as much
+// as a score may be.
+Value* inverse_norm(Emitter& e, Value* squares);
+
 // void (const float* x, float* out, i64 rows): of every row of packed keys 1 / its norm.
 llvm::Function* emit_inverse_norms(Emitter& e, const KernelLayout& layout);
+
+// void (float* rows, i64 rows): packed rows of head_dim channels divided by their norms.
+llvm::Function* emit_normalize_rows(Emitter& e, const KernelLayout& layout);
 
 // void (const float* k, i64 step, i64 last, const float* queries, float* scores): a block of scores, products
 // of `depth` channels. Rows of k after `last` are not read; their scores are anything.

@@ -19,6 +19,12 @@ class Stage {
     return e_.at(e_.f32, query_member(offsetof(QueryTile, workspace), e_.ptr), offset);
   }
   Value* workspace(std::int64_t offset, Value* element) { return e_.at(e_.f32, workspace(offset), element); }
+  // As a run wrote it.
+  Value* lse_of(Value* query) {
+    Value* const rows = query_member(offsetof(QueryTile, lse_row), e_.ptr);
+    Value* const lse = query_member(offsetof(QueryTile, lse), e_.ptr);
+    return e_.load(e_.f32, e_.at(e_.f32, lse, e_.load(e_.i64, e_.at(e_.i64, rows, query))));
+  }
   // body(first) for sixteen queries at a time, as many as hold a task's; all of a unit's, if one of them
   // does. There is no division in it, which costs more to compile than a loop.
   void each_group(std::int64_t unit, const std::function<void(Value*)>& body) {
@@ -54,24 +60,19 @@ class Stage {
     return e_.at(e_.i32, workspace(layout_.limits), e_.b.CreateAdd(unit, e_.index(which)));
   }
 
-  // Where a tile's keys or values are read, and the step from row to row: the tensor, or packed first.
-  std::pair<Value*, Value*> rows_of(Value* key_tile, std::int64_t bit, std::size_t data, std::size_t dim,
-                                    std::size_t row, std::size_t step, llvm::Function* pack, std::int64_t to,
-                                    std::int64_t width) {
-    const auto key_member = [&](std::size_t byte, llvm::Type* type) {
-      return member(e_, key_tile, byte, type);
-    };
-    Value* const direct = key_member(offsetof(KeyTile, direct), e_.i64);
-    Value* const in_place = e_.b.CreateICmpNE(e_.b.CreateAnd(direct, e_.index(bit)), e_.index(0));
-    Value* const tensor = key_member(data, e_.ptr);
-    Value* const packed = workspace(to);
-    e_.when(e_.b.CreateNot(in_place), [&] {
-      e_.b.CreateCall(pack, {tensor, key_member(dim, e_.i64), key_member(row, e_.ptr), packed,
-                             key_member(offsetof(KeyTile, count), e_.i64)});
-    });
-    return {e_.b.CreateSelect(in_place, tensor, packed),
-            e_.b.CreateSelect(in_place, key_member(step, e_.i64), e_.index(width))};
-  }
+  // What brings rows of keys and values into shape where they do not lie as products take them.
+  struct Packers {
+    llvm::Function *keys, *values;
+  };
+  Packers emit_packers();
+
+  // A tile of keys, and where its rows are read: in the tensors, or packed first.
+  struct KeyRows {
+    Value *key_tile, *kind, *keys;
+    Value *k, *k_step, *v, *v_step;
+  };
+  // Starts the function that visits one.
+  KeyRows start_visit(const Packers& packers);
 
   // One function for every kind of tile that there is.
   using ByKind = std::vector<std::pair<KeyTileKind, llvm::Function*>>;

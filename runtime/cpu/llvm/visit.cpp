@@ -12,37 +12,18 @@ class Visit : Stage {
 
   void run() {
     const emit::CpuKernelOptions& o = kernel_.options;
-    llvm::Function* const pack_keys =
-        emit_pack_rows(e_, "pack_keys", o.dtype, layout_.head_dim, layout_.head_dim);
-    const bool alike = layout_.head_dim == layout_.value_dim && layout_.channels == layout_.value_dim;
+    const Packers packers = emit_packers();
     llvm::Function* const inverse_norms = kernel_.key_l2norm ? emit_inverse_norms(e_, layout_) : nullptr;
-    llvm::Function* const pack_values =
-        alike ? pack_keys : emit_pack_rows(e_, "pack_values", o.dtype, layout_.value_dim, layout_.channels);
     llvm::Function* const score_block = emit_score_block(e_, layout_, "score_block", layout_.head_dim);
     llvm::Function* const add_values =
         o.exact ? emit_exact_values(e_, layout_) : emit_value_block(e_, layout_);
     llvm::Function* const weights = softmax_ ? emit_weights(e_, layout_, o.exact) : nullptr;
     const ByKind scores = by_kind([&](KeyTileKind kind) { return emit_scores(e_, layout_, kernel_, kind); });
 
-    llvm::Function* const f = e_.function(kVisitSymbol, e_.b.getVoidTy(), {e_.ptr, e_.ptr}, true);
-    query_tile_ = f->getArg(0);
-    Value* const key_tile = f->getArg(1);
-    const auto key_member = [&](std::size_t byte, llvm::Type* type) {
-      return member(e_, key_tile, byte, type);
-    };
-    Value* const keys = key_member(offsetof(KeyTile, count), e_.i64);
+    const auto [key_tile, kind, keys, k, k_step, v, v_step] = start_visit(packers);
     Value* const queries = query_member(offsetof(QueryTile, count), e_.i64);
-
-    const auto [k, k_step] = rows_of(key_tile, kDirectKeys, offsetof(KeyTile, k), offsetof(KeyTile, k_dim),
-                                     offsetof(KeyTile, k_row), offsetof(KeyTile, k_step), pack_keys,
-                                     layout_.keys, layout_.head_dim);
-    const auto [v, v_step] = rows_of(key_tile, kDirectValues, offsetof(KeyTile, v), offsetof(KeyTile, v_dim),
-                                     offsetof(KeyTile, v_row), offsetof(KeyTile, v_step), pack_values,
-                                     layout_.values, layout_.channels);
-
     if (kernel_.key_l2norm) e_.b.CreateCall(inverse_norms, {k, workspace(layout_.norms), keys});
 
-    Value* const kind = key_member(offsetof(KeyTile, kind), e_.i64);
     e_.loop(e_.index(0), queries, layout_.block.unit, {}, [&](Value* unit, const Values&) {
       const auto [first, count] = keys_of_unit(key_tile, unit, kind, keys);
       e_.when(e_.b.CreateICmpSGT(count, e_.index(0)), [&, first = first, count = count] {

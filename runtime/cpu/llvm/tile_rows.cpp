@@ -1,0 +1,44 @@
+// Where a visit reads its keys and values.
+#include "runtime/cpu/llvm/kernel.h"
+#include "runtime/cpu/llvm/products.h"
+#include "runtime/cpu/llvm/stage.h"
+
+namespace vicinal::cpu {
+
+Stage::Packers Stage::emit_packers() {
+  const DType dtype = kernel_.options.dtype;
+  const bool alike = layout_.head_dim == layout_.value_dim && layout_.head_channels == layout_.channels;
+  llvm::Function* const keys =
+      emit_pack_rows(e_, "pack_keys", dtype, layout_.head_dim, layout_.head_channels);
+  return {keys, alike ? keys : emit_pack_rows(e_, "pack_values", dtype, layout_.value_dim, layout_.channels)};
+}
+
+Stage::KeyRows Stage::start_visit(const Packers& packers) {
+  llvm::Function* const f = e_.function(kVisitSymbol, e_.b.getVoidTy(), {e_.ptr, e_.ptr}, true);
+  query_tile_ = f->getArg(0);
+  Value* const tile = f->getArg(1);
+  const auto key_member = [&](std::size_t byte, llvm::Type* type) { return member(e_, tile, byte, type); };
+  Value* const direct = key_member(offsetof(KeyTile, direct), e_.i64);
+  Value* const keys = key_member(offsetof(KeyTile, count), e_.i64);
+  // The first row, and the step from row to row.
+  const auto rows = [&](std::int64_t bit, llvm::Function* pack, std::size_t data, std::size_t dim,
+                        std::size_t row, std::size_t step, std::int64_t to, std::int64_t width) {
+    Value* const in_place = e_.b.CreateICmpNE(e_.b.CreateAnd(direct, e_.index(bit)), e_.index(0));
+    Value* const tensor = key_member(data, e_.ptr);
+    Value* const packed = workspace(to);
+    e_.when(e_.b.CreateNot(in_place), [&] {
+      e_.b.CreateCall(pack, {tensor, key_member(dim, e_.i64), key_member(row, e_.ptr), packed, keys});
+    });
+    return std::pair(e_.b.CreateSelect(in_place, tensor, packed),
+                     e_.b.CreateSelect(in_place, key_member(step, e_.i64), e_.index(width)));
+  };
+  const auto [k, k_step] =
+      rows(kDirectKeys, packers.keys, offsetof(KeyTile, k), offsetof(KeyTile, k_dim),
+           offsetof(KeyTile, k_row), offsetof(KeyTile, k_step), layout_.keys, layout_.head_channels);
+  const auto [v, v_step] =
+      rows(kDirectValues, packers.values, offsetof(KeyTile, v), offsetof(KeyTile, v_dim),
+           offsetof(KeyTile, v_row), offsetof(KeyTile, v_step), layout_.values, layout_.channels);
+  return {tile, key_member(offsetof(KeyTile, kind), e_.i64), keys, k, k_step, v, v_step};
+}
+
+}  // namespace vicinal::cpu
