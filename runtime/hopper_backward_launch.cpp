@@ -165,8 +165,9 @@ Result<HopperBackwardLayout> hopper_backward_layout(const Problem& problem, cons
   };
   take(layout.poisoned, 4);
   take(layout.drawn, 4);
-  take(layout.adds, tiles * 4);
+  take(layout.turns, tiles * 4);
   take(layout.query_sums, tiles * schedule.sums_of_tile(static_cast<int>(problem.head_dim)) * 4);
+  layout.cleared = layout.bytes;
   take(layout.query_rows, tiles * schedule.row_bytes_of_tile());
   if (planner == nullptr) {
     take(layout.reaches, tiles * static_cast<std::int64_t>(shape.q.size()) * 16);
@@ -207,12 +208,13 @@ Result<Launch> prepare_hopper_backward(const cuda::DriverApi& api, const Backwar
   const std::vector<std::int64_t> columns = column_words(launch.shape.q);
   steps.insert(steps.end(), columns.begin(), columns.end());
   append(steps.data(), steps.size() * sizeof(steps[0]));
-  const std::uint64_t memory[] = {
-      launch.workspace + launch.layout.query_rows, launch.workspace + launch.layout.reaches,
-      launch.workspace + launch.layout.query_sums, launch.workspace + launch.layout.drawn,
-      launch.workspace + launch.layout.adds,       launch.in_order ? 1u : 0u,
-      launch.workspace + launch.layout.poisoned};
-  append(memory, sizeof memory);
+  const std::uint64_t addresses[] = {launch.workspace + launch.layout.query_rows,
+                                     launch.workspace + launch.layout.reaches,
+                                     launch.workspace + launch.layout.query_sums,
+                                     launch.workspace + launch.layout.drawn,
+                                     launch.in_turn ? launch.workspace + launch.layout.turns : 0,
+                                     launch.workspace + launch.layout.poisoned};
+  append(addresses, sizeof addresses);
   VICINAL_TRY(const cuda::ParameterWords parameters, parameter_words(source.parameters, options, module, p));
   cuda::BackwardWords backward;
   backward.d_out = words(of.outputs.out);

@@ -16,20 +16,19 @@ std::optional<std::string> hopper_backward_obstacle(const BackwardProblem& of);
 std::optional<plan::TileShape> hopper_backward_shape(const Problem& problem,
                                                      const emit::HopperBackwardSchedule& schedule);
 
-// Parts of a workspace, as offsets from its beginning.
+// Parts of a workspace, as offsets from its beginning, of which the first `cleared` bytes are 0 before a
+// launch.
 struct HopperBackwardLayout {
   std::size_t poisoned = 0;    // u32
   std::size_t drawn = 0;       // u32
-  std::size_t adds = 0;        // u32, a tile of queries
+  std::size_t turns = 0;       // u32, a tile of queries
   std::size_t query_sums = 0;  // f32
+  std::size_t cleared = 0;
   std::size_t query_rows = 0;  // QueryRows, a tile of queries
   std::size_t reaches = 0;     // TileReach, a tile of queries; none where there is a planner
   std::size_t pairs = 0;       // what a planner writes
   std::optional<PlannerLayout> plan;
   std::size_t bytes = 0;
-
-  // So many bytes are 0 before a launch.
-  std::size_t cleared(bool in_order) const { return in_order ? query_sums : query_rows; }
 };
 // `planner`: of bits of pairs, where the schedule asks for one.
 Result<HopperBackwardLayout> hopper_backward_layout(const Problem& problem, const plan::TileShape& shape,
@@ -40,7 +39,7 @@ struct HopperBackwardLaunch {
   const plan::TileShape& shape;
   const HopperBackwardLayout& layout;
   std::uint64_t workspace;  // its address
-  bool in_order;            // tiles of keys add in one order, so that the same arguments give the same bits
+  bool in_turn;             // tiles of keys add in one order, so that the same arguments give the same bits
 
   cuda::TileWords tiles(const Problem& problem) const {
     return layout.plan ? planned_words(*layout.plan, workspace + layout.pairs, problem, shape)

@@ -64,8 +64,7 @@ Result<HopperBackwardProgram::Made> HopperBackwardProgram::make(Engine& engine, 
 Result<void> HopperBackwardProgram::launch(const BackwardProblem& of, const HopperBackwardLaunch& how,
                                            const ir::Module& module, cuda::StreamHandle stream) const {
   const cuda::DriverApi& api = steps_[0].loaded.context().api();
-  VICINAL_TRY_VOID(
-      cuda::check(api, api.memory_set, how.workspace, 0, how.layout.cleared(how.in_order), stream));
+  VICINAL_TRY_VOID(cuda::check(api, api.memory_set, how.workspace, 0, how.layout.cleared, stream));
   if (planner_)
     VICINAL_TRY_VOID(planner_->enqueue(of.problem, *how.layout.plan, how.workspace + how.layout.pairs,
                                        how.tiles(of.problem), stream));

@@ -138,11 +138,10 @@ bool check(const Kernel& kernel, const Emulated& emulated, GradientCase& c, bool
                                      emulated.options, module)
         .value();
   };
-  for (const bool in_order : {true, false}) {
-    CAPTURE(in_order);
-    std::memset(workspace, 0xff, memory.size() - 256);
-    std::memset(zeros, 0, hopper.cleared(in_order));
-    const runtime::HopperBackwardLaunch how{boxes, hopper, reinterpret_cast<std::uint64_t>(zeros), in_order};
+  for (const bool in_turn : {true, false}) {
+    CAPTURE(in_turn);
+    std::memset(zeros, 0, hopper.cleared);
+    const runtime::HopperBackwardLaunch how{boxes, hopper, reinterpret_cast<std::uint64_t>(zeros), in_turn};
     if (emulated.planner) plan_pairs(emulated, bound, how);
     for (const emit::HopperBackwardStep step : emit::kHopperBackwardSteps) {
       const auto i = static_cast<std::size_t>(step);

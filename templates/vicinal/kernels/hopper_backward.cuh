@@ -2,16 +2,15 @@
 // 16-bit tensors that the copy engine can read:
 //
 //   rows     what a tile of queries brings beside its channels, and the terms of its rows
-//   keys     dK and dV by tiles of keys, and with them what each tile adds to dQ, in fp32; dQ from these sums
-//   queries  what keys had not the time for
+//   keys     dK and dV by tiles of keys, and with them what each tile adds to dQ, in fp32
+//   queries  dQ from these sums
 //
 // A block per multiprocessor takes one tile of 128 keys after the other, of which two warpgroups own 64 each.
 // One warp, the loader, copies the tiles of queries that see them; another, the adder, brings what these get
-// to memory; the other two finish it. Where tiles of keys add in turn, the same arguments give the same bits.
+// to memory. Where tiles of keys add in turn, the same arguments give the same bits.
 #pragma once
 
 #include "vicinal/hopper/backward/adder.cuh"
-#include "vicinal/hopper/backward/finisher.cuh"
 #include "vicinal/hopper/backward/key_group.cuh"
 #include "vicinal/hopper/backward/loader.cuh"
 #include "vicinal/hopper/backward/query_rows.cuh"
@@ -40,10 +39,6 @@ VICINAL_DEVICE void keys(const LaunchArguments<typename V::Arguments>& launch) {
       init(control.item_full[i], 1);
       init(control.item_empty[i], 4 * kGroups + 1);
     }
-    for (int i = 0; i < kCompleteSlots; ++i) {
-      init(control.complete_full[i], 1);
-      init(control.complete_empty[i], 1);
-    }
     init(control.keys_full, 1);
     init(control.keys_empty, 4 * kGroups);
     for (int i = 0; i < L::kQueryStages; ++i) {
@@ -68,8 +63,6 @@ VICINAL_DEVICE void keys(const LaunchArguments<typename V::Arguments>& launch) {
       Loader<V, HeadDim, ValueDim, Schedule>(launch, base, control).run();
     } else if (warp == 1) {
       Adder<V, HeadDim, ValueDim, Schedule>(launch, base, control).run();
-    } else {
-      finish_sums<V, T, HeadDim, Schedule::tile_q>(launch, control, warp - 2);
     }
   } else {
     grow_registers<Schedule::consumer_registers>();
@@ -91,17 +84,17 @@ VICINAL_DEVICE void rows(const LaunchArguments<typename V::Arguments>& launch) {
   }
 }
 
-// A warp looks at one tile of queries after the other.
+// A block of as many threads as have sums takes one tile of queries after the other.
 template <Variant V, class T, int HeadDim, int TileQ>
 VICINAL_DEVICE void queries(const LaunchArguments<typename V::Arguments>& launch) {
   const typename V::Arguments& a = launch.backward;
-  const int tiles = query_boxes<V>(a).count(), warps = static_cast<int>(blockDim.x) / 32;
+  const int tiles = query_boxes<V>(a).count();
   const u32 items = static_cast<u32>(a.batch * a.heads) * static_cast<u32>(tiles);
 #pragma unroll 1
-  for (u32 item = blockIdx.x * warps + threadIdx.x / 32; item < items; item += gridDim.x * warps) {
-    const u32 adds = launch.adds[item];
-    if (adds == kFinished) continue;
-    SumsReader<V, T, HeadDim, TileQ>(launch).finish(item, adds != 0);
+  for (u32 item = blockIdx.x; item < items; item += gridDim.x) {
+    const int slice = static_cast<int>(item / static_cast<u32>(tiles)), heads = static_cast<int>(a.heads);
+    SumsReader<V, T, HeadDim, TileQ>(launch).read(slice / heads, slice % heads,
+                                                  static_cast<int>(item) - slice * tiles);
   }
 }
 

@@ -40,20 +40,6 @@ VICINAL_DEVICE void barrier_wait(u32 barrier, u32 parity) {
       "r"(parity)
       : "memory");
 }
-// Whether it is, without waiting.
-VICINAL_DEVICE bool barrier_passed(u32 barrier, u32 parity) {
-  u32 passed;
-  asm volatile(
-      "{\n"
-      ".reg .pred complete;\n"
-      "mbarrier.test_wait.parity.shared::cta.b64 complete, [%1], %2;\n"
-      "selp.u32 %0, 1, 0, complete;\n"
-      "}"
-      : "=r"(passed)
-      : "r"(barrier), "r"(parity)
-      : "memory");
-  return passed != 0;
-}
 // What was initialised becomes visible to the copy engine.
 VICINAL_DEVICE void barrier_init_fence() {
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
@@ -88,14 +74,8 @@ VICINAL_DEVICE u32 load_acquire(const u32* from) {
   asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(x) : "l"(from) : "memory");
   return x;
 }
-// What stood there before.
-VICINAL_DEVICE u32 add_release(u32* to, u32 x) {
-  u32 before;
-  asm volatile("atom.release.gpu.global.add.u32 %0, [%1], %2;" : "=r"(before) : "l"(to), "r"(x) : "memory");
-  return before;
-}
-VICINAL_DEVICE void acquire_fence() {
-  asm volatile("fence.acq_rel.gpu;" ::: "memory");
+VICINAL_DEVICE void store_release(u32* to, u32 x) {
+  asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(to), "r"(x) : "memory");
 }
 
 // Ordinary writes to shared memory become visible to the tensor cores and the copy engine.

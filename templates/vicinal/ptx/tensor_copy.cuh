@@ -41,10 +41,6 @@ VICINAL_DEVICE void store_box(const TensorMap* map, const BoxOrigin& at, u32 fro
       "r"(from), "r"(at.channel), "r"(at.second), "r"(at.third), "r"(at.fourth), "r"(at.last)
       : "memory");
 }
-VICINAL_DEVICE void store_bytes(void* to, u32 from, u32 bytes) {
-  asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(to), "r"(from), "r"(bytes)
-               : "memory");
-}
 // Adds fp32 numbers that follow each other; a multiple of 16 bytes.
 VICINAL_DEVICE void add_floats(float* to, u32 from, u32 bytes) {
   asm volatile("cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f32 [%0], [%1], %2;" ::"l"(to),

@@ -1,5 +1,5 @@
-// The warp of the backward pass that brings the groups' sums for tiles of queries to memory, where other
-// blocks add to the same ones. Whose sum completes them hands them to the warps that finish them.
+// The warp of the backward pass that brings the groups' sums for tiles of queries to memory, in turn with the
+// blocks that add to the same ones.
 #pragma once
 
 #include "vicinal/hopper/backward/layout.cuh"
@@ -32,10 +32,9 @@ class Adder {
         const QueryNote<V::rank> note = control.note[place.stage()];
         release(control.q_empty[place.stage()]);
         more = !(note.flags & kEnd);
-        if (more)
-          add({(static_cast<i64>(item.b) * a.heads + note.h) * tiles + note.tile, note.adds}, note.turn);
+        if (more) add((static_cast<i64>(item.b) * a.heads + note.h) * tiles + note.tile, note.turn);
       }
-      if (launch.in_order) pass_turn();
+      if (lane() == 0) pass_turn();
         // The groups have had gradients of values where their sums were.
 #pragma unroll
       for (int group = 0; group < kGroups; ++group) {
@@ -44,119 +43,60 @@ class Adder {
       }
     }
     if (lane() == 0) store_wait();
-    count_all();
-    look_at_counts();
-#pragma unroll
-    for (int i = 0; i < kFinishers; ++i) {
-      barrier_wait(shared_address(&control.complete_empty[complete.stage()]), complete.parity() ^ 1);
-      hand_out(kNoTile);
-    }
   }
 
  private:
-  // A tile of queries that was added to, by its number among all, and how many tiles of keys do.
-  struct Added {
-    i64 tile;
-    u32 adds;
-  };
-
-  VICINAL_DEVICE void add(const Added& to, u32 turn) {
-    // Who is the first in order stores, so that nobody has to clear the sums.
-    const bool stores = launch.in_order && turn == 0;
+  VICINAL_DEVICE void add(i64 number, u32 turn) {
 #pragma unroll
     for (int group = 0; group < kGroups; ++group) {
       named_sync(sums_full(group), kAddingThreads);
-      if (group == 0 && launch.in_order && !stores) take_turn(launch.adds + to.tile, turn);
       if (lane() != 0) continue;
-      float* const sums = launch.query_sums + to.tile * Sums::kFloats + group * Sums::kGroupFloats;
-      const u32 from = base + L::kSums + group * Sums::kGroupFloats * 4;
-      if (stores) {
-        store_bytes(sums, from, Sums::kGroupFloats * 4);
-      } else {
-        add_floats(sums, from, Sums::kGroupFloats * 4);
-      }
+      if (launch.turns != nullptr && group == 0) take_turn(launch.turns + number, turn);
+      add_floats(launch.query_sums + number * Sums::kFloats + group * Sums::kGroupFloats,
+                 base + L::kSums + group * Sums::kGroupFloats * 4, Sums::kGroupFloats * 4);
       store_commit();
     }
     if (lane() == 0) store_wait_read();
     __syncwarp();
 #pragma unroll
     for (int group = 0; group < kGroups; ++group) named_arrive(sums_empty(group), kAddingThreads);
-    // What this tile has added may take its time; what those before have is there.
-    if (launch.in_order || uncounted == kMostUncounted) {
-      if (lane() == 0) store_wait_before<kGroups>();
-      look_at_counts();
-      count_all();
-    }
-    if (lane() == uncounted) added = to;
-    ++uncounted;
+    if (lane() != 0 || launch.turns == nullptr) return;
+    // What this tile has added may take its time; what the last one has is there.
+    store_wait_before<kGroups>();
+    hand_over();
+    added = launch.turns + number;
+    next_turn = turn + 1;
   }
 
   // Who adds before has drawn its item before, and so is at work.
-  VICINAL_DEVICE void take_turn(const u32* adds, u32 turn) {
-    if (__shfl_sync(~0u, lane() == 0 ? load_acquire(adds) : 0, 0) != turn) {
+  VICINAL_DEVICE void take_turn(const u32* turns, u32 turn) {
+    if (load_acquire(turns) != turn) {
       // Nobody should wait for this block meanwhile.
       pass_turn();
-      if (lane() == 0) spin_until([&] { return load_acquire(adds) == turn; });
-      __syncwarp();
+      spin_until([&] { return load_acquire(turns) == turn; });
     }
-    if (lane() == 0) global_proxy_fence();
-  }
-  // Others may add to the tile of queries that this one has added to last.
-  VICINAL_DEVICE void pass_turn() {
-    if (uncounted == 0) return;
-    if (lane() == 0) store_wait();
-    look_at_counts();
-    count_all();
+    global_proxy_fence();
   }
 
-  // Lets all know who was added to: a lane, one tile. Without an order nobody waits for it, and it is done
-  // for many tiles at a time, since the fence takes as long as the products of a tile.
-  VICINAL_DEVICE void count_all() {
-    if (lane() == 0) global_proxy_fence();
-    __syncwarp();
-    counted = lane() < uncounted;
-    if (counted) {
-      last = added;
-      before = add_release(launch.adds + last.tile, 1);
-    }
-    uncounted = 0;
+  // The next tile of keys may add to the tile of queries that this one has added to last.
+  VICINAL_DEVICE void pass_turn() {
+    if (added == nullptr) return;
+    store_wait();
+    hand_over();
   }
-  // Whose sums are complete is looked at late, when the counters have answered. Where the finishers are
-  // behind, the kernel of queries finishes them.
-  VICINAL_DEVICE void look_at_counts() {
-    const bool full = counted && before + 1 == last.adds && a.d_q.data != nullptr;
-    counted = false;
-#pragma unroll 1
-    for (u32 left = __ballot_sync(~0u, full); left != 0; left &= left - 1) {
-      const int from = __ffs(static_cast<int>(left)) - 1;
-      const auto tile = static_cast<i64>(__shfl_sync(~0u, static_cast<u64>(last.tile), from));
-      if (!barrier_passed(shared_address(&control.complete_empty[complete.stage()]), complete.parity() ^ 1))
-        break;
-      if (lane() == 0) launch.adds[tile] = kFinished;
-      hand_out(tile);
-    }
-  }
-  VICINAL_DEVICE void hand_out(i64 tile) {
-    if (lane() == 0) {
-      control.complete[complete.stage()] = tile;
-      barrier_arrive(shared_address(&control.complete_full[complete.stage()]));
-    }
-    complete.advance();
+  VICINAL_DEVICE void hand_over() {
+    if (added == nullptr) return;
+    global_proxy_fence();
+    store_release(added, next_turn);
+    added = nullptr;
   }
 
   const LaunchArguments<typename V::Arguments>& launch;
   const typename V::Arguments& a;
   const u32 base;
   Control& control;
-
-  // By lanes: tiles that were added to and are not counted yet; those that were counted last, before which so
-  // many had added.
-  static constexpr int kMostUncounted = 8;
-  Added added = {}, last = {};
-  int uncounted = 0;
-  bool counted = false;
-  u32 before = 0;
-  Place<kCompleteSlots> complete;
+  u32* added = nullptr;  // the turn of the tile of queries that was added to last, and is not handed over yet
+  u32 next_turn = 0;
 };
 
 }  // namespace vicinal::hopper::backward

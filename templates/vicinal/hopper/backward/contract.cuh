@@ -86,19 +86,16 @@ struct LaunchArguments<BackwardArguments<Rank, Parameters, 0>> {
   void* query_rows;
   TileReach<Rank>* reaches;
   // Gradients of queries before their factor, as sums of fp32: by batch, head and tile of queries, of a tile
-  // as QuerySums has them. All 0, unless tiles of keys add in order.
+  // as QuerySums has them. All 0.
   float* query_sums;
   u32* drawn;  // how many tiles of keys blocks have taken; 0
-  // How many tiles of keys have added to a tile of queries, by batch, head and tile; all 0. kFinished once
-  // its gradients are written.
-  u32* adds;
-  i64 in_order;  // tiles of keys add in the order of their numbers, the first one stores; or as they come
+  // How many tiles of keys have added to a tile of queries, by batch, head and tile; all 0. Null: they add in
+  // any order.
+  u32* turns;
   // Not 0 once a sum came to what is not finite: the numbers of an unkept pair may be in it.
   u32* poisoned;
   BackwardArguments<Rank, Parameters, 0> backward;
 };
-
-constexpr u32 kFinished = ~0u;
 
 constexpr int kGroups = 2;  // warpgroups that compute, of 64 keys each
 constexpr int kTileK = kGroups * 64;

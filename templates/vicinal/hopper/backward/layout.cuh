@@ -12,16 +12,12 @@ template <int Rank>
 struct QueryNote {
   int h, tile;
   u32 flags;
-  u32 turn, adds;   // tiles of keys that add to its gradient: before this one, in order; and all
+  u32 turn;         // tiles of keys that add to its gradient before this one
   int first[Rank];  // its first query along each axis, as a position of its dilation group
 };
 constexpr u32 kEnd = 8;  // no tile: the item is done
 
 constexpr int kItemSlots = 2;
-
-constexpr int kFinishers = 2;      // warps
-constexpr int kCompleteSlots = 4;  // of tiles to which all have added; the n-th is finisher n % kFinishers's
-constexpr i64 kNoTile = -1;        // there will be no more
 
 // A tile of keys and the heads that share it.
 struct Item {
@@ -56,10 +52,8 @@ struct BackwardLayout {
     Rows rows[kQueryStages];
     KeyRanges<V::rank> seen[kSeen ? kTileK : 1];  // by key of the item: the queries that see it
     u64 item_full[kItemSlots], item_empty[kItemSlots], keys_full, keys_empty;
-    u64 complete_full[kCompleteSlots], complete_empty[kCompleteSlots];
     u64 q_full[kQueryStages], q_empty[kQueryStages], d_out_full[kStages], d_out_empty[kStages];
     Item item[kItemSlots];
-    i64 complete[kCompleteSlots];  // a tile of queries, by its number among all
     QueryNote<V::rank> note[kQueryStages];
   };
 

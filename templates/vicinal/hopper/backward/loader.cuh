@@ -35,7 +35,7 @@ class Loader {
 #pragma unroll 1
       for (int from = 0; from < steps; from += 32) visit(item, from, steps, group);
       if (lane() == 0) {
-        leave_note({0, 0, kEnd, 0, 0, {}});
+        leave_note({0, 0, kEnd, 0, {}});
         barrier_arrive(shared_address(&control.q_full[query.stage()]));
       }
       query.advance();
@@ -130,9 +130,11 @@ class Loader {
     for (u32 left = __ballot_sync(~0u, exists && own.visited); left != 0; left &= left - 1) {
       const int next = __ffs(static_cast<int>(left)) - 1;
       const u32 flags = __shfl_sync(~0u, own.partial ? kPartial : 0u, next);
-      const QueryNote<kRank> note = {
-          __shfl_sync(~0u, h, next),        __shfl_sync(~0u, number, next),   flags,
-          __shfl_sync(~0u, own.turn, next), __shfl_sync(~0u, own.adds, next), {}};
+      const QueryNote<kRank> note = {__shfl_sync(~0u, h, next),
+                                     __shfl_sync(~0u, number, next),
+                                     flags,
+                                     __shfl_sync(~0u, own.turn, next),
+                                     {}};
       if (lane() == 0) bring(item, note);
       query.advance();
       d_out.advance();
@@ -140,14 +142,14 @@ class Loader {
   }
 
   // Whether a tile of queries meets the item's keys, whether some of their pairs are not kept, and how many
-  // tiles of keys add to it, before and in all.
+  // tiles of keys add to it before.
   struct Visit {
     bool visited, partial;
-    u32 turn, adds;
+    u32 turn;
   };
   // Ranges: all tiles of keys that they touch add to the tile of queries, in the order of their numbers.
   VICINAL_DEVICE Visit reached(const Item& item, int h, int number) const {
-    Visit own = {true, false, 0, 1};
+    Visit own = {true, false, 0};
     const KeyRanges<kRank> there = all_keys<V>(a);
     TileReach<kRank> reach = {there, there};
     if constexpr (kHasReach<V>) reach = launch.reaches[tile_number(item, h, number)];
@@ -159,9 +161,8 @@ class Loader {
       own.partial = own.partial || begin < all.begin || end > all.end;
       const int before = (some.begin - key_origin[i]) / extent,
                 last = (some.end - 1 - key_origin[i]) / extent;
-      const auto along = static_cast<u32>(last - before + 1);
-      own.turn = own.turn * along + static_cast<u32>((begin - key_origin[i]) / extent - before);
-      own.adds *= along;
+      own.turn = own.turn * static_cast<u32>(last - before + 1) +
+                 static_cast<u32>((begin - key_origin[i]) / extent - before);
     }
     return own;
   }
@@ -171,12 +172,11 @@ class Loader {
     const u32* const some =
         a.tiles.pairs + (slice_of(a.tiles, item.b, h) * queries.count() + number) * 2 * words;
     const u32 bit = 1u << item.tile % 32;
-    Visit own = {(some[word] & bit) != 0, (some[words + word] & bit) == 0, 0, 0};
+    Visit own = {(some[word] & bit) != 0, (some[words + word] & bit) == 0, 0};
+    if (launch.turns == nullptr) return own;
 #pragma unroll 4
-    for (int i = 0; i < words; ++i) {
-      own.turn += static_cast<u32>(__popc(some[i] & (i < word ? ~0u : i == word ? bit - 1 : 0)));
-      own.adds += static_cast<u32>(__popc(some[i]));
-    }
+    for (int i = 0; i < word; ++i) own.turn += static_cast<u32>(__popc(some[i]));
+    own.turn += static_cast<u32>(__popc(some[word] & (bit - 1)));
     return own;
   }
 

@@ -1,5 +1,4 @@
-// From the sums of a tile of queries to the gradients of these: by warps of the blocks that add them, as soon
-// as they are complete and while others are added.
+// From the sums of a tile of queries to the gradients of these.
 #pragma once
 
 #include "vicinal/hopper/backward/contract.cuh"
@@ -16,20 +15,11 @@ class SumsReader {
   VICINAL_DEVICE explicit SumsReader(const LaunchArguments<typename V::Arguments>& arguments)
       : launch(arguments), a(arguments.backward) {}
 
-  // By one warp, of a tile by its number among all. Nobody may have added: then there are no sums.
-  VICINAL_DEVICE void finish(i64 number, bool any) const {
-    const int tiles = query_boxes<V>(a).count(), heads = static_cast<int>(a.heads);
-    const int slice = static_cast<int>(number / tiles), tile = static_cast<int>(number) - slice * tiles;
-#pragma unroll 1
-    for (int part = 0; part < 4 * kGroups; ++part) finish_part(slice / heads, slice % heads, tile, any, part);
-  }
-
- private:
-  // What a warp of the groups has summed.
-  VICINAL_DEVICE void finish_part(int b, int h, int tile, bool any, int part) const {
+  // By a block of a thread for each that has sums.
+  VICINAL_DEVICE void read(int b, int h, int tile) const {
     const BoxGrid<V> boxes = query_boxes<V>(a);
-    const int group = part / 4, warp = part % 4;
-    const int first_row = (Sums::kSplitsChannels ? 0 : group * kGroupRows) + warp * 16 + lane() / 4,
+    const int thread = static_cast<int>(threadIdx.x), group = thread / kGroupThreads;
+    const int first_row = (Sums::kSplitsChannels ? 0 : group * kGroupRows) + warp() * 16 + lane() / 4,
               first_channel = (Sums::kSplitsChannels ? group * Sums::kColumns : 0) + lane() % 4 * 8;
     Query<kRank> q = {};
     q.b = b;
@@ -40,7 +30,7 @@ class SumsReader {
         reinterpret_cast<const float4*>(launch.query_sums +
                                         ((b * a.heads + h) * boxes.count() + tile) * Sums::kFloats +
                                         group * Sums::kGroupFloats) +
-        warp * 32 + lane();
+        thread % kGroupThreads;
     int place[kRank];
     boxes.place(tile, place);
     T* rows[2];
@@ -53,13 +43,13 @@ class SumsReader {
                     : nullptr;
     }
     float check = 0.0f;  // NaN once anything is not finite
-#pragma unroll 1
+#pragma unroll 2
     for (int n = 0; n < Sums::kPerThread / 4; n += 4) {
       // Of four groups of 8 channels the thread's two in each.
       u32 two[2][4];
 #pragma unroll
       for (int m = 0; m < 4; ++m) {
-        const float4 four = any ? from[(n + m) * kGroupThreads] : float4{0.0f, 0.0f, 0.0f, 0.0f};
+        const float4 four = from[(n + m) * kGroupThreads];
         const float sums[2][2] = {{four.x, four.y}, {four.z, four.w}};
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
@@ -77,6 +67,7 @@ class SumsReader {
     if (check != 0.0f) *launch.poisoned = 1;
   }
 
+ private:
   // Of the four threads that share rows each gets one group's channels.
   VICINAL_DEVICE static void transpose(u32 (&x)[4]) {
 #pragma unroll

@@ -30,18 +30,12 @@ VICINAL_DEVICE void barrier_expect(u32 barrier, u32 bytes) {
 VICINAL_DEVICE void barrier_wait(u32 barrier, u32 parity) {
   cuda_on_host::wait_until([&] { return cuda_on_host::barrier_at(barrier).phase != parity; });
 }
-VICINAL_DEVICE bool barrier_passed(u32 barrier, u32 parity) {
-  return cuda_on_host::barrier_at(barrier).phase != parity;
-}
 VICINAL_DEVICE u32 load_acquire(const u32* from) {
   return *from;
 }
-VICINAL_DEVICE u32 add_release(u32* to, u32 x) {
-  const u32 before = *to;
-  *to += x;
-  return before;
+VICINAL_DEVICE void store_release(u32* to, u32 x) {
+  *to = x;
 }
-VICINAL_DEVICE void acquire_fence() {}
 template <class Condition>
 VICINAL_DEVICE void spin_until(Condition condition) {
   cuda_on_host::wait_until(condition);

@@ -45,9 +45,6 @@ VICINAL_DEVICE void store_box(const TensorMap* map, const BoxOrigin& at, u32 fro
     if (tensor != nullptr) memcpy(tensor, shared, 2);
   });
 }
-VICINAL_DEVICE void store_bytes(void* to, u32 from, u32 bytes) {
-  memcpy(to, cuda_on_host::shared_memory + from, bytes);
-}
 VICINAL_DEVICE void add_floats(float* to, u32 from, u32 bytes) {
   for (u32 i = 0; i < bytes / 4; ++i) {
     float x;
