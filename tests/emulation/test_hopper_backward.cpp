@@ -140,6 +140,7 @@ bool check(const Kernel& kernel, const Emulated& emulated, GradientCase& c, bool
   };
   for (const bool in_turn : {true, false}) {
     CAPTURE(in_turn);
+    std::memset(zeros, 0xff, hopper.bytes);
     std::memset(zeros, 0, hopper.cleared);
     const runtime::HopperBackwardLaunch how{boxes, hopper, reinterpret_cast<std::uint64_t>(zeros), in_turn};
     if (emulated.planner) plan_pairs(emulated, bound, how);

@@ -31,9 +31,12 @@ class Loader {
 #pragma unroll 1
     for (Item item; draw(item); full.advance()) {
       if (lane() == 0) copy_keys(item, full);
-      const int steps = place_item(item) * group;
+      const int tiles = place_item(item);
 #pragma unroll 1
-      for (int from = 0; from < steps; from += 32) visit(item, from, steps, group);
+      for (int h = item.kv_h * group; h < (item.kv_h + 1) * group; ++h) {
+#pragma unroll 1
+        for (int from = 0; from < tiles; from += 32) visit(item, h, from, tiles);
+      }
       if (lane() == 0) {
         leave_note({0, 0, kEnd, 0, {}});
         barrier_arrive(shared_address(&control.q_full[query.stage()]));
@@ -112,16 +115,12 @@ class Loader {
     return tiles;
   }
 
-  // Of the item's steps, tiles of queries by heads, the next 32: a lane looks at one. Tiles go from the last
-  // to the first: a window's last queries are those that tiles of keys before do not see, so that
-  // neighbouring tiles of keys, begun together, come to a tile of queries one after the other, in the order
-  // of their turns. The heads of a tile follow each other, so that blocks whose items end at different tiles
-  // stay together, and what they read in the L2 cache.
-  VICINAL_DEVICE void visit(const Item& item, int from, int steps, int group) {
-    const bool exists = from + lane() < steps;
-    int rest = exists ? from + lane() : 0, at[kRank];
-    const int h = item.kv_h * group + take_digit(rest, group, false);
-    rest = steps / group - 1 - rest;
+  // Of the item's tiles of queries the next 32: a lane looks at one. They go from the last to the first: a
+  // window's last queries are those that tiles of keys before do not see, so that neighbouring tiles of keys,
+  // begun together, come to a tile of queries one after the other, in the order of their turns.
+  VICINAL_DEVICE void visit(const Item& item, int h, int from, int tiles) {
+    const bool exists = from + lane() < tiles;
+    int rest = exists ? tiles - 1 - from - lane() : 0, at[kRank];
 #pragma unroll
     for (int i = kRank - 1; i >= 0; --i) at[i] = first[i] + take_digit(rest, count[i], i == 0);
     const int number = exists ? queries.number(at) : 0;
