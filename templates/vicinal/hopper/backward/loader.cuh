@@ -32,6 +32,8 @@ class Loader {
     for (Item item; draw(item); full.advance()) {
       if (lane() == 0) copy_keys(item, full);
       const int tiles = place_item(item);
+      // A head after the other, so that blocks whose items end at different tiles drift apart: those that add
+      // to the same sums at once are slower.
 #pragma unroll 1
       for (int h = item.kv_h * group; h < (item.kv_h + 1) * group; ++h) {
 #pragma unroll 1
