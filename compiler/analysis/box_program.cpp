@@ -1,6 +1,7 @@
 #include "compiler/analysis/box_program.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "compiler/ir/reachable.h"
 #include "compiler/support/check.h"
@@ -13,6 +14,22 @@ using ir::SymbolKind;
 using ir::Type;
 using ranges::Range;
 
+// By node: whether its set holds one element on boxes of one token, whatever a launch brings. The rules are
+// exact on single numbers but for what is NaN or divided by zero; comparisons and conversions pass that on.
+std::vector<bool> surely_single(const ir::Module& module, std::uint32_t count) {
+  std::vector<bool> single(count);
+  for (std::uint32_t n = 0; n < count; ++n) {
+    const ir::Node& node = module.nodes()[n];
+    const bool real = node.type == Type::real;
+    const bool exact = support::match(
+        node.what, [&](const ir::Constant& c) { return !real || !std::isnan(ir::value_of(c).f); },
+        [&](const ir::Apply& a) { return !real || a.op == ir::Op::float_i; },
+        [&](const auto&) { return !real; });
+    single[n] = exact && std::ranges::all_of(node.operands, [&](ir::NodeId id) { return single[id.value]; });
+  }
+  return single;
+}
+
 }  // namespace
 
 BoxProgram::BoxProgram(const ir::Module& module, ir::NodeId root)
@@ -23,11 +40,17 @@ BoxProgram::BoxProgram(const ir::Module& module, ir::NodeId root)
   VICINAL_ASSERT(module[root].type == Type::boolean, "only a truth value is evaluated over boxes");
   const std::vector<std::uint8_t> varies = ir::variance(module);
   const std::vector<bool> reached = ir::reachable(module, root);
+  const std::vector<bool> single = surely_single(module, root.value + 1);
   const auto ranged = [&](std::uint32_t input, const ir::Node& node, std::size_t first, std::size_t last) {
     inputs_read_[input] = true;
-    for (std::size_t i = first; i < last; ++i)
-      if ((varies[node.operands[i].value] & (ir::kQuery | ir::kKey)) != 0)
-        ranged_dimensions_[input] |= static_cast<std::uint8_t>(1u << (i - first));
+    for (std::size_t i = first; i < last; ++i) {
+      const std::uint32_t index = node.operands[i].value;
+      const auto dimension = static_cast<std::uint8_t>(1u << (i - first));
+      if ((varies[index] & (ir::kQuery | ir::kKey)) != 0)
+        ranged_dimensions_[input].spread_out |= dimension;
+      else if (!single[index])
+        ranged_dimensions_[input].uncertain |= dimension;
+    }
   };
   for (std::uint32_t n = 0; n <= root.value; ++n) {
     if (!reached[n]) continue;

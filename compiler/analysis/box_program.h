@@ -3,6 +3,8 @@
 // templates/vicinal/ranges.cuh, and is never wrong; on boxes of one token it is the value itself.
 #pragma once
 
+#include <bit>
+#include <cstdint>
 #include <functional>
 #include <span>
 #include <vector>
@@ -32,6 +34,21 @@ struct TokenBox {
   std::vector<ranges::Range> coordinate;
 };
 
+// The dimensions of an input whose index may be several numbers at a time, so that reads of it must be
+// answered over ranges: those that a box of tokens spreads out, and those that may be several numbers though
+// neither query nor key changes them, since the set arithmetic does not keep what is NaN a single number.
+struct RangedDimensions {
+  std::uint8_t spread_out = 0, uncertain = 0;
+
+  bool any() const { return (spread_out | uncertain) != 0; }
+  // The one that a table's lines should run along; there is one.
+  int along() const { return std::bit_width(spread_out != 0 ? spread_out : uncertain) - 1; }
+  void include(RangedDimensions other) {
+    spread_out |= other.spread_out;
+    uncertain |= other.uncertain;
+  }
+};
+
 class BoxProgram {
  public:
   // `root` is a bool of `module`, which is specialised for one kind of key. Both outlive the program.
@@ -41,9 +58,9 @@ class BoxProgram {
   bool reads_batch() const { return reads_batch_; }
   bool reads_head() const { return reads_head_; }
   bool reads_kv_head() const { return reads_kv_head_; }
-  // By input: whether any element is read, and the dimensions whose index changes with query or key.
+  // By input: whether any element is read, and the dimensions that are asked about by ranges.
   const std::vector<bool>& inputs_read() const { return inputs_read_; }
-  const std::vector<std::uint8_t>& ranged_dimensions() const { return ranged_dimensions_; }
+  const std::vector<RangedDimensions>& ranged_dimensions() const { return ranged_dimensions_; }
 
   // Values under evaluation. One per thread.
   class Evaluator {
@@ -88,7 +105,7 @@ class BoxProgram {
   const ir::Module& module_;
   ir::NodeId root_;
   std::vector<Step> steps_[kStages];  // operands first
-  std::vector<std::uint8_t> ranged_dimensions_;
+  std::vector<RangedDimensions> ranged_dimensions_;
   bool reads_batch_ = false, reads_head_ = false, reads_kv_head_ = false;
   std::vector<bool> inputs_read_;
 };

@@ -232,14 +232,14 @@ struct CapturedRanges::Source {
 };
 
 CapturedRanges::CapturedRanges(const ir::Module& module, const runtime::Problem& problem,
-                               const std::vector<std::uint8_t>& ranged, unsigned threads) {
+                               const std::vector<analysis::RangedDimensions>& ranged, unsigned threads) {
   for (std::size_t i = 0; i < module.inputs.size(); ++i) {
     const CapturedInput& x = problem.inputs[i];
     const bool left_out = x.data == nullptr || std::ranges::find(x.extents, 0) != x.extents.end();
     sources_.push_back({x, left_out, nullptr});
-    if (ranged[i] == 0 || left_out) continue;
-    const auto along = static_cast<std::size_t>(std::bit_width(ranged[i]) - 1);
-    sources_.back().table = std::make_unique<const Table>(x, along, threads);
+    if (!ranged[i].any() || left_out) continue;
+    sources_.back().table =
+        std::make_unique<const Table>(x, static_cast<std::size_t>(ranged[i].along()), threads);
   }
 }
 CapturedRanges::~CapturedRanges() = default;

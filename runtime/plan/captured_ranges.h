@@ -16,7 +16,7 @@ class CapturedRanges final : public analysis::InputRanges {
   // `ranged`: by input, the dimensions that are asked about by more than one index at a time. Inputs that no
   // one asks about may be anything. Reads host memory; the problem must outlive this object.
   CapturedRanges(const ir::Module& module, const runtime::Problem& problem,
-                 const std::vector<std::uint8_t>& ranged, unsigned threads);
+                 const std::vector<analysis::RangedDimensions>& ranged, unsigned threads);
   ~CapturedRanges() override;
 
   ranges::Range integers(std::uint32_t input, std::span<const ranges::Range> indices) const override;

@@ -25,10 +25,10 @@ MaskPrograms::MaskPrograms(const Masks& masks, const runtime::Problem& problem, 
       grid_(program(masks.grid)),
       context_(program(masks.context)),
       launch_([&problem](const ir::Symbol& s) { return runtime::launch_value(problem, s); }) {
-  std::vector<std::uint8_t> ranged(module_.inputs.size());
+  std::vector<analysis::RangedDimensions> ranged(module_.inputs.size());
   for (const auto* p : {&grid_, &context_})
     if (*p)
-      for (std::size_t i = 0; i < ranged.size(); ++i) ranged[i] |= (*p)->ranged_dimensions()[i];
+      for (std::size_t i = 0; i < ranged.size(); ++i) ranged[i].include((*p)->ranged_dimensions()[i]);
   captured_ = std::make_unique<const CapturedRanges>(module_, problem, ranged, threads);
 }
 

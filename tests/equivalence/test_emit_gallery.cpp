@@ -85,6 +85,30 @@ TEST_CASE("gallery: emitted text is ours alone, and survives printing") {
   }
 }
 
+TEST_CASE("emitted planners read by a table wherever an index may be several numbers to them") {
+  struct Case {
+    std::string index;
+    std::optional<int> along;  // of the table's lines; none: no table
+  };
+  for (const Case& c : {Case{"h, 0", {}},
+                        {"h, (3 * b + head_dim) // keys", {}},
+                        {"h, q", 1},
+                        {"q, h", 0},
+                        {"h, int(1.0 / float(b))", 1},
+                        {"h, 1 if f[b] < 0.5 else 0", 1},
+                        {"q, int(f[b])", 0}}) {
+    CAPTURE(c.index);
+    const Spec spec =
+        Spec::from_string(fmt::format("attention t {{\n input f: float[batch]\n input n: int[9, "
+                                      "9]\n mask = k <= n[{}]\n}}",
+                                      c.index))
+            .value();
+    const emit::PlannerSource planner = emit::emit_planner(spec.impl().variant.specialized, {});
+    REQUIRE(planner.tables.size() == (c.along ? 1u : 0u));
+    if (c.along) CHECK(planner.tables[0].along == *c.along);
+  }
+}
+
 TEST_CASE("emitted code clamps an index that wrapping could move out of range") {
   struct Case {
     std::string index;

@@ -260,6 +260,33 @@ TEST_CASE("tile plans: the gallery") {
   }
 }
 
+// By 0 divided, or of no number, an index is a range to the set arithmetic, though no token changes it.
+TEST_CASE("tile plans: indices that are no single numbers to the arithmetic of sets") {
+  std::mt19937 random(7);
+  for (const char* const index :
+       {"int(1.0 / float(b))", "int(rsqrt(float(b) - 1.0))", "2 if f[b] < 1.0 else 0"}) {
+    CAPTURE(std::string(index));
+    const Spec spec =
+        Spec::from_string(std::string("attention t {\n input n: int[3]\n input f: float[batch]\n "
+                                      "mask = k <= n[clamp(") +
+                          index + ", 0, 2)]\n}")
+            .value();
+    const Kernel kernel = interpreted(spec, {});
+    ProblemShape shape;
+    shape.batch = 3;
+    shape.queries = shape.keys = {20};
+    shape.head_dim = shape.value_dim = 8;
+    shape.dtype = DType::f64;
+    Problem problem = make_problem(shape);
+    problem.inputs["n"] =
+        HostTensor(DType::i32, {3}).fill([](const Index& at) { return static_cast<double>(5 + 6 * at[0]); });
+    problem.inputs["f"] = HostTensor(DType::f32, {3}).fill([](const Index& at) {
+      return at[0] == 1 ? std::numeric_limits<double>::quiet_NaN() : static_cast<double>(at[0]);
+    });
+    check_plans(kernel, problem, 4, random, 1000);
+  }
+}
+
 // The runs of a row, as "0-2, 2-3 full".
 std::string runs_of(const plan::TilePlan& plan, std::int64_t number) {
   std::string text;

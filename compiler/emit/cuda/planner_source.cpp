@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <bit>
-
 #include "compiler/analysis/box_program.h"
 #include "compiler/emit/cuda/declarations.h"
 #include "compiler/support/hash.h"
@@ -36,17 +34,17 @@ class Emitter {
   Emitter(const Specialized& variant, const KernelOptions& options, TileList list)
       : module_(variant.declarations()), declarations_(variant, options, uses(variant)) {
     source_.list = list;
-    std::vector<std::uint8_t> ranged(module_.inputs.size());
+    std::vector<analysis::RangedDimensions> ranged(module_.inputs.size());
     for (const SpecializedKeys* keys : {&variant.grid, variant.context ? &*variant.context : nullptr}) {
       if (keys == nullptr || !has_mask(keys->module)) continue;
       const analysis::BoxProgram program(keys->module, keys->module.root(Root::mask));
-      for (std::size_t i = 0; i < ranged.size(); ++i) ranged[i] |= program.ranged_dimensions()[i];
+      for (std::size_t i = 0; i < ranged.size(); ++i) ranged[i].include(program.ranged_dimensions()[i]);
       source_.reads_batch |= program.reads_batch();
       source_.reads_head |= program.reads_head();
       source_.reads_kv_head |= program.reads_kv_head();
     }
     for (std::uint32_t i = 0; i < ranged.size(); ++i)
-      if (ranged[i] != 0) source_.tables.push_back({i, static_cast<int>(std::bit_width(ranged[i])) - 1});
+      if (ranged[i].any()) source_.tables.push_back({i, ranged[i].along()});
     for (const TableUse& t : source_.tables)
       source_.set_bytes.push_back(set_size(module_.inputs[t.input].type));
   }

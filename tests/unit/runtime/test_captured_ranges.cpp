@@ -82,7 +82,8 @@ TEST_CASE("captured ranges: hold every element, and of neighbours no more") {
        std::vector<std::vector<std::int64_t>>{{1}, {63}, {64}, {65}, {1000}, {3, 300}, {200, 5}, {2, 3, 150}})
     for (const bool real : {false, true}) {
       const Captured input(extents, real, random);
-      const std::vector<std::uint8_t> ranged = {static_cast<std::uint8_t>((1u << extents.size()) - 1)};
+      const std::vector<analysis::RangedDimensions> ranged = {
+          {.spread_out = static_cast<std::uint8_t>((1u << extents.size()) - 1)}};
       const plan::CapturedRanges captured(input.module, input.problem, ranged, 1);
       for (int n = 0; n < 2000; ++n) {
         std::vector<Range> indices;
