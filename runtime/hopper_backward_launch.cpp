@@ -102,7 +102,7 @@ Meetings meetings(const plan::TileGrid& grid, std::size_t i) {
 // them.
 constexpr int kMostCopies = 16;
 constexpr double kCopyWeight = 0.03;
-// What finding the kept pairs adds to a tile.
+// What finding the kept pairs adds to a tile; an estimate.
 constexpr double kPartialWeight = 0.15;
 
 }  // namespace
