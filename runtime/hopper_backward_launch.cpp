@@ -203,10 +203,8 @@ Result<Launch> prepare_hopper_backward(const cuda::DriverApi& api, const Backwar
     const auto& [channel, head, batch] = row.view->steps;
     steps.insert(steps.end(), {channel, head, batch});
   }
-  for (const std::vector<int>* tile : {&launch.shape.q, &launch.shape.k})
-    for (const int tokens : tokens_of_copy(p, *tile)) steps.push_back(tokens);
-  const std::vector<std::int64_t> columns = column_words(launch.shape.q);
-  steps.insert(steps.end(), columns.begin(), columns.end());
+  const std::vector<std::int64_t> boxes = box_words(p, launch.shape, plan::Side::queries);
+  steps.insert(steps.end(), boxes.begin(), boxes.end());
   append(steps.data(), steps.size() * sizeof(steps[0]));
   const std::uint64_t addresses[] = {launch.workspace + launch.layout.query_rows,
                                      launch.workspace + launch.layout.reaches,

@@ -22,6 +22,26 @@ int product(const std::vector<int>& x) {
   return std::accumulate(x.begin(), x.end(), 1, std::multiplies<>());
 }
 
+// Of ColumnArguments.
+std::vector<std::int64_t> column_words(const std::vector<int>& box) {
+  const std::size_t rank = box.size();
+  std::vector<std::int64_t> words(3 * rank);
+  const std::span<std::int64_t> steps(words.data(), rank), repeat(words.data() + rank, rank),
+      inverse(words.data() + 2 * rank, rank);
+  const int all = product(box);
+  int step = 1;
+  for (std::size_t i = rank; i-- > 0;) {
+    steps[i] = step;
+    step *= box[i];
+    if (i == 0) break;
+    // A thread has two columns of every eight.
+    for (int column = 0; column < all; column += step) repeat[i] |= std::int64_t{1} << (column / 4);
+    const int extent = i == rank - 1 ? (box[i] + kColumnGroup - 1) / kColumnGroup : box[i];
+    inverse[i] = (65536 + extent - 1) / extent;
+  }
+  return words;
+}
+
 }  // namespace
 
 int dilation_of(const Problem& p, std::size_t axis) {
@@ -120,31 +140,12 @@ cuda::Box box_of(const Problem& p, const std::vector<int>& tokens) {
   return box;
 }
 
-std::vector<std::int64_t> box_words(const Problem& p, const plan::TileShape& shape) {
+std::vector<std::int64_t> box_words(const Problem& p, const plan::TileShape& shape, plan::Side columns) {
   std::vector<std::int64_t> words;
   for (const std::vector<int>* tile : {&shape.q, &shape.k})
     for (const int tokens : tokens_of_copy(p, *tile)) words.push_back(tokens);
-  const std::vector<std::int64_t> columns = column_words(shape.k);
-  words.insert(words.end(), columns.begin(), columns.end());
-  return words;
-}
-
-std::vector<std::int64_t> column_words(const std::vector<int>& box) {
-  const std::size_t rank = box.size();
-  std::vector<std::int64_t> words(3 * rank);
-  const std::span<std::int64_t> steps(words.data(), rank), repeat(words.data() + rank, rank),
-      inverse(words.data() + 2 * rank, rank);
-  const int all = product(box);
-  int step = 1;
-  for (std::size_t i = rank; i-- > 0;) {
-    steps[i] = step;
-    step *= box[i];
-    if (i == 0) break;
-    // A thread has two columns of every eight.
-    for (int column = 0; column < all; column += step) repeat[i] |= std::int64_t{1} << (column / 4);
-    const int extent = i == rank - 1 ? (box[i] + kColumnGroup - 1) / kColumnGroup : box[i];
-    inverse[i] = (65536 + extent - 1) / extent;
-  }
+  const std::vector<std::int64_t> of_columns = column_words(shape.of(columns));
+  words.insert(words.end(), of_columns.begin(), of_columns.end());
   return words;
 }
 

@@ -44,8 +44,8 @@ cuda::Box box_of(const Problem& problem, const std::vector<int>& tokens);
 // Along the last of several axes a tile whose tokens are columns of a product has a multiple of so many.
 inline constexpr int kColumnGroup = 8;
 
-// The words of BoxArguments behind its HeadSteps, and those of ColumnArguments.
-std::vector<std::int64_t> box_words(const Problem& problem, const plan::TileShape& shape);
-std::vector<std::int64_t> column_words(const std::vector<int>& box);
+// The words behind the HeadSteps of a launch: what copies bring, and ColumnArguments of the side whose tokens
+// are columns.
+std::vector<std::int64_t> box_words(const Problem& problem, const plan::TileShape& shape, plan::Side columns);
 
 }  // namespace vicinal::runtime

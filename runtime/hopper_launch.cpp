@@ -91,7 +91,7 @@ Result<std::vector<std::byte>> hopper_prefix(const cuda::DriverApi& api, const P
   std::vector<std::int64_t> words = {static_cast<std::int64_t>(counters), section(p, unequal)};
   for (const BoxedView* view : {&*t.q, &*t.k, &*t.v, &*t.out})
     words.insert(words.end(), {view->steps.channel, view->steps.head, view->steps.batch});
-  const std::vector<std::int64_t> boxes = box_words(p, shape);
+  const std::vector<std::int64_t> boxes = box_words(p, shape, plan::Side::keys);
   words.insert(words.end(), boxes.begin(), boxes.end());
   append(words.data(), words.size() * sizeof(words[0]));
   return bytes;

@@ -108,7 +108,7 @@ TEST_CASE("Hopper boxes: a warpgroup's queries are a box or they are not") {
 TEST_CASE("Hopper boxes: words of a tile of keys say where its columns lie") {
   const Problem p = grid({{30, 1}, {48, 1}, {80, 1}});
   for (const std::vector<int>& k : {std::vector{2, 8, 8}, {1, 8, 16}, {2, 5, 8}, {4, 1, 24}, {16, 1, 8}}) {
-    const std::vector<std::int64_t> words = runtime::box_words(p, {{2, 8, 8}, k});
+    const std::vector<std::int64_t> words = runtime::box_words(p, {{2, 8, 8}, k}, plan::Side::keys);
     const std::size_t rank = 3;
     REQUIRE(words.size() == 5 * rank);
     const auto word = [&](std::size_t list, std::size_t axis) { return words[list * rank + axis]; };
