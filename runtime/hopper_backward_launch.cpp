@@ -105,6 +105,13 @@ constexpr double kCopyWeight = 0.03;
 // What finding the kept pairs adds to a tile; an estimate.
 constexpr double kPartialWeight = 0.15;
 
+// Heads of keys, and batches, that are at work at a time. Of few the tensors stay in the L2 cache; but the
+// more blocks a head has, the longer those wait that add in turn, unless windows keep them apart.
+std::int64_t section(const Problem& p, bool in_turn) {
+  const std::int64_t most = !in_turn ? 4 : p.axes.empty() ? 16 : 8;
+  return std::clamp<std::int64_t>(p.batch * p.kv_heads, 1, most);
+}
+
 }  // namespace
 
 std::optional<std::string> hopper_backward_obstacle(const BackwardProblem& of) {
@@ -205,6 +212,7 @@ Result<Launch> prepare_hopper_backward(const cuda::DriverApi& api, const Backwar
   }
   const std::vector<std::int64_t> boxes = box_words(p, launch.shape, plan::Side::queries);
   steps.insert(steps.end(), boxes.begin(), boxes.end());
+  steps.push_back(section(p, launch.in_turn));
   append(steps.data(), steps.size() * sizeof(steps[0]));
   const std::uint64_t addresses[] = {launch.workspace + launch.layout.query_rows,
                                      launch.workspace + launch.layout.reaches,

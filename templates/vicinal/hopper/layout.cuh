@@ -45,6 +45,17 @@ VICINAL_DEVICE void store_staged_rows(u32 start, int first, const Row& row) {
   }
 }
 
+// The number-th piece of work where so many slices (heads and batches) are done before the next ones: a tile
+// of each of them, then the next tile.
+struct Piece {
+  u32 slice, tile;
+};
+VICINAL_DEVICE Piece piece_of(u32 number, u32 slices, u32 tiles, u32 section) {
+  const u32 before = number / (section * tiles) * section, inside = number - before * tiles,
+            here = section < slices - before ? section : slices - before;
+  return {before + inside % here, inside / here};
+}
+
 // Every warp for itself: another may still have to read what stands beside the stage.
 VICINAL_DEVICE void release(u32 empty) {
   __syncwarp();

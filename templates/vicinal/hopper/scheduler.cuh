@@ -55,14 +55,11 @@ class Scheduler {
   // Rows from the last on: under a causal mask it has the most to do, and what is long should start early.
   // False where a dilation group has fewer tiles than the largest: no query then.
   VICINAL_DEVICE bool fill(Work<kRank>& work, u32 item, u32 rows) const {
-    const u32 slices = static_cast<u32>(a.batch * a.heads), section = static_cast<u32>(launch.section),
-              whole = section * rows;
-    const u32 before = item / whole * section, inside = item - before * rows;
-    const u32 heads = section < slices - before ? section : slices - before;
-    const u32 slice = before + inside % heads;
-    const int number = near_first(static_cast<int>(rows - 1 - inside / heads));
-    work.b = static_cast<int>(slice / static_cast<u32>(a.heads));
-    work.h = static_cast<int>(slice - work.b * static_cast<u32>(a.heads));
+    const Piece piece =
+        piece_of(item, static_cast<u32>(a.batch * a.heads), rows, static_cast<u32>(launch.section));
+    const int number = near_first(static_cast<int>(rows - 1 - piece.tile));
+    work.b = static_cast<int>(piece.slice / static_cast<u32>(a.heads));
+    work.h = static_cast<int>(piece.slice - work.b * static_cast<u32>(a.heads));
     work.kv_h = work.h * static_cast<int>(a.kv_heads) / static_cast<int>(a.heads);
     TileRow<kRank>& row = work.row;
     row.template place<V>(a, number, kTileK);

@@ -81,6 +81,8 @@ template <int Rank, class Parameters>
 struct LaunchArguments<BackwardArguments<Rank, Parameters, 0>> {
   TensorMaps maps;
   Boxes<Rank> boxes;
+  // So many heads of keys (and of batches) are done before the next ones: their tensors share the L2 cache.
+  i64 section;
   // By batch, head and tile of queries; the first is an array of QueryRows, the second is there by
   // kHasReach.
   void* query_rows;

@@ -36,17 +36,12 @@ class KeyGroup {
 #pragma unroll 1
     for (Item item; __any_sync(~0u, (item = next_item(control, slot)).exists); full.advance()) {
       begin(item);
+      Next next = next_queries();
       barrier_wait(shared_address(&control.keys_full), full.parity());
+      // The same for all threads, and the compiler should know.
 #pragma unroll 1
-      for (;; query.advance()) {
-        barrier_wait(shared_address(&control.q_full[query.stage()]), query.parity());
-        const QueryNote<kRank> note = control.note[query.stage()];
-        // The same for all threads, and the compiler should know.
-        const bool last = __any_sync(~0u, note.flags & kEnd);
-        if (!last) step(note);
-        release(control.q_empty[query.stage()]);
-        if (last) break;
-      }
+      while (!__any_sync(~0u, next.note.flags & kEnd)) step(next);
+      release(control.q_empty[query.stage()]);
       query.advance();
       // The next keys may come while gradients leave.
       release(control.keys_empty);
@@ -93,6 +88,48 @@ class KeyGroup {
     return seen;
   }
 
+  // What is said of the queries of the thread's scores. With 64 queries there are registers to have it at
+  // hand before the scores are there.
+  class RowValues {
+   public:
+    VICINAL_DEVICE explicit RowValues(const float (&said)[kTileQ])
+        : from(reinterpret_cast<const float4*>(said) + lane() % 4) {
+      if constexpr (kAhead) {
+#pragma unroll
+        for (int n = 0; n < kTileQ / 16; ++n) fours[n] = from[4 * n];
+      }
+    }
+    // By number of the score.
+    template <class Each>
+    VICINAL_DEVICE void each(Each each) const {
+#pragma unroll
+      for (int n = 0; n < kTileQ / 16; ++n) {
+        const float4 four = kAhead ? fours[kAhead ? n : 0] : from[4 * n];
+        const float of[4] = {four.x, four.y, four.z, four.w};
+#pragma unroll
+        for (int i = 0; i < 8; ++i) each(8 * n + i, of[i / 4 * 2 + i % 2]);
+      }
+    }
+
+   private:
+    static constexpr bool kAhead = kTileQ == 64;
+    const float4* from;
+    float4 fours[kAhead ? kTileQ / 16 : 1];
+  };
+
+  // Of the tile of queries that comes next. Exponents are read before its products start: what is read from
+  // shared memory meanwhile waits until most of their operands have been.
+  struct Next {
+    QueryNote<kRank> note;
+    RowValues exponents;
+  };
+  VICINAL_DEVICE Next next_queries() {
+    barrier_wait(shared_address(&control.q_full[query.stage()]), query.parity());
+    const QueryNote<kRank> note = control.note[query.stage()];
+    if (!(note.flags & kEnd) && note.h != head) turn_to(note.h);
+    return {note, RowValues(control.rows[query.stage()].exponent)};
+  }
+
   VICINAL_DEVICE void turn_to(int h) {
     at.h = h;
     head = h;
@@ -101,12 +138,12 @@ class KeyGroup {
     if constexpr (V::has_slope && !V::has_core) slope = V::slope(a, at) * kLog2E;
   }
 
-  VICINAL_DEVICE void step(const QueryNote<kRank>& note) {
+  // Leaves the next tile: nothing but products should lie between two steps' products.
+  VICINAL_DEVICE void step(Next& next) {
+    const QueryNote<kRank>& note = next.note;
     const u32 queries = base + L::kQueries + query.stage() * L::kQueryBytes,
               out = base + L::kDOut + d_out.stage() * L::kDOutBytes, own = group * kGroupRows * kSlabRowBytes;
     const Rows& rows = control.rows[query.stage()];
-    const bool partial = __any_sync(~0u, note.flags & kPartial);
-    if (note.h != head) turn_to(note.h);
     float scores[kScores], d_scores[kScores];
     leave_undefined(scores);
     leave_undefined(d_scores);
@@ -115,16 +152,18 @@ class KeyGroup {
     barrier_wait(shared_address(&control.d_out_full[d_out.stage()]), d_out.parity());
     Products::d_weights(d_scores, operand(base + L::kValues + own, 16, 8 * kSlabRowBytes),
                         operand(out, 16, 8 * kSlabRowBytes));
+    const bool partial = __any_sync(~0u, note.flags & kPartial);
+    Bits kept[2];
+    if (partial) find_kept(note, keys(), kept);
     u32 weights[kScores / 2], rounded[kScores / 2];
-    const RowValues exponents(rows.exponent);
     products_wait<1>();
     Products::hold(scores);
-    weigh(note, partial, exponents, scores, weights);
+    weigh(note, next.exponents, scores, weights);
     const RowValues terms(rows.term);
     products_wait<0>();
     Products::hold(d_scores);
     terms.each([&](int i, float term) { d_scores[i] = scores[i] * (d_scores[i] + term); });
-    if (partial) drop_unweighted(scores, d_scores);
+    if (partial) drop(kept, scores, d_scores, weights);
     if constexpr (V::dot_factor_varies) {
 #pragma unroll
       for (int i = 0; i < kScores; ++i) d_scores[i] *= factor;
@@ -155,9 +194,13 @@ class KeyGroup {
     products_wait<1>();
     Products::hold(d_query);
     give(d_query);
+    u64& empty = control.q_empty[query.stage()];
+    query.advance();
+    next = next_queries();
     products_wait<0>();
     Products::hold(d_key);
     Products::hold(rounded);
+    release(empty);
   }
 
   // To the warp that adds them to those in memory.
@@ -171,35 +214,6 @@ class KeyGroup {
     async_proxy_fence();
     named_arrive(sums_full(group), kAddingThreads);
   }
-
-  // What is said of the queries of the thread's scores. With 64 queries there are registers to have it at
-  // hand before the scores are there.
-  class RowValues {
-   public:
-    VICINAL_DEVICE explicit RowValues(const float (&said)[kTileQ])
-        : from(reinterpret_cast<const float4*>(said) + lane() % 4) {
-      if constexpr (kAhead) {
-#pragma unroll
-        for (int n = 0; n < kTileQ / 16; ++n) fours[n] = from[4 * n];
-      }
-    }
-    // By number of the score.
-    template <class Each>
-    VICINAL_DEVICE void each(Each each) const {
-#pragma unroll
-      for (int n = 0; n < kTileQ / 16; ++n) {
-        const float4 four = kAhead ? fours[kAhead ? n : 0] : from[4 * n];
-        const float of[4] = {four.x, four.y, four.z, four.w};
-#pragma unroll
-        for (int i = 0; i < 8; ++i) each(8 * n + i, of[i / 4 * 2 + i % 2]);
-      }
-    }
-
-   private:
-    static constexpr bool kAhead = kTileQ == 64;
-    const float4* const from;
-    float4 fours[kAhead ? kTileQ / 16 : 1];
-  };
 
   VICINAL_DEVICE static void round(u32 (&to)[kScores / 2], const float (&from)[kScores]) {
 #pragma unroll
@@ -296,27 +310,28 @@ class KeyGroup {
     return q;
   }
 
-  // Where a pair is not kept its weight is 0, and so is the gradient of its score, whatever that of its
-  // weight may be.
-  VICINAL_DEVICE static void drop_unweighted(const float (&weights)[kScores], float (&d)[kScores]) {
+  // Where a pair is not kept its weight is 0, and so is the gradient of its score, whatever they came to.
+  VICINAL_DEVICE static void drop(const Bits (&kept)[2], float (&scores)[kScores], float (&d)[kScores],
+                                  u32 (&weights)[kScores / 2]) {
 #pragma unroll
-    for (int i = 0; i < kScores; ++i)
-      if (weights[i] == 0.0f) d[i] = 0.0f;
+    for (int i = 0; i < kScores; ++i) {
+      if (bit(kept, i)) continue;
+      d[i] = 0.0f;
+      if constexpr (V::has_core) {
+        weights[i / 2] &= i % 2 ? 0xffffu : 0xffff0000u;
+      } else {
+        scores[i] = 0.0f;
+      }
+    }
   }
 
   // Dot products to weights.
-  VICINAL_DEVICE void weigh(const QueryNote<kRank>& note, bool partial, const RowValues& exponents,
+  VICINAL_DEVICE void weigh(const QueryNote<kRank>& note, const RowValues& exponents,
                             float (&scores)[kScores], u32 (&weights)[kScores / 2]) const {
     if constexpr (V::has_core) {
-      weigh_scores(note, partial, exponents, scores, weights);
+      weigh_scores(note, exponents, scores, weights);
     } else {
       weigh_dots(note, exponents, scores);
-      if (!partial) return;
-      Bits bits[2];
-      find_kept(note, keys(), bits);
-#pragma unroll
-      for (int i = 0; i < kScores; ++i)
-        if (!bit(bits, i)) scores[i] = 0.0f;
     }
   }
 
@@ -336,18 +351,15 @@ class KeyGroup {
 
   // Where the score is more than a multiple of the dot product. Weights are rounded here, and what is left is
   // their product with the score's derivative by the scaled dot product.
-  VICINAL_DEVICE void weigh_scores(const QueryNote<kRank>& note, bool partial, const RowValues& exponents,
+  VICINAL_DEVICE void weigh_scores(const QueryNote<kRank>& note, const RowValues& exponents,
                                    float (&scores)[kScores], u32 (&weights)[kScores / 2]) const {
     const Keys own = keys();
-    Bits bits[2] = {~Bits{}, ~Bits{}};
-    if (partial) find_kept(note, own, bits);
     float derived[2];
     exponents.each([&](int i, float exponent) {
       const Query<kRank> q = queried(note, column() + i / 4 * 8 + i % 2);
       const Key<kRank> k = key_of<V>(a, own.token[i / 2 % 2]);
       const float dot = scores[i] * factor;
-      float weight = exp2_approx(fmaf(V::template score<false>(a, q, k, dot), kLog2E, exponent));
-      if (!bit(bits, i)) weight = 0.0f;
+      const float weight = exp2_approx(fmaf(V::template score<false>(a, q, k, dot), kLog2E, exponent));
       derived[i % 2] = weight * V::template d_score<false>(a, q, k, dot);
       if (i % 2 == 0) {
         scores[i] = weight;

@@ -48,20 +48,21 @@ class Loader {
   }
 
  private:
-  // The next tile of keys that no block has taken. Neighbouring numbers are of different heads, so that those
-  // which add to the same gradients start one after the other; tiles go from the first on, which under a
-  // causal mask has the most to do. Drawn in order, so that whoever waits for another's turn knows it is at
-  // work.
+  // The next tile of keys that no block has taken. Neighbouring numbers are of a section's different heads,
+  // so that those which add to the same gradients start one after the other; tiles go from the first on,
+  // which under a causal mask has the most to do. Drawn in order, so that whoever waits for another's turn
+  // knows it is at work.
   VICINAL_DEVICE bool draw(Item& item) {
-    const u32 kv_heads = static_cast<u32>(a.kv_heads), slices = static_cast<u32>(a.batch) * kv_heads;
+    const u32 kv_heads = static_cast<u32>(a.kv_heads), slices = static_cast<u32>(a.batch) * kv_heads,
+              tiles = static_cast<u32>(keys.count());
     u32 number = 0;
     if (lane() == 0) number = atomicAdd(launch.drawn, 1);
     number = __shfl_sync(~0u, number, 0);
-    const u32 slice = number % slices;
-    item.exists = number < slices * static_cast<u32>(keys.count());
-    item.tile = static_cast<int>(number / slices);
-    item.b = static_cast<int>(slice / kv_heads);
-    item.kv_h = static_cast<int>(slice % kv_heads);
+    item.exists = number < slices * tiles;
+    const Piece piece = piece_of(item.exists ? number : 0, slices, tiles, static_cast<u32>(launch.section));
+    item.tile = static_cast<int>(piece.tile);
+    item.b = static_cast<int>(piece.slice / kv_heads);
+    item.kv_h = static_cast<int>(piece.slice % kv_heads);
     if (lane() == 0) {
       barrier_wait(shared_address(&control.item_empty[slot.stage()]), slot.parity() ^ 1);
       control.item[slot.stage()] = item;
