@@ -52,12 +52,16 @@ Result<std::unique_ptr<HostGradients>> HostGradients::make(const cpu::CodeGenera
                                                            const ir::Module& differentiated) {
   const emit::Specialized specialized = emit::specialize(driver::differentiated(variant));
   std::unique_ptr<HostGradients> made(new HostGradients(variant, forward));
-  const emit::CpuKernelOptions& options = forward.compiled().kernel().options;
+  emit::CpuKernelOptions options = forward.compiled().kernel().options;
+  const bool has_output = differentiated.root(ir::Root::output).valid();
+  // The derivative of an output expression may be far larger than what it is taken at: a value in 16 bits
+  // would not do.
+  if (has_output) options.out_dtype = DType::f32;
   const auto compile = [&](emit::CpuKernel kernel) {
     bool known = false;
     return cpu::CompiledKernel::make(generator, std::move(kernel), known);
   };
-  if (differentiated.root(ir::Root::output).valid()) {
+  if (has_output) {
     VICINAL_TRY(auto before, compile(emit::cpu_kernel(driver::before_output(variant), options)));
     made->before_output_.emplace(std::move(before), variant.checked.module);
   }
@@ -105,7 +109,7 @@ Result<void> HostGradients::run(const Problem& bound, bool computes_out,
   const bool softmax = variant_.checked.module.normalize == ir::Normalize::softmax;
   if (before_output_ || (computes_out && softmax)) {
     const cpu::Executor& forward = before_output_ ? *before_output_ : forward_;
-    out.emplace(problem, dtype, problem.value_dim);
+    out.emplace(problem, forward.compiled().kernel().options.output(), problem.value_dim);
     problem.out = out->tensor;
     if (softmax) {
       lse.emplace(problem, DType::f32, 1);

@@ -61,7 +61,7 @@ struct KeyTile {
   const void* k;
   std::int64_t k_dim;
   const std::int64_t* k_row;  // offset by key
-  std::int64_t k_step;        // from row to row where `direct`
+  std::int64_t k_step;        // from row to row where `direct` says so
   const void* v;
   std::int64_t v_dim;
   const std::int64_t* v_row;
@@ -88,6 +88,9 @@ inline constexpr std::size_t kSpareRows = 16;
 
 // Bits of KeyTile::direct.
 inline constexpr std::int64_t kDirectKeys = 1, kDirectValues = 2;
+// Of keys in 16 bits: k_row says where they lie, as ever, but channels lie side by side and rows `k_step`
+// apart, an even number.
+inline constexpr std::int64_t kPairedKeys = 4;
 
 enum KeyTileKind : std::int64_t { kFullTile = 0, kPartialTile = 1, kFullContext = 2, kPartialContext = 3 };
 

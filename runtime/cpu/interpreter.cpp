@@ -30,7 +30,7 @@ struct Interpreter::Impl {
   const ir::Module& module;
   const Problem& problem;
   Expression score, mask, scale, sink, output;
-  Expression plain_score, plain_output;  // in fp32
+  Expression plain_score, plain_scale, plain_sink, plain_output;  // in fp32
 
   Impl(const ir::Module& m, const Problem& p)
       : module(m),
@@ -41,6 +41,8 @@ struct Interpreter::Impl {
         sink(m, p, m.root(Root::sink), Arithmetic::wide),
         output(m, p, m.root(Root::output), Arithmetic::wide),
         plain_score(m, p, m.root(Root::score), Arithmetic::plain),
+        plain_scale(m, p, m.root(Root::scale), Arithmetic::plain),
+        plain_sink(m, p, m.root(Root::sink), Arithmetic::plain),
         plain_output(m, p, m.root(Root::output), Arithmetic::plain) {}
 
   // All that is fixed along one row.
@@ -79,8 +81,9 @@ struct Interpreter::Impl {
     const std::int64_t at = offset(problem.q, p.b, p.h, s.local);
     for (std::int64_t c = 0; c < problem.head_dim; ++c)
       s.query.push_back(host::load_element(problem.q.data, problem.q.dtype, at + c * problem.q.dim));
-    if (module.query_l2norm) s.query_norm = norm(s.query);
-    s.scale = scale.valid() ? value(scale, p) : 1 / std::sqrt(static_cast<double>(problem.head_dim));
+    if (module.query_l2norm) s.query_norm = plain ? plain_norm(s.query) : norm(s.query);
+    s.scale = scale.valid() ? value(plain ? plain_scale : scale, p)
+                            : 1 / std::sqrt(static_cast<double>(problem.head_dim));
     if (score.valid()) (plain ? plain_score : score).start_row(p, s.score_values);
     if (mask.valid()) mask.start_row(p, s.mask_values);
     return s;
@@ -110,6 +113,12 @@ struct Interpreter::Impl {
     return score.valid() ? score.at(s.place, s.score_values).f : s.place.score;
   }
 
+  static double plain_norm(const std::vector<double>& x) {
+    float squares = 0;
+    for (const double v : x) squares += static_cast<float>(v) * static_cast<float>(v);
+    return static_cast<double>(std::max(std::sqrt(squares), static_cast<float>(kLeastNorm)));
+  }
+
   double plain_score_of(RowState& s, const runtime::Strided& keys, std::int64_t at) const {
     float dot = 0, squares = 0;
     for (std::int64_t c = 0; c < problem.head_dim; ++c) {
@@ -118,7 +127,7 @@ struct Interpreter::Impl {
       squares += x * x;
     }
     if (module.query_l2norm) dot /= static_cast<float>(s.query_norm);
-    if (module.key_l2norm) dot /= std::max(std::sqrt(squares), 1e-12f);
+    if (module.key_l2norm) dot /= std::max(std::sqrt(squares), static_cast<float>(kLeastNorm));
     const float scaled = static_cast<float>(s.scale) * dot;
     s.place.score = static_cast<double>(scaled);
     return score.valid() ? plain_score.at(s.place, s.score_values).f : s.place.score;
@@ -256,7 +265,7 @@ struct Interpreter::Impl {
     RowResult result{std::vector<double>(static_cast<std::size_t>(problem.value_dim)), 0,
                      static_cast<std::int64_t>(kept.size())};
     const bool softmax = module.normalize == ir::Normalize::softmax;
-    const double sink_value = softmax && sink.valid() ? value(sink, s.place) : -kInfinity;
+    const double sink_value = softmax && sink.valid() ? value(plain_sink, s.place) : -kInfinity;
     const auto base = static_cast<float>(largest(kept, sink_value));
     float sum = exp_of_sink(static_cast<float>(sink_value), base);
     std::vector<float> out(result.out.size());

@@ -47,9 +47,10 @@ class Interpreter {
   ~Interpreter();
 
   RowResult row(const Row& row) const;
-  // The same row as a plain program in the tensors' own precision would compute it: products and scores in
-  // fp32, in order, weights rounded to the tensors' dtype, the output rounded once. What an error is measured
-  // against.
+  // The same row as a plain program in the tensors' own precision would compute it: products, norms and all
+  // expressions in fp32, in order, weights rounded to the tensors' dtype, the output rounded once. What an
+  // error is measured against. Nothing in it is computed in double: a scale or a sink that loses digits in
+  // fp32 loses them in every program of that precision.
   RowResult plain_row(const Row& row) const;
   RowTrace trace(const Row& row) const;
   // The row's scores after the score expression, -inf where a key is not kept; the grid's keys, then context

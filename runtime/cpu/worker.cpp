@@ -256,6 +256,7 @@ void Worker::fill_stretch(KeySlot& slot, const runtime::Strided& k, const runtim
   };
   place(k, t.k, t.k_step, slot.rows.data(), !kernel_.key_l2norm && (sums_ == nullptr || whole_rows_),
         kDirectKeys);
+  if (size_of(k.dtype) == 2 && k.dim == 1 && t.k_step % 2 == 0) t.direct |= kPairedKeys;
   place(v, t.v, t.v_step, slot.rows.data() + keys(), kernel_.options.value_dim % 16 == 0, kDirectValues);
 }
 

@@ -21,7 +21,7 @@ namespace {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 constexpr unsigned kRandomSpecs = 40;
 #else
-constexpr unsigned kRandomSpecs = 240;
+constexpr unsigned kRandomSpecs = 1000;
 #endif
 
 constexpr DType kDTypes[] = {DType::f32, DType::bf16, DType::f16};
@@ -239,9 +239,9 @@ TEST_CASE("gradients on the CPU: random specs") {
                                            : static_cast<unsigned>(std::strtoul(wanted, nullptr, 10)),
                  first = start == nullptr ? 1 : static_cast<unsigned>(std::strtoul(start, nullptr, 10));
   constexpr int kTileQ[] = {0, 16, 32, 96}, kTileK[] = {0, 3, 8, 17};
-  std::mt19937 random(61);
   unsigned compared = 0;
   for (unsigned seed = first; seed < first + count; ++seed) {
+    std::mt19937 random(seed);  // so that a spec alone meets the problem that it meets among others
     const std::string text = random_spec(seed, true).text;
     CAPTURE(seed);
     CAPTURE(text);

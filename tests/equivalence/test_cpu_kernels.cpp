@@ -108,13 +108,67 @@ TEST_CASE("gallery on the CPU, compiled for lesser processors") {
   }
 }
 
+// Where a processor multiplies pairs of bf16 faster, code for it does, and code for one that only has as wide
+// vectors computes with f32. Both against the interpreter: dims that are no multiple of a vector, an odd
+// number of keys and of keys in a window, rows that do not lie as pairs.
+TEST_CASE("bf16 by pairs and by f32 on the CPU") {
+  if (lacks_code_generator()) return;
+  const char* const texts[] = {
+      "attention full { }",
+      "attention window {\n mask = k <= q and q - k < 37\n score = 5.0 * tanh(score / 5.0)\n sink = 0.5\n}",
+      "attention weighed {\n normalize = sigmoid\n mask = (q + k) % 3 != 1\n}"};
+  std::mt19937 random(17);
+  for (const char* const text : texts)
+    for (const auto& [head_dim, value_dim] :
+         {std::pair(8, 8), std::pair(40, 72), std::pair(72, 64), std::pair(256, 128)}) {
+      std::vector<Job> jobs;
+      for (const char* const target : {"", "x86-64-v4"}) {
+        Job made = job_of(text, Spec::from_string(text).value(), DType::bf16, random);
+        made.options.head_dim = head_dim;
+        made.options.value_dim = value_dim;
+        made.options.cpu_target = target;
+        jobs.push_back(std::move(made));
+      }
+      compile_all(jobs);
+      int turn = 0;
+      for (const Job& job : jobs) {
+        CAPTURE(job.name);
+        CAPTURE(head_dim);
+        CAPTURE(job.options.cpu_target);
+        if (job.error.find("machine has not all") != std::string::npos ||
+            job.error.find("knows no processor") != std::string::npos)
+          continue;
+        REQUIRE_MESSAGE(job.tested.has_value(), job.error);
+        for (const std::int64_t keys : {1, 63, 64, 130, 197}) {
+          CAPTURE(keys);
+          ProblemShape s;
+          s.batch = 1;
+          s.heads = 2;
+          s.kv_heads = 1;
+          s.head_dim = head_dim;
+          s.value_dim = value_dim;
+          s.queries = s.keys = {keys};
+          s.dtype = DType::bf16;
+          constexpr Layout kLayouts[] = {Layout::bhnd, Layout::bnhd, Layout::padded, Layout::reversed};
+          s.layout = kLayouts[turn++ % 4];
+          s.lse = job.name.find("sigmoid") == std::string::npos;
+          check_values(*job.host, runs(job), make_problem(s, static_cast<unsigned>(random())), [&] {
+            std::vector<Problem> others;
+            for (int n = 0; n < 3; ++n) others.push_back(make_problem(s, static_cast<unsigned>(random())));
+            return others;
+          });
+        }
+      }
+    }
+}
+
 TEST_CASE("code for a processor uses no more than that has") {
   if (lacks_code_generator()) return;
   const cpu::CodeGeneratorApi& generator = *runtime::Engine::process().value()->code_generator().value();
   const Spec spec = Spec::from_string("attention t {\n score = tanh(score)\n mask = k <= q\n}").value();
-  const auto assembly = [&](const std::string& target) {
+  const auto assembly = [&](const std::string& target, DType dtype = DType::f16) {
     emit::CpuKernelOptions options;
-    options.dtype = DType::f16;
+    options.dtype = dtype;
     options.target = target;
     std::string text, error;
     const bool done = generator.text(emit::cpu_kernel(spec.impl().variant.specialized, options),
@@ -136,6 +190,10 @@ TEST_CASE("code for a processor uses no more than that has") {
   for (const char* const used : {"%ymm", "vfmadd", "vcvtph2ps"}) CHECK_MESSAGE(uses(avx2, used), used);
   CHECK(!uses(avx2, "%zmm"));
   CHECK(uses(assembly("x86-64-v4"), "%zmm"));
+  CHECK(uses(assembly("znver4", DType::bf16), "vdpbf16ps"));
+  CHECK(!uses(assembly("znver4", DType::f16), "vdpbf16ps"));
+  for (const char* const slow : {"x86-64-v4", "sapphirerapids"})
+    CHECK_MESSAGE(!uses(assembly(slow, DType::bf16), "vdpbf16ps"), slow);
   CHECK(assembly("no-such-processor").find("no processor of the name no-such-processor") !=
         std::string::npos);
 }
@@ -216,22 +274,24 @@ TEST_CASE("the same bits on any number of threads") {
   if (lacks_code_generator()) return;
   const Spec spec = Spec::from_string("attention t {\n mask = k <= q\n}").value();
   std::mt19937 random(5);
-  std::vector<Job> jobs = {job_of("threads", spec, DType::f32, random)};
-  compile_all(jobs);
-  REQUIRE_MESSAGE(jobs[0].tested.has_value(), jobs[0].error);
-  ProblemShape s;
-  s.head_dim = s.value_dim = 64;
-  s.queries = s.keys = {301};
-  s.dtype = DType::f32;
-  Problem problem = make_problem(s);
-  const Kernel::Impl& impl = jobs[0].tested->impl();
-  std::vector<std::byte> first;
-  for (const unsigned threads : {1u, 2u, 3u, 7u}) {
-    const runtime::Problem bound = impl.bind(problem.arguments()).value();
-    const Plan plan = jobs[0].tested->prepare(problem.arguments()).value();
-    REQUIRE(impl.executor->run(bound, *plan.impl().tiles, threads).has_value());
-    if (first.empty()) first = problem.out.bytes();
-    CHECK(std::memcmp(first.data(), problem.out.bytes().data(), first.size()) == 0);
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    std::vector<Job> jobs = {job_of("threads", spec, dtype, random)};
+    compile_all(jobs);
+    REQUIRE_MESSAGE(jobs[0].tested.has_value(), jobs[0].error);
+    ProblemShape s;
+    s.head_dim = s.value_dim = 64;
+    s.queries = s.keys = {301};
+    s.dtype = dtype;
+    Problem problem = make_problem(s);
+    const Kernel::Impl& impl = jobs[0].tested->impl();
+    std::vector<std::byte> first;
+    for (const unsigned threads : {1u, 2u, 3u, 7u}) {
+      const runtime::Problem bound = impl.bind(problem.arguments()).value();
+      const Plan plan = jobs[0].tested->prepare(problem.arguments()).value();
+      REQUIRE(impl.executor->run(bound, *plan.impl().tiles, threads).has_value());
+      if (first.empty()) first = problem.out.bytes();
+      CHECK(std::memcmp(first.data(), problem.out.bytes().data(), first.size()) == 0);
+    }
   }
 }
 
@@ -245,11 +305,12 @@ TEST_CASE("random specs on the CPU") {
   constexpr unsigned kTogether = 50;
   constexpr std::int64_t kTokens = 30;
   constexpr int kTileQ[] = {16, 32, 48, 96}, kTileK[] = {3, 8, 17, 64};
-  std::mt19937 random(19), more(20);
   unsigned without_problem = 0, values = 0, masks = 0;
   for (unsigned from = first; from < first + count; from += kTogether) {
     std::vector<Job> jobs;
+    std::vector<std::mt19937> randoms;  // by seed, so that a spec alone meets what it meets among others
     for (unsigned seed = from; seed < std::min(from + kTogether, first + count); ++seed) {
+      std::mt19937& random = randoms.emplace_back(seed);
       const RandomSpec text = random_spec(seed, true);
       // Every third spec for its mask alone, the others for their numbers.
       const std::string& chosen = seed % 3 == 0 ? text.mask_only : text.text;
@@ -264,6 +325,7 @@ TEST_CASE("random specs on the CPU") {
     compile_all(jobs);
     for (std::size_t i = 0; i < jobs.size(); ++i) {
       const Job& job = jobs[i];
+      std::mt19937& random = randoms[i];
       CAPTURE(job.name);
       CAPTURE(std::string(name_of(job.options.dtype)));
       CHECK_MESSAGE(job.tested.has_value(), job.error);
@@ -278,8 +340,8 @@ TEST_CASE("random specs on the CPU") {
         ++masks;
         continue;
       }
-      if (values % 2 == 0) poison(*problem, random);
-      check_values(*job.host, runs(job), *problem, three_more(*job.host, more, kTokens));
+      if (random() % 2 == 0) poison(*problem, random);
+      check_values(*job.host, runs(job), *problem, three_more(*job.host, random, kTokens));
       ++values;
     }
   }

@@ -14,9 +14,13 @@
 namespace vicinal::testing {
 
 struct Errors {
-  double largest = 0, plain = 0, excess = -std::numeric_limits<double>::infinity(), allowance = 0;
+  double plain = 0;  // the plain program's largest error
+  // Of the element that comes nearest to what is allowed, or goes furthest beyond it: two units in the last
+  // place are its own.
+  double error = 0, two_ulp = 0;
+  double excess = -std::numeric_limits<double>::infinity();  // error - two_ulp
   void add(double got, double want, double by_plain, DType dtype);
-  double allowed() const { return 2 * plain + allowance; }
+  double allowed() const { return 2 * plain + two_ulp; }
   bool pass() const { return excess <= 2 * plain; }
 };
 

@@ -190,10 +190,10 @@ std::string print(const CpuKernel& kernel) {
                          ? fmt::format("backward, {} sites, sums {} {}\n", kernel.sites.size(),
                                        kernel.scale_sum, kernel.sink_sum)
                          : std::string();
-  text +=
-      fmt::format("{}{} head_dim {} value_dim {} tile {} {} exact {} {} {} {}\n",
-                  o.target.empty() ? "" : o.target + " ", name_of(o.dtype), o.head_dim, o.value_dim, o.tile_q,
-                  o.tile_k, o.exact, ir::name_of(kernel.normalize), kernel.query_l2norm, kernel.key_l2norm);
+  text += fmt::format("{}{} out {} head_dim {} value_dim {} tile {} {} exact {} {} {} {}\n",
+                      o.target.empty() ? "" : o.target + " ", name_of(o.dtype), name_of(o.output()),
+                      o.head_dim, o.value_dim, o.tile_q, o.tile_k, o.exact, ir::name_of(kernel.normalize),
+                      kernel.query_l2norm, kernel.key_l2norm);
   for (const DType dtype : o.input_dtypes) text += fmt::format("{} ", name_of(dtype));
   text += "\n" + print(kernel.grid);
   if (kernel.context) text += print(*kernel.context);

@@ -14,7 +14,8 @@
 namespace vicinal::emit {
 
 struct CpuKernelOptions {
-  DType dtype = DType::f32;  // of Q, K, V and the output: f32, f16 or bf16
+  DType dtype = DType::f32;             // of Q, K, V and the output: f32, f16 or bf16
+  std::optional<DType> out_dtype = {};  // of the output, where it is another
   int head_dim = 64, value_dim = 64;
   int tile_q = 0, tile_k = 0;  // 0: chosen
   // Slower code in which values of keys that are not kept are left out of every sum, where otherwise they
@@ -22,6 +23,8 @@ struct CpuKernelOptions {
   bool exact = false;
   std::vector<DType> input_dtypes;  // by input
   std::string target;               // CompileOptions::cpu_target
+
+  DType output() const { return out_dtype.value_or(dtype); }
 };
 
 // Of one kind of key.

@@ -21,9 +21,13 @@ class Begin : Stage {
     const DType dtype = kernel_.options.dtype;
     const std::int64_t tile_q = layout_.block.tile_q;
     llvm::Function* const pack_queries =
-        emit_pack_rows(e_, "pack_queries", dtype, layout_.head_dim, layout_.head_channels);
-    llvm::Function* const pack_outputs =
-        emit_pack_rows(e_, "pack_outputs", dtype, layout_.value_dim, layout_.channels);
+        emit_pack_rows(e_, "pack_queries", dtype, DType::f32, layout_.head_dim, layout_.head_channels);
+    llvm::Function* const pack_gradients =
+        emit_pack_rows(e_, "pack_gradients", dtype, DType::f32, layout_.value_dim, layout_.channels);
+    const DType out = kernel_.options.output();
+    llvm::Function* const pack_outputs = out == dtype ? pack_gradients
+                                                      : emit_pack_rows(e_, "pack_outputs", out, DType::f32,
+                                                                       layout_.value_dim, layout_.channels);
     llvm::Function* const normalize = kernel_.query_l2norm ? emit_normalize_rows(e_, layout_) : nullptr;
     llvm::Function* const through_output =
         has_output() ? emit_output_gradients(e_, layout_, kernel_) : nullptr;
@@ -43,7 +47,7 @@ class Begin : Stage {
     pack(pack_queries, offsetof(QueryTile, q), offsetof(QueryTile, q_dim), offsetof(QueryTile, q_row),
          layout_.query_rows);
     if (normalize != nullptr) e_.b.CreateCall(normalize, {workspace(layout_.query_rows), all});
-    pack(pack_outputs, offsetof(QueryTile, d_out), offsetof(QueryTile, d_out_dim),
+    pack(pack_gradients, offsetof(QueryTile, d_out), offsetof(QueryTile, d_out_dim),
          offsetof(QueryTile, d_out_row), layout_.d_out_rows);
     if (softmax_ || has_output())
       pack(pack_outputs, offsetof(QueryTile, out), offsetof(QueryTile, out_dim), offsetof(QueryTile, out_row),

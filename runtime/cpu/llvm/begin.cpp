@@ -22,7 +22,8 @@ class Begin : Stage {
     Expressions expressions(e_, kernel_, kernel_.grid, query_tile_, roots);
 
     Value* scale = e_.number(e_.f32, 1);
-    if (is_plain_product(kernel_) && form().factor.valid()) scale = expressions.emit(form().factor, nullptr);
+    if (is_plain_product(kernel_, layout_) && form().factor.valid())
+      scale = expressions.emit(form().factor, nullptr);
     if (kernel_.has_limits()) find_limits();
     Value* const one = e_.number(e_.f32, 1);
     const std::int64_t at_once = layout_.block.unit;

@@ -2,15 +2,27 @@
 
 #include <llvm/MC/MCSubtargetInfo.h>
 #include <llvm/Target/TargetMachine.h>
+#include <llvm/TargetParser/Host.h>
 
 #include <algorithm>
 #include <numeric>
 #include <optional>
 
 namespace vicinal::cpu {
+namespace {
+
+// Whose processor it is; without a name this machine's.
+bool is_amd(const std::string& name) {
+  if (!name.empty()) return name.starts_with("znver");
+  return llvm::sys::detail::x86::getVendorSignature() ==
+         llvm::sys::detail::x86::VendorSignatures::AUTHENTIC_AMD;
+}
+
+}  // namespace
 
 std::string CpuTarget::describe() const {
-  return std::to_string(vector_bits) + "-bit vectors" + (fma ? ", fma" : "") + (half ? ", f16" : "");
+  return std::to_string(vector_bits) + "-bit vectors" + (fma ? ", fma" : "") + (half ? ", f16" : "") +
+         (bf16_pairs ? ", pairs of bf16" : "");
 }
 
 llvm::Expected<CpuTarget> cpu_target(const std::string& name) {
@@ -37,6 +49,7 @@ llvm::Expected<CpuTarget> cpu_target(const std::string& name) {
     target.many_registers = wide;
     target.fma = has("+fma");
     target.half = has("+f16c");
+    target.bf16_pairs = wide && has("+avx512bf16") && is_amd(name);
   } else if (target.builder.getTargetTriple().isAArch64()) {
     target.many_registers = target.fma = target.half = true;
   }
@@ -44,7 +57,8 @@ llvm::Expected<CpuTarget> cpu_target(const std::string& name) {
 }
 
 bool CpuTarget::is_part_of(const CpuTarget& other) const {
-  return vector_bits <= other.vector_bits && (!fma || other.fma) && (!half || other.half);
+  return vector_bits <= other.vector_bits && (!fma || other.fma) && (!half || other.half) &&
+         (!bf16_pairs || other.bf16_pairs);
 }
 
 namespace {
@@ -95,6 +109,15 @@ int vectors_of_unit(const Registers& registers, int vectors, std::optional<std::
   return best;
 }
 
+// Whether operands of the forward products stay bf16, weights among them, which are rounded. Vectors that are
+// divided by their norms would have to be rounded again, code that leaves keys out of sums goes by single
+// keys, and an output in f32 is asked for by who needs it exact: all of them compute with f32.
+bool multiplies_pairs(const CpuTarget& target, const emit::CpuKernel& kernel) {
+  return target.bf16_pairs && kernel.options.dtype == DType::bf16 && kernel.options.output() == DType::bf16 &&
+         kernel.pass == emit::CpuPass::forward && !kernel.query_l2norm && !kernel.key_l2norm &&
+         !kernel.options.exact;
+}
+
 }  // namespace
 
 Blocking blocking(const CpuTarget& target, const emit::CpuKernel& kernel) {
@@ -103,6 +126,7 @@ Blocking blocking(const CpuTarget& target, const emit::CpuKernel& kernel) {
   // In a window of several axes queries see little of what their neighbours see.
   const bool narrow = kernel.declarations().axes.size() > 1 && kernel.windowed();
   Blocking b{};
+  b.per_word = multiplies_pairs(target, kernel) ? 2 : 1;
   b.tile_q = narrow ? 16 : std::max(o.head_dim, o.value_dim) <= 64 ? 96 : 48;
   if (o.tile_q != 0) b.tile_q = round_up(o.tile_q, kLanes);
   b.tile_k = o.tile_k != 0 ? o.tile_k : 64;

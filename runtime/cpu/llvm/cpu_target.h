@@ -15,10 +15,13 @@ struct CpuTarget {
   bool many_registers = false;  // 32 of them, otherwise 16
   bool fma = false;             // a * b + c in one rounding
   bool half = false;            // converts f16
+  // Adds the products of two pairs of bf16 to an f32 in one instruction, in the time of one multiply-add. Of
+  // Intel's processors those with this instruction take twice as long for it, and are none of these.
+  bool bf16_pairs = false;
 
   // Whether code for it runs where code for the other does.
   bool is_part_of(const CpuTarget& other) const;
-  // "512-bit vectors, fma, f16"
+  // "512-bit vectors, fma, f16, pairs of bf16"
   std::string describe() const;
 };
 
@@ -33,7 +36,9 @@ struct Blocking {
   int tile_q, tile_k;
   int qk_keys, qk_vectors;     // of one block of scores: keys, and vectors of queries
   int pv_queries, pv_vectors;  // of one block of the output: queries, and vectors of channels
-  int unit;                    // queries that all stages take before the next: blocks of both kinds divide it
+  int per_word;  // operands of products in 32 bits of a lane: an f32, or two bf16, which are multiplied as
+                 // pairs
+  int unit;      // queries that all stages take before the next: blocks of both kinds divide it
 };
 // The sums over queries of a backward pass are blocks of as many keys as those over keys are of queries.
 Blocking blocking(const CpuTarget& target, const emit::CpuKernel& kernel);

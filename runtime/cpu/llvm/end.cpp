@@ -20,7 +20,7 @@ class End : Stage {
     const NodeId output = form().module.root(ir::Root::output);
     const NodeId roots[] = {output};
     Expressions expressions(e_, kernel_, kernel_.grid, query_tile_, roots);
-    const DType dtype = kernel_.options.dtype;
+    const DType dtype = kernel_.options.output();
     llvm::Type* const memory = memory_type(e_, dtype);
     llvm::Type* const type = e_.vector(e_.f32);
     Value* const out = query_member(offsetof(QueryTile, out), e_.ptr);

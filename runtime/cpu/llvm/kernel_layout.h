@@ -20,9 +20,11 @@ struct KernelLayout {
   PlaceLayout places;
   std::int64_t head_dim, value_dim;
   std::int64_t channels;  // of a row of the output or of packed values: value_dim in whole vectors
-  // Offsets in floats.
-  std::int64_t queries;       // [head_dim][tile_q], scaled
-  std::int64_t scores;        // [tile_k, and as many as a block has more][tile_q]
+  // Offsets in words of 32 bits, floats unless products take pairs of bf16 (Blocking::per_word): then rows of
+  // channels, and rows of keys in weights and values, are half as many. Sizes are those of floats either way,
+  // so that exact code finds room where a task is done again.
+  std::int64_t queries;       // [head_dim][tile_q], scaled where they are floats
+  std::int64_t scores;        // [tile_k, and as many as a block has more][tile_q]; then weights
   std::int64_t output;        // [tile_q, and as many as a block has more][channels]
   std::int64_t maximum, sum;  // [tile_q] of the softmax so far; its exponents are to base 2
   std::int64_t rescale;       // [tile_q ...] what the output is multiplied with before a tile is added

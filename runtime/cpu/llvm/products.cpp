@@ -1,15 +1,43 @@
 #include "runtime/cpu/llvm/products.h"
 
+#include <llvm/IR/IntrinsicsX86.h>
+
 #include "runtime/cpu/llvm/elements.h"
 
 namespace vicinal::cpu {
 namespace {
 
-// One element of a row, anywhere.
+// One element of a row, anywhere, as it lies in memory.
 Value* scattered(Emitter& e, DType dtype, Value* base, Value* row, Value* dim_stride, Value* i) {
   Value* const offset = e.b.CreateAdd(row, e.b.CreateMul(i, dim_stride));
   llvm::Type* const memory = memory_type(e, dtype);
-  return from_memory(e, dtype, ir::Type::real, e.load(memory, e.at(memory, base, offset)));
+  return e.load(memory, e.at(memory, base, offset));
+}
+
+// What is loaded of one type and stored as another, f32 or the same.
+Value* converted(Emitter& e, DType from, DType to, Value* x) {
+  return from == to ? x : from_memory(e, from, ir::Type::real, x);
+}
+
+// Of two vectors the first elements, the second ones, ...
+std::vector<int> side_by_side() {
+  std::vector<int> lanes;
+  for (int i = 0; i < kLanes; ++i) lanes.insert(lanes.end(), {i, kLanes + i});
+  return lanes;
+}
+
+// Two elements as a word.
+Value* word_of(Emitter& e, Value* low, Value* high) {
+  return e.b.CreateOr(e.b.CreateZExt(low, e.i32),
+                      e.b.CreateShl(e.b.CreateZExt(high, e.i32), e.whole(e.i32, 16)));
+}
+
+// Words of a step of a product, vectors that are typed as f32, times each other and added to f32.
+Value* multiply_add(Emitter& e, const KernelLayout& layout, Value* x, Value* y, Value* sum) {
+  if (layout.block.per_word == 1) return e.fma(x, y, sum);
+  llvm::Type* const pairs = e.vector(e.b.getBFloatTy(), 2 * kLanes);
+  return e.b.CreateIntrinsic(llvm::Intrinsic::x86_avx512bf16_dpbf16ps_512, {},
+                             {sum, e.b.CreateBitCast(x, pairs), e.b.CreateBitCast(y, pairs)});
 }
 
 // Emits the rest of a function: body(number, row, 1 / its norm as a double) for each of `count` packed rows.
@@ -39,9 +67,17 @@ llvm::Function* emit_pack_queries(Emitter& e, const KernelLayout& layout, DType 
   e.loop(e.index(0), e.index(layout.block.unit), 1, {}, [&](Value* query, const Values&) {
     Value* const row = e.load(e.i64, e.at(e.i64, rows, query));
     Value* const to = e.at(e.f32, out, query);
-    e.loop(e.index(0), e.index(layout.head_dim), 1, {}, [&](Value* channel, const Values&) {
-      Value* const x = e.b.CreateFMul(scattered(e, dtype, q, row, dim_stride, channel), scale);
-      e.store(x, e.at(e.f32, to, e.b.CreateMul(channel, e.index(layout.block.tile_q))));
+    const auto element = [&](Value* channel) { return scattered(e, dtype, q, row, dim_stride, channel); };
+    const int per_word = layout.block.per_word;
+    e.loop(e.index(0), e.index(layout.head_dim / per_word), 1, {}, [&](Value* i, const Values&) {
+      Value* word = nullptr;
+      if (per_word == 1) {
+        word = e.b.CreateFMul(converted(e, dtype, DType::f32, element(i)), scale);
+      } else {
+        Value* const channel = e.b.CreateShl(i, e.index(1));
+        word = word_of(e, element(channel), element(e.b.CreateAdd(channel, e.index(1))));
+      }
+      e.store(word, e.at(e.f32, to, e.b.CreateMul(i, e.index(layout.block.tile_q))));
       return Values{};
     });
     return Values{};
@@ -50,22 +86,23 @@ llvm::Function* emit_pack_queries(Emitter& e, const KernelLayout& layout, DType 
   return f;
 }
 
-llvm::Function* emit_pack_rows(Emitter& e, const char* name, DType dtype, std::int64_t dim,
+llvm::Function* emit_pack_rows(Emitter& e, const char* name, DType dtype, DType as, std::int64_t dim,
                                std::int64_t width) {
   llvm::Function* const f = e.function(name, e.b.getVoidTy(), {e.ptr, e.i64, e.ptr, e.ptr, e.i64});
   Value *const x = f->getArg(0), *const dim_stride = f->getArg(1), *const rows = f->getArg(2),
                *const out = f->getArg(3), *const count = f->getArg(4);
-  llvm::Type* const memory = memory_type(e, dtype);
+  llvm::Type *const memory = memory_type(e, dtype), *const packed = memory_type(e, as);
   const std::int64_t whole = dim / kLanes * kLanes;
   e.loop_if_any(e.index(0), count, 1, {}, [&](Value* n, const Values&) {
     Value* const row = e.load(e.i64, e.at(e.i64, rows, n));
-    Value* const to = e.at(e.f32, out, e.b.CreateMul(n, e.index(width)));
+    Value* const to = e.at(packed, out, e.b.CreateMul(n, e.index(width)));
     e.when(
         e.b.CreateICmpEQ(dim_stride, e.index(1)),
         [&] {
           Value* const from = e.at(memory, x, row);
-          const auto copy = [&](Value* i) {
-            e.store(load_floats(e, dtype, e.at(memory, from, i), kLanes), e.at(e.f32, to, i));
+          const auto copy = [&](Value* i, int lanes = kLanes) {
+            Value* const elements = e.load(e.vector(memory, lanes), e.at(memory, from, i));
+            e.store(converted(e, dtype, as, elements), e.at(packed, to, i));
           };
           if (whole <= 8 * kLanes)
             for (std::int64_t i = 0; i < whole; i += kLanes) copy(e.index(i));
@@ -74,22 +111,81 @@ llvm::Function* emit_pack_rows(Emitter& e, const char* name, DType dtype, std::i
               copy(i);
               return Values{};
             });
-          if (whole < dim)
-            e.store(load_floats(e, dtype, e.at(memory, from, whole), static_cast<int>(dim - whole)),
-                    e.at(e.f32, to, whole));
+          if (whole < dim) copy(e.index(whole), static_cast<int>(dim - whole));
         },
         [&] {
           e.loop(e.index(0), e.index(dim), 1, {}, [&](Value* i, const Values&) {
-            e.store(scattered(e, dtype, x, row, dim_stride, i), e.at(e.f32, to, i));
+            Value* const element = scattered(e, dtype, x, row, dim_stride, i);
+            e.store(converted(e, dtype, as, element), e.at(packed, to, i));
             return Values{};
           });
         });
     if (dim < width)
-      e.store(e.number(e.vector(e.f32, static_cast<int>(width - dim)), 0), e.at(e.f32, to, dim));
+      e.store(llvm::Constant::getNullValue(e.vector(packed, static_cast<int>(width - dim))),
+              e.at(packed, to, dim));
     return Values{};
   });
   e.b.CreateRetVoid();
   return f;
+}
+
+llvm::Function* emit_pack_value_pairs(Emitter& e, const KernelLayout& layout) {
+  llvm::Function* const f =
+      e.function("pack_value_pairs", e.b.getVoidTy(), {e.ptr, e.i64, e.ptr, e.ptr, e.i64});
+  Value *const x = f->getArg(0), *const dim_stride = f->getArg(1), *const rows = f->getArg(2),
+               *const out = f->getArg(3), *const count = f->getArg(4);
+  e.loop_if_any(e.index(0), count, 2, {}, [&](Value* n, const Values&) {
+    // A row that is alone is read twice, and counts once.
+    Value* const next = e.b.CreateAdd(n, e.index(1));
+    Value* const alone = e.b.CreateICmpEQ(next, count);
+    Value* const kept = e.b.CreateSelect(alone, e.whole(e.i16, 0), e.whole(e.i16, -1));
+    Value* const first = e.load(e.i64, e.at(e.i64, rows, n));
+    Value* const second = e.load(e.i64, e.at(e.i64, rows, e.b.CreateSelect(alone, n, next)));
+    Value* const to =
+        e.at(e.f32, out, e.b.CreateMul(e.b.CreateLShr(n, e.index(1)), e.index(layout.channels)));
+    e.when(
+        e.b.CreateICmpEQ(dim_stride, e.index(1)),
+        [&] {
+          const auto channels = [&](Value* row, Value* i, int width) {
+            Value* const part = e.load(e.vector(e.i16, width), e.at(e.i16, e.at(e.i16, x, row), i));
+            if (width == kLanes) return part;
+            std::vector<int> lanes;
+            for (int lane = 0; lane < kLanes; ++lane) lanes.push_back(std::min(lane, width));
+            return e.b.CreateShuffleVector(part, llvm::Constant::getNullValue(part->getType()), lanes);
+          };
+          const auto pair = [&](Value* i, int width = kLanes) {
+            Value* const low = channels(first, i, width);
+            Value* const high = e.b.CreateAnd(channels(second, i, width), e.splat(kept));
+            e.store(e.b.CreateShuffleVector(low, high, side_by_side()), e.at(e.f32, to, i));
+          };
+          const std::int64_t whole = layout.value_dim / kLanes * kLanes;
+          e.loop_if_any(e.index(0), e.index(whole), kLanes, {}, [&](Value* i, const Values&) {
+            pair(i);
+            return Values{};
+          });
+          if (whole < layout.value_dim) pair(e.index(whole), static_cast<int>(layout.value_dim - whole));
+        },
+        [&] {
+          e.loop(e.index(0), e.index(layout.value_dim), 1, {}, [&](Value* i, const Values&) {
+            Value* const low = scattered(e, DType::bf16, x, first, dim_stride, i);
+            Value* const high = scattered(e, DType::bf16, x, second, dim_stride, i);
+            e.store(word_of(e, low, e.b.CreateAnd(high, kept)), e.at(e.f32, to, i));
+            return Values{};
+          });
+          if (const std::int64_t rest = layout.channels - layout.value_dim; rest != 0)
+            e.store(llvm::Constant::getNullValue(e.vector(e.f32, static_cast<int>(rest))),
+                    e.at(e.f32, to, layout.value_dim));
+        });
+    return Values{};
+  });
+  e.b.CreateRetVoid();
+  return f;
+}
+
+Value* pairs_of(Emitter& e, Value* first, Value* second) {
+  Value* const halves =
+      e.b.CreateIntrinsic(llvm::Intrinsic::x86_avx512bf16_cvtne2ps2bf16_512, {}, {second, first});
+  return e.b.CreateBitCast(e.b.CreateShuffleVector(halves, side_by_side()), e.vector(e.f32));
 }
 
 Value* inverse_norm(Emitter& e, Value* squares) {
@@ -132,14 +228,16 @@ llvm::Function* emit_score_block(Emitter& e, const KernelLayout& layout, const c
     rows.push_back(e.at(e.f32, k, e.b.CreateMul(row, step)));
   }
   const Values zeros(static_cast<std::size_t>(keys * vectors), e.number(e.vector(e.f32), 0));
-  const Values sums = e.loop(e.index(0), e.index(depth), 1, zeros, [&](Value* i, const Values& carried) {
+  Value* const words = e.index(depth / layout.block.per_word);
+  const Values sums = e.loop(e.index(0), words, 1, zeros, [&](Value* i, const Values& carried) {
     Value* const channel = e.at(e.f32, queries, e.b.CreateMul(i, e.index(tile_q)));
     Values columns, next;
     for (int j = 0; j < vectors; ++j)
       columns.push_back(e.load(e.vector(e.f32), e.at(e.f32, channel, j * kLanes)));
     for (Value* row : rows) {
       Value* const element = e.splat(e.load(e.f32, e.at(e.f32, row, i)));
-      for (Value* column : columns) next.push_back(e.fma(element, column, carried[next.size()]));
+      for (Value* column : columns)
+        next.push_back(multiply_add(e, layout, element, column, carried[next.size()]));
     }
     return next;
   });
@@ -154,7 +252,7 @@ llvm::Function* emit_value_block(Emitter& e, const KernelLayout& layout) {
   llvm::Function* const f =
       e.function("value_block", e.b.getVoidTy(), {e.ptr, e.ptr, e.i64, e.ptr, e.ptr, e.i64, e.ptr});
   Value *const weights = f->getArg(0), *const v = f->getArg(1), *const step = f->getArg(2),
-               *const output = f->getArg(3), *const rescale = f->getArg(4), *const keys = f->getArg(5),
+               *const output = f->getArg(3), *const rescale = f->getArg(4), *const rows = f->getArg(5),
                *const next = f->getArg(6);
   const std::int64_t queries = layout.block.pv_queries, tile_q = layout.block.tile_q;
   // Vectors of channels from `first` on.
@@ -168,7 +266,7 @@ llvm::Function* emit_value_block(Emitter& e, const KernelLayout& layout) {
       for (std::int64_t j = 0; j < vectors; ++j)
         sums.push_back(e.b.CreateFMul(by, e.load(e.vector(e.f32), row(i, j))));
     }
-    sums = e.loop(e.index(0), keys, 1, sums, [&](Value* n, const Values& carried) {
+    sums = e.loop(e.index(0), rows, 1, sums, [&](Value* n, const Values& carried) {
       Value* const values = e.at(e.f32, e.at(e.f32, v, e.b.CreateMul(n, step)), first);
       Value* const by_query = e.at(e.f32, weights, e.b.CreateMul(n, e.index(tile_q)));
       Values columns, result;
@@ -177,7 +275,8 @@ llvm::Function* emit_value_block(Emitter& e, const KernelLayout& layout) {
       if (fetches) e.prefetch(e.at(e.i8, next, e.b.CreateMul(n, e.index(64))));
       for (std::int64_t i = 0; i < queries; ++i) {
         Value* const weight = e.splat(e.load(e.f32, e.at(e.f32, by_query, i)));
-        for (Value* column : columns) result.push_back(e.fma(weight, column, carried[result.size()]));
+        for (Value* column : columns)
+          result.push_back(multiply_add(e, layout, weight, column, carried[result.size()]));
       }
       return result;
     });

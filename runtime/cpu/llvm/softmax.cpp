@@ -2,6 +2,7 @@
 
 #include "runtime/cpu/llvm/elementary.h"
 #include "runtime/cpu/llvm/pair_places.h"
+#include "runtime/cpu/llvm/products.h"
 
 namespace vicinal::cpu {
 namespace {
@@ -11,6 +12,7 @@ using ir::Root;
 using ir::SymbolKind;
 
 // Short loop bodies are repeated, so that the steps of neighbouring keys overlap; long ones need no help.
+// Two, which is also what a pair of weights needs.
 constexpr std::int64_t kUnroll = 2;
 
 const emit::CpuKeys& keys_of(const emit::CpuKernel& kernel, KeyTileKind kind) {
@@ -20,6 +22,11 @@ const emit::CpuKeys& keys_of(const emit::CpuKernel& kernel, KeyTileKind kind) {
 Value* workspace(Emitter& e, Value* query_tile, std::int64_t offset, Value* query) {
   Value* const base = member(e, query_tile, offsetof(QueryTile, workspace), e.ptr);
   return e.at(e.f32, e.at(e.f32, base, offset), query);
+}
+
+// Where weights of the keys n and n + 1 lie as pairs, in rows that have been read.
+Value* pair_row(Emitter& e, const KernelLayout& layout, Value* scores, Value* n) {
+  return e.at(e.f32, scores, e.b.CreateMul(e.b.CreateLShr(n, e.index(1)), e.index(layout.block.tile_q)));
 }
 
 // All that emit_scores puts together for one key.
@@ -82,7 +89,9 @@ class ScoreEmitter {
   }
 
  private:
-  NodeId factor() const { return softmax_ && !is_plain_product(kernel_) ? keys_.form.factor : NodeId{}; }
+  NodeId factor() const {
+    return softmax_ && !is_plain_product(kernel_, layout_) ? keys_.form.factor : NodeId{};
+  }
   NodeId slope() const { return softmax_ ? keys_.form.slope : NodeId{}; }
 
   // What is the same for all keys.
@@ -161,9 +170,10 @@ class ScoreEmitter {
 
 }  // namespace
 
-bool is_plain_product(const emit::CpuKernel& kernel) {
-  return kernel.normalize == ir::Normalize::softmax && kernel.grid.form.core_is_score &&
-         (!kernel.context || kernel.context->form.core_is_score);
+bool is_plain_product(const emit::CpuKernel& kernel, const KernelLayout& layout) {
+  // Pairs of channels are multiplied as they lie in memory.
+  return layout.block.per_word == 1 && kernel.normalize == ir::Normalize::softmax &&
+         kernel.grid.form.core_is_score && (!kernel.context || kernel.context->form.core_is_score);
 }
 
 llvm::Function* emit_scores(Emitter& e, const KernelLayout& layout, const emit::CpuKernel& kernel,
@@ -198,8 +208,9 @@ llvm::Function* emit_weights(Emitter& e, const KernelLayout& layout, bool exact)
   });
   Values sums(static_cast<std::size_t>(kUnroll), e.number(type, 0));
   sums[0] = e.b.CreateFMul(rescale, e.load(type, array(layout.sum)));
+  const bool pairs = layout.block.per_word == 2;
   sums = e.loop_if_any(e.index(0), whole, kUnroll, sums, [&](Value* n, const Values& so_far) {
-    Values next;
+    Values next, weights;
     Value* const row = e.at(e.f32, scores, e.b.CreateMul(n, e.index(tile_q)));
     for (std::int64_t i = 0; i < kUnroll; ++i) {
       Value* const address = e.at(e.f32, row, i * tile_q);
@@ -207,13 +218,33 @@ llvm::Function* emit_weights(Emitter& e, const KernelLayout& layout, bool exact)
       Value* weight = exp_of_weight(e, e.b.CreateFSub(x, base));
       if (exact)
         weight = e.b.CreateSelect(e.b.CreateFCmpOEQ(x, minus_infinity), e.number(type, -0.0), weight);
-      e.store(weight, address);
+      if (!pairs) e.store(weight, address);
+      weights.push_back(weight);
       next.push_back(e.b.CreateFAdd(so_far[static_cast<std::size_t>(i)], weight));
     }
+    if (pairs) e.store(pairs_of(e, weights[0], weights[1]), pair_row(e, layout, scores, n));
     return next;
   });
   for (std::size_t i = 1; i < sums.size(); ++i) sums[0] = e.b.CreateFAdd(sums[0], sums[i]);
   e.store(sums[0], array(layout.sum));
+  e.b.CreateRetVoid();
+  return f;
+}
+
+llvm::Function* emit_weight_pairs(Emitter& e, const KernelLayout& layout) {
+  llvm::Function* const f = e.function("weight_pairs", e.b.getVoidTy(), {e.ptr, e.i64, e.i64});
+  Value* const keys = f->getArg(2);
+  Value* const weights = workspace(e, f->getArg(0), layout.scores, f->getArg(1));
+  llvm::Type* const type = e.vector(e.f32);
+  const std::int64_t tile_q = layout.block.tile_q;
+  e.loop_if_any(e.index(0), keys, 2, {}, [&](Value* n, const Values&) {
+    Value* const row = e.at(e.f32, weights, e.b.CreateMul(n, e.index(tile_q)));
+    // A key that is alone has no weight beside it.
+    Value* const alone = e.b.CreateICmpEQ(e.b.CreateAdd(n, e.index(1)), keys);
+    Value* const second = e.b.CreateSelect(alone, e.number(type, 0), e.load(type, e.at(e.f32, row, tile_q)));
+    e.store(pairs_of(e, e.load(type, row), second), pair_row(e, layout, weights, n));
+    return Values{};
+  });
   e.b.CreateRetVoid();
   return f;
 }

@@ -66,7 +66,8 @@ class Stage {
   };
   Packers emit_packers();
 
-  // A tile of keys, and where its rows are read: in the tensors, or packed first.
+  // A tile of keys, and where its rows are read: in the tensors, or packed first. Steps are in words; values
+  // of pairs of keys are one row.
   struct KeyRows {
     Value *key_tile, *kind, *keys;
     Value *k, *k_step, *v, *v_step;
@@ -106,7 +107,8 @@ class Stage {
     e_.b.SetInsertPoint(after);
   }
 
-  // Those of the tile that some query of the unit sees: the first, and how many.
+  // Those of the tile that some query of the unit sees: the first, and how many. No pair is taken apart: the
+  // mask leaves out what is one too many.
   std::pair<Value*, Value*> keys_of_unit(Value* key_tile, Value* unit, Value* kind, Value* keys) {
     Value* const none = e_.index(0);
     if (!kernel_.has_limits()) return {none, keys};
@@ -119,7 +121,7 @@ class Stage {
           e_.b.CreateSub(e_.b.CreateSExt(e_.load(e_.i32, limit_of(unit, which)), e_.i64), base);
       return e_.b.CreateSelect(partial, least(most(inside, none), keys), otherwise);
     };
-    Value* const first = limit(0, none);
+    Value* const first = e_.b.CreateAnd(limit(0, none), e_.index(-layout_.block.per_word));
     return {first, e_.b.CreateSub(limit(1, keys), first)};
   }
 

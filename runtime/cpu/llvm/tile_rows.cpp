@@ -7,10 +7,14 @@ namespace vicinal::cpu {
 
 Stage::Packers Stage::emit_packers() {
   const DType dtype = kernel_.options.dtype;
+  const auto rows = [&](const char* name, DType as, std::int64_t dim, std::int64_t width) {
+    return emit_pack_rows(e_, name, dtype, as, dim, width);
+  };
+  if (layout_.block.per_word == 2)
+    return {rows("pack_keys", dtype, layout_.head_dim, layout_.head_dim), emit_pack_value_pairs(e_, layout_)};
   const bool alike = layout_.head_dim == layout_.value_dim && layout_.head_channels == layout_.channels;
-  llvm::Function* const keys =
-      emit_pack_rows(e_, "pack_keys", dtype, layout_.head_dim, layout_.head_channels);
-  return {keys, alike ? keys : emit_pack_rows(e_, "pack_values", dtype, layout_.value_dim, layout_.channels)};
+  llvm::Function* const keys = rows("pack_keys", DType::f32, layout_.head_dim, layout_.head_channels);
+  return {keys, alike ? keys : rows("pack_values", DType::f32, layout_.value_dim, layout_.channels)};
 }
 
 Stage::KeyRows Stage::start_visit(const Packers& packers) {
@@ -20,7 +24,7 @@ Stage::KeyRows Stage::start_visit(const Packers& packers) {
   const auto key_member = [&](std::size_t byte, llvm::Type* type) { return member(e_, tile, byte, type); };
   Value* const direct = key_member(offsetof(KeyTile, direct), e_.i64);
   Value* const keys = key_member(offsetof(KeyTile, count), e_.i64);
-  // The first row, and the step from row to row.
+  // The first row, and the step from row to row, in words.
   const auto rows = [&](std::int64_t bit, llvm::Function* pack, std::size_t data, std::size_t dim,
                         std::size_t row, std::size_t step, std::int64_t to, std::int64_t width) {
     Value* const in_place = e_.b.CreateICmpNE(e_.b.CreateAnd(direct, e_.index(bit)), e_.index(0));
@@ -32,6 +36,28 @@ Stage::KeyRows Stage::start_visit(const Packers& packers) {
     return std::pair(e_.b.CreateSelect(in_place, tensor, packed),
                      e_.b.CreateSelect(in_place, key_member(step, e_.i64), e_.index(width)));
   };
+  if (layout_.block.per_word == 2) {
+    // Channels side by side are pairs as they lie.
+    Value* const in_place = e_.b.CreateICmpNE(e_.b.CreateAnd(direct, e_.index(kPairedKeys)), e_.index(0));
+    Value *const k = key_member(offsetof(KeyTile, k), e_.ptr),
+                 *const k_row = key_member(offsetof(KeyTile, k_row), e_.ptr),
+                 *const packed_keys = workspace(layout_.keys), *const values = workspace(layout_.values);
+    e_.when(e_.b.CreateNot(in_place), [&] {
+      e_.b.CreateCall(packers.keys,
+                      {k, key_member(offsetof(KeyTile, k_dim), e_.i64), k_row, packed_keys, keys});
+    });
+    e_.b.CreateCall(packers.values,
+                    {key_member(offsetof(KeyTile, v), e_.ptr), key_member(offsetof(KeyTile, v_dim), e_.i64),
+                     key_member(offsetof(KeyTile, v_row), e_.ptr), values, keys});
+    Value* const step = e_.b.CreateAShr(key_member(offsetof(KeyTile, k_step), e_.i64), e_.index(1));
+    return {tile,
+            key_member(offsetof(KeyTile, kind), e_.i64),
+            keys,
+            e_.b.CreateSelect(in_place, e_.at(e_.i16, k, e_.load(e_.i64, k_row)), packed_keys),
+            e_.b.CreateSelect(in_place, step, e_.index(layout_.head_dim / 2)),
+            values,
+            e_.index(layout_.channels)};
+  }
   const auto [k, k_step] =
       rows(kDirectKeys, packers.keys, offsetof(KeyTile, k), offsetof(KeyTile, k_dim),
            offsetof(KeyTile, k_row), offsetof(KeyTile, k_step), layout_.keys, layout_.head_channels);

@@ -17,7 +17,9 @@ class Visit : Stage {
     llvm::Function* const score_block = emit_score_block(e_, layout_, "score_block", layout_.head_dim);
     llvm::Function* const add_values =
         o.exact ? emit_exact_values(e_, layout_) : emit_value_block(e_, layout_);
-    llvm::Function* const weights = softmax_ ? emit_weights(e_, layout_, o.exact) : nullptr;
+    llvm::Function* const weights = softmax_                      ? emit_weights(e_, layout_, o.exact)
+                                    : layout_.block.per_word == 2 ? emit_weight_pairs(e_, layout_)
+                                                                  : nullptr;
     const ByKind scores = by_kind([&](KeyTileKind kind) { return emit_scores(e_, layout_, kernel_, kind); });
 
     const auto [key_tile, kind, keys, k, k_step, v, v_step] = start_visit(packers);
@@ -32,10 +34,10 @@ class Visit : Stage {
         Value* const end = least(e_.b.CreateAdd(unit, e_.index(layout_.block.unit)), queries);
         e_.loop(unit, end, kLanes, {}, [&](Value* query, const Values&) {
           choose(kind, scores, {query_tile_, key_tile, query, first, count});
-          if (softmax_) e_.b.CreateCall(weights, {query_tile_, query, count});
+          if (weights != nullptr) e_.b.CreateCall(weights, {query_tile_, query, count});
           return Values{};
         });
-        Value* const values = e_.at(e_.f32, v, e_.b.CreateMul(first, v_step));
+        Value* const values = e_.at(e_.f32, v, e_.b.CreateMul(in_words(first), v_step));
         if (o.exact)
           e_.b.CreateCall(add_values,
                           {workspace(layout_.scores, unit), values, v_step,
@@ -50,14 +52,21 @@ class Visit : Stage {
   }
 
  private:
-  // Blocks of queries; each fetches as many lines of the next tile as there are keys, first of its keys and
+  // Rows of weights and values for so many keys.
+  Value* in_words(Value* keys) {
+    const std::int64_t per_word = layout_.block.per_word;
+    return per_word == 1 ? keys : e_.b.CreateLShr(e_.b.CreateAdd(keys, e_.index(1)), e_.index(1));
+  }
+
+  // Blocks of queries; each fetches as many lines of the next tile as there are rows, first of its keys and
   // then of its values, so that the whole touches the next tile once.
   void value_blocks(llvm::Function* value_block, Value* key_tile, Value* v, Value* v_step, Value* keys,
                     Value* first, Value* end) {
     Value* const next_k = member(e_, key_tile, offsetof(KeyTile, next_k), e_.ptr);
     Value* const next_v = member(e_, key_tile, offsetof(KeyTile, next_v), e_.ptr);
-    Value* const line = e_.b.CreateMul(keys, e_.index(64));
-    Value* const k_bytes = e_.b.CreateMul(keys, e_.index(4 * layout_.head_dim));
+    Value* const rows = in_words(keys);
+    Value* const line = e_.b.CreateMul(rows, e_.index(64));
+    Value* const k_bytes = e_.b.CreateMul(keys, e_.index(4 / layout_.block.per_word * layout_.head_dim));
     e_.loop(first, end, layout_.block.pv_queries, {}, [&](Value* query, const Values&) {
       Value* const number = e_.small_quotient(query, layout_.block.pv_queries);
       Value* const offset = e_.b.CreateMul(number, line);
@@ -67,7 +76,7 @@ class Visit : Stage {
       e_.b.CreateCall(value_block,
                       {workspace(layout_.scores, query), v, v_step,
                        workspace(layout_.output, e_.b.CreateMul(query, e_.index(layout_.channels))),
-                       workspace(layout_.rescale, query), keys, next});
+                       workspace(layout_.rescale, query), rows, next});
       return Values{};
     });
   }
