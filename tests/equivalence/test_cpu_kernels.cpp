@@ -108,6 +108,29 @@ TEST_CASE("gallery on the CPU, compiled for lesser processors") {
   }
 }
 
+constexpr Layout kLayouts[] = {Layout::bhnd, Layout::bnhd, Layout::padded, Layout::reversed};
+
+// Two heads that share keys, by the dims and the type that the job was compiled for.
+void check_lengths(const Job& job, std::int64_t queries, std::int64_t keys, Layout layout,
+                   std::mt19937& random) {
+  ProblemShape s;
+  s.batch = 1;
+  s.heads = 2;
+  s.kv_heads = 1;
+  s.head_dim = job.options.head_dim;
+  s.value_dim = job.options.value_dim;
+  s.queries = {queries};
+  s.keys = {keys};
+  s.dtype = job.options.dtype;
+  s.layout = layout;
+  s.lse = job.host->impl().variant.checked.module.normalize == ir::Normalize::softmax;
+  check_values(*job.host, runs(job), make_problem(s, static_cast<unsigned>(random())), [&] {
+    std::vector<Problem> others;
+    for (int n = 0; n < 3; ++n) others.push_back(make_problem(s, static_cast<unsigned>(random())));
+    return others;
+  });
+}
+
 // Where a processor multiplies pairs of bf16 faster, code for it does, and code for one that only has as wide
 // vectors computes with f32. Both against the interpreter: dims that are no multiple of a vector, an odd
 // number of keys and of keys in a window, rows that do not lie as pairs.
@@ -141,22 +164,7 @@ TEST_CASE("bf16 by pairs and by f32 on the CPU") {
         REQUIRE_MESSAGE(job.tested.has_value(), job.error);
         for (const std::int64_t keys : {1, 63, 64, 130, 197}) {
           CAPTURE(keys);
-          ProblemShape s;
-          s.batch = 1;
-          s.heads = 2;
-          s.kv_heads = 1;
-          s.head_dim = head_dim;
-          s.value_dim = value_dim;
-          s.queries = s.keys = {keys};
-          s.dtype = DType::bf16;
-          constexpr Layout kLayouts[] = {Layout::bhnd, Layout::bnhd, Layout::padded, Layout::reversed};
-          s.layout = kLayouts[turn++ % 4];
-          s.lse = job.name.find("sigmoid") == std::string::npos;
-          check_values(*job.host, runs(job), make_problem(s, static_cast<unsigned>(random())), [&] {
-            std::vector<Problem> others;
-            for (int n = 0; n < 3; ++n) others.push_back(make_problem(s, static_cast<unsigned>(random())));
-            return others;
-          });
+          check_lengths(job, keys, keys, kLayouts[turn++ % 4], random);
         }
       }
     }
@@ -215,27 +223,12 @@ TEST_CASE("lengths around tiles, head dims, and layouts on the CPU") {
       compile_all(jobs);
       REQUIRE_MESSAGE(jobs[0].tested.has_value(), jobs[0].error);
       const cpu::CodeShape shape = jobs[0].tested->impl().executor->compiled().code().shape;
-      const Layout layouts[] = {Layout::bhnd, Layout::bnhd, Layout::padded, Layout::reversed};
       int turn = 0;
       for (const std::int64_t queries : {1, shape.tile_q - 1, shape.tile_q, shape.tile_q + 1})
         for (const std::int64_t keys : {shape.tile_k - 1, shape.tile_k, 2 * shape.tile_k + 1}) {
           CAPTURE(queries);
           CAPTURE(keys);
-          ProblemShape s;
-          s.batch = 1;
-          s.heads = 2;
-          s.kv_heads = 1;
-          s.head_dim = head_dim;
-          s.value_dim = value_dim;
-          s.queries = {queries};
-          s.keys = {keys};
-          s.dtype = dtype;
-          s.layout = layouts[turn++ % 4];
-          check_values(*jobs[0].host, runs(jobs[0]), make_problem(s, static_cast<unsigned>(random())), [&] {
-            std::vector<Problem> others;
-            for (int n = 0; n < 3; ++n) others.push_back(make_problem(s, static_cast<unsigned>(random())));
-            return others;
-          });
+          check_lengths(jobs[0], queries, keys, kLayouts[turn++ % 4], random);
         }
     }
 }
