@@ -140,8 +140,10 @@ Result<void> BackwardProgram::launch(const Problem& problem, const BackwardPlan*
     }
     if (!launches[i]) continue;
     // Those that most often have nothing to do.
-    if (boxes && (step == emit::BackwardStep::queries || step == emit::BackwardStep::keys))
+    if (boxes && (step == emit::BackwardStep::queries || step == emit::BackwardStep::keys)) {
       launches[i]->shape.grid.x = std::min(launches[i]->shape.grid.x, hopper_->most_blocks());
+      launches[i]->shape.early = true;
+    }
     VICINAL_TRY_VOID(cuda::launch(steps_[i].loaded, stream, launches[i]->shape, launches[i]->arguments));
   }
   return {};

@@ -171,7 +171,8 @@ Result<HopperBackwardLayout> hopper_backward_layout(const Problem& problem, cons
     layout.bytes += (static_cast<std::size_t>(bytes) + 255) / 256 * 256;
   };
   take(layout.poisoned, 4);
-  take(layout.drawn, 4);
+  take(layout.drawn, 2 * 4);
+  take(layout.finished, problem.batch * problem.kv_heads * 4);
   take(layout.turns, tiles * 4);
   take(layout.query_sums, tiles * schedule.sums_of_tile(static_cast<int>(problem.head_dim)) * 4);
   layout.cleared = layout.bytes;
@@ -219,6 +220,7 @@ Result<Launch> prepare_hopper_backward(const cuda::DriverApi& api, const Backwar
                                      launch.workspace + launch.layout.query_sums,
                                      launch.workspace + launch.layout.drawn,
                                      launch.in_turn ? launch.workspace + launch.layout.turns : 0,
+                                     launch.in_turn ? 0 : launch.workspace + launch.layout.finished,
                                      launch.workspace + launch.layout.poisoned};
   append(addresses, sizeof addresses);
   VICINAL_TRY(const cuda::ParameterWords parameters, parameter_words(source.parameters, options, module, p));

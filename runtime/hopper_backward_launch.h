@@ -20,7 +20,8 @@ std::optional<plan::TileShape> hopper_backward_shape(const Problem& problem,
 // launch.
 struct HopperBackwardLayout {
   std::size_t poisoned = 0;    // u32
-  std::size_t drawn = 0;       // u32
+  std::size_t drawn = 0;       // u32, two
+  std::size_t finished = 0;    // u32, a batch and head of keys
   std::size_t turns = 0;       // u32, a tile of queries
   std::size_t query_sums = 0;  // f32
   std::size_t cleared = 0;

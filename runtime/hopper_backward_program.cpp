@@ -74,6 +74,7 @@ Result<void> HopperBackwardProgram::launch(const BackwardProblem& of, const Hopp
     const Step& own = steps_[static_cast<std::size_t>(step)];
     VICINAL_TRY(Launch launch, prepare_hopper_backward(api, of, how, own.source, step, options_, module));
     if (launch.shape.grid.x == 0) continue;
+    launch.shape.early = step != emit::HopperBackwardStep::rows;
     launch.shape.grid.x =
         std::min(launch.shape.grid.x, keys ? static_cast<unsigned>(multiprocessors_) : most_blocks());
     VICINAL_TRY_VOID(cuda::launch(own.loaded, stream, launch.shape, launch.arguments));

@@ -50,6 +50,24 @@ enum class CaptureStatus : int { none = 0, active = 1, invalidated = 2 };
 enum class CaptureMode : int { thread_local_ = 1 };
 constexpr unsigned kStreamNonBlocking = 1;
 
+// CUlaunchAttribute and CUlaunchConfig.
+enum class LaunchAttributeId : int { programmatic_stream_serialization = 6 };
+struct alignas(8) LaunchAttribute {
+  LaunchAttributeId id;
+  int padding = 0;
+  union {
+    int allowed;
+    char bytes[64];
+  } value;
+};
+struct LaunchConfig {
+  unsigned grid[3], block[3];
+  unsigned dynamic_shared_bytes;
+  StreamHandle stream;
+  LaunchAttribute* attributes;
+  unsigned attribute_count;
+};
+
 // clang-format off
 #define VICINAL_DRIVER_FUNCTIONS(X)                                                                             \
   X(init,                  "cuInit",                      unsigned)                                             \
@@ -76,6 +94,7 @@ constexpr unsigned kStreamNonBlocking = 1;
   X(launch_kernel,         "cuLaunchKernel",              FunctionHandle, unsigned, unsigned, unsigned,         \
                                                           unsigned, unsigned, unsigned, unsigned,               \
                                                           StreamHandle, void**, void**)                         \
+  X(launch_kernel_with,    "cuLaunchKernelEx",            const LaunchConfig*, FunctionHandle, void**, void**)  \
   X(memory_allocate,       "cuMemAlloc_v2",               DevicePointer*, std::size_t)                          \
   X(memory_free,           "cuMemFree_v2",                DevicePointer)                                        \
   X(copy_to_device,        "cuMemcpyHtoDAsync_v2",        DevicePointer, const void*, std::size_t, StreamHandle) \

@@ -16,6 +16,9 @@ struct Dimensions {
 struct LaunchShape {
   Dimensions grid, block;
   unsigned dynamic_shared_bytes = 0;
+  // It may start before the stream's last kernel has ended, once all blocks of that one have let it
+  // (programmatic dependent launch). It waits itself for what it needs.
+  bool early = false;
 };
 
 // `arguments` is the kernel's only parameter, byte for byte; it is copied before this returns.

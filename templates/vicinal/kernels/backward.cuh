@@ -10,6 +10,7 @@
 // the same bits.
 #pragma once
 
+#include "vicinal/ptx/dependent_launch.cuh"
 #include "vicinal/tile/gradient_pair.cuh"
 
 namespace vicinal::backward {
@@ -260,12 +261,15 @@ template <DifferentiatedVariant V, class T, class G, int HeadDim, int ValueDim>
 VICINAL_DEVICE void queries(const typename V::Arguments& a) {
   using Kernel = Queries<V, T, G, HeadDim, ValueDim>;
   __shared__ typename Kernel::Shared shared;
+  await_last_kernel();
+  let_next_kernel_start();
   if (a.only_if == nullptr || *a.only_if != 0) Kernel(a, shared).run();
 }
 template <DifferentiatedVariant V, class T, class G, int HeadDim, int ValueDim>
 VICINAL_DEVICE void keys(const typename V::Arguments& a) {
   using Kernel = Keys<V, T, G, HeadDim, ValueDim>;
   __shared__ typename Kernel::Shared shared;
+  await_last_kernel();
   if (a.only_if == nullptr || *a.only_if != 0) Kernel(a, shared).run();
 }
 

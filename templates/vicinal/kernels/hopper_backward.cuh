@@ -7,7 +7,8 @@
 //
 // A block per multiprocessor takes one tile of 128 keys after the other, of which two warpgroups own 64 each.
 // One warp, the loader, copies the tiles of queries that see them; another, the adder, brings what these get
-// to memory. Where tiles of keys add in turn, the same arguments give the same bits.
+// to memory. Where tiles of keys add in turn, the same arguments give the same bits. Where they do not,
+// multiprocessors that have no more keys begin with the queries of heads that are finished.
 #pragma once
 
 #include "vicinal/hopper/backward/adder.cuh"
@@ -15,6 +16,7 @@
 #include "vicinal/hopper/backward/loader.cuh"
 #include "vicinal/hopper/backward/query_rows.cuh"
 #include "vicinal/hopper/backward/query_sums.cuh"
+#include "vicinal/ptx/dependent_launch.cuh"
 
 namespace vicinal::hopper::backward {
 
@@ -53,6 +55,8 @@ VICINAL_DEVICE void keys(const LaunchArguments<typename V::Arguments>& launch) {
     async_proxy_fence();
   }
   __syncthreads();
+  await_last_kernel();
+  let_next_kernel_start();
 
   // The same in all threads of a warp, and the compiler should know.
   const int group = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / kGroupThreads, 0);
@@ -73,6 +77,7 @@ VICINAL_DEVICE void keys(const LaunchArguments<typename V::Arguments>& launch) {
 // A warp takes one tile of queries after the other.
 template <Variant V, class T, int ValueDim, int TileQ>
 VICINAL_DEVICE void rows(const LaunchArguments<typename V::Arguments>& launch) {
+  let_next_kernel_start();
   const typename V::Arguments& a = launch.backward;
   const int tiles = query_boxes<V>(a).count(), warps = static_cast<int>(blockDim.x) / 32;
   const u32 items = static_cast<u32>(a.batch * a.heads) * static_cast<u32>(tiles);
@@ -84,18 +89,35 @@ VICINAL_DEVICE void rows(const LaunchArguments<typename V::Arguments>& launch) {
   }
 }
 
-// A block of as many threads as have sums takes one tile of queries after the other.
+// A block of as many threads as have sums takes one tile of queries after the other. It may run before `keys`
+// has ended, and then asks whether the tile's head is finished.
 template <Variant V, class T, int HeadDim, int TileQ>
 VICINAL_DEVICE void queries(const LaunchArguments<typename V::Arguments>& launch) {
+  __shared__ u32 taken[2];
+  if (launch.finished == nullptr) await_last_kernel();
+  let_next_kernel_start();
   const typename V::Arguments& a = launch.backward;
-  const int tiles = query_boxes<V>(a).count();
-  const u32 items = static_cast<u32>(a.batch * a.heads) * static_cast<u32>(tiles);
+  const int tiles = query_boxes<V>(a).count(), heads = static_cast<int>(a.heads);
+  const u32 items = static_cast<u32>(a.batch * a.heads) * static_cast<u32>(tiles),
+            key_tiles = static_cast<u32>(key_boxes<V>(a).count()),
+            of_key_head = static_cast<u32>(a.heads / a.kv_heads) * static_cast<u32>(tiles);
+  const bool first = threadIdx.x == 0;
+  if (first) taken[0] = atomicAdd(launch.drawn + 1, 1);
 #pragma unroll 1
-  for (u32 item = blockIdx.x; item < items; item += gridDim.x) {
-    const int slice = static_cast<int>(item / static_cast<u32>(tiles)), heads = static_cast<int>(a.heads);
+  for (int turn = 0;; turn ^= 1) {
+    if (first && launch.finished != nullptr && taken[turn] < items)
+      spin_until([&] { return load_acquire(launch.finished + taken[turn] / of_key_head) == key_tiles; });
+    __syncthreads();
+    const u32 item = taken[turn];
+    if (item >= items) break;
+    const u32 next = first ? atomicAdd(launch.drawn + 1, 1) : 0;
+    const int slice = static_cast<int>(item / static_cast<u32>(tiles));
     SumsReader<V, T, HeadDim, TileQ>(launch).read(slice / heads, slice % heads,
                                                   static_cast<int>(item) - slice * tiles);
+    if (first) taken[turn ^ 1] = next;
   }
+  // Whatever comes behind this kernel comes behind that one too.
+  await_last_kernel();
 }
 
 }  // namespace vicinal::hopper::backward

@@ -78,6 +78,10 @@ VICINAL_DEVICE void store_release(u32* to, u32 x) {
   asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(to), "r"(x) : "memory");
 }
 
+VICINAL_DEVICE void add_release(u32* to, u32 x) {
+  asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(to), "r"(x) : "memory");
+}
+
 // Ordinary writes to shared memory become visible to the tensor cores and the copy engine.
 VICINAL_DEVICE void async_proxy_fence() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");

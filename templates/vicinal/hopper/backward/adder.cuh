@@ -34,15 +34,17 @@ class Adder {
         more = !(note.flags & kEnd);
         if (more) add((static_cast<i64>(item.b) * a.heads + note.h) * tiles + note.tile, note.turn);
       }
-      if (lane() == 0) pass_turn();
-        // The groups have had gradients of values where their sums were.
+      if (lane() == 0) finish(item);
+      // The groups have had gradients of values where their sums were.
 #pragma unroll
       for (int group = 0; group < kGroups; ++group) {
         named_sync(sums_full(group), kAddingThreads);
         named_arrive(sums_empty(group), kAddingThreads);
       }
     }
-    if (lane() == 0) store_wait();
+    if (lane() != 0) return;
+    store_wait();
+    hand_over();
   }
 
  private:
@@ -60,10 +62,13 @@ class Adder {
     __syncwarp();
 #pragma unroll
     for (int group = 0; group < kGroups; ++group) named_arrive(sums_empty(group), kAddingThreads);
-    if (lane() != 0 || launch.turns == nullptr) return;
-    // What this tile has added may take its time; what the last one has is there.
-    store_wait_before<kGroups>();
-    hand_over();
+    if (lane() != 0) return;
+    if (added != nullptr || finished != nullptr) {
+      // What this tile has added may take its time; what the last one has is there.
+      store_wait_before<kGroups>();
+      hand_over();
+    }
+    if (launch.turns == nullptr) return;
     added = launch.turns + number;
     next_turn = turn + 1;
   }
@@ -78,24 +83,33 @@ class Adder {
     global_proxy_fence();
   }
 
+  // The item adds no more. Nobody hurries to know where tiles of keys do not wait for each other.
+  VICINAL_DEVICE void finish(const Item& item) {
+    pass_turn();
+    if (launch.finished != nullptr) finished = launch.finished + item.b * a.kv_heads + item.kv_h;
+  }
+
   // The next tile of keys may add to the tile of queries that this one has added to last.
   VICINAL_DEVICE void pass_turn() {
-    if (added == nullptr) return;
+    if (added == nullptr && finished == nullptr) return;
     store_wait();
     hand_over();
   }
+  // All that is not said yet has been added.
   VICINAL_DEVICE void hand_over() {
-    if (added == nullptr) return;
     global_proxy_fence();
-    store_release(added, next_turn);
-    added = nullptr;
+    if (added != nullptr) store_release(added, next_turn);
+    if (finished != nullptr) add_release(finished, 1);
+    added = finished = nullptr;
   }
 
   const LaunchArguments<typename V::Arguments>& launch;
   const typename V::Arguments& a;
   const u32 base;
   Control& control;
-  u32* added = nullptr;  // the turn of the tile of queries that was added to last, and is not handed over yet
+  // The turn of the tile of queries that was added to last, and the count of the last item's head, where they
+  // are not said yet.
+  u32 *added = nullptr, *finished = nullptr;
   u32 next_turn = 0;
 };
 

@@ -36,6 +36,9 @@ VICINAL_DEVICE u32 load_acquire(const u32* from) {
 VICINAL_DEVICE void store_release(u32* to, u32 x) {
   *to = x;
 }
+VICINAL_DEVICE void add_release(u32* to, u32 x) {
+  *to += x;
+}
 template <class Condition>
 VICINAL_DEVICE void spin_until(Condition condition) {
   cuda_on_host::wait_until(condition);
