@@ -50,6 +50,8 @@ std::optional<TanhGain> tanh_gain(const ScoreForm& form) {
     if (!(power >= 1e-36 && power <= 1e36)) return std::nullopt;
   }
   gain.limit = static_cast<float>(kLargest / *slope);
+  gain.rise = static_cast<float>(factor->f * *slope);
+  gain.bound = static_cast<float>(factor->f * std::numbers::log2e);
   return gain;
 }
 

@@ -9,7 +9,8 @@ Result<void> launch(const LoadedKernel& kernel, StreamHandle stream, const Launc
   void* parameters[] = {const_cast<std::byte*>(arguments.data())};
   if (early) {
     LaunchAttribute attribute{LaunchAttributeId::programmatic_stream_serialization, 0, {1}};
-    const LaunchConfig config{{grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, shared, stream, &attribute, 1};
+    const LaunchConfig config{
+        {grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, shared, stream, &attribute, 1};
     return check(api, api.launch_kernel_with, &config, kernel.function(), parameters, nullptr);
   }
   return check(api, api.launch_kernel, kernel.function(), grid.x, grid.y, grid.z, block.x, block.y, block.z,

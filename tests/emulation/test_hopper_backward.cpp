@@ -214,6 +214,7 @@ TEST_CASE("the Hopper backward kernels on the host agree with the interpreter") 
        4,
        2});
   check({"attention strided { axis t { window = 70, stride = 30 } }", DType::bf16, 64, {290}, {290}});
+  check({"attention gentle_softcap {\n  score = 30.0 * tanh(score / 30.0)\n  mask = k <= q\n}"});
   check(
       {"attention softcap {\n  align = end\n  score = 2.0 * tanh(score / 2.0)\n"
        "  mask = k <= q and k % 7 != 3\n}",

@@ -28,6 +28,7 @@ const Trial kTrials[] = {
      2,
      Layout::bnhd},
     {"attention strided { axis t { window = 300, stride = 70 } }", {900}},
+    {"attention gentle_softcap {\n  score = 30.0 * tanh(score / 30.0)\n  mask = k <= q\n}", {300}},
     {"attention softcap {\n  score = 2.0 * tanh(score / 2.0)\n  mask = k <= q and k % 7 != 3\n}", {400}},
     {"attention rows_without_keys { mask = k <= q and q % 3 != 1 }", {500}},
     {"attention plane {\n  axis y { window = 9 }\n  axis x { window = 13, stride = 3 }\n}", {40, 52}},

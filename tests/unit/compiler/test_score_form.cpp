@@ -273,15 +273,20 @@ TEST_CASE("a softcap is a polynomial of small scores") {
     const auto g = gain(fmt::format("score = {:.1f} * tanh(score / {:.1f})", cap, cap));
     REQUIRE(g);
     CHECK(g->limit * kScale / cap == doctest::Approx(0.35));
-    double largest = 0;
+    double largest = 0, largest_derivative = 0;
     for (int i = 1; i <= 1000; ++i) {
       const double s = g->limit * (i / 1000.0), square = s * s;
       const double exponent =
           s * (g->terms[0] + square * (g->terms[1] + square * (g->terms[2] + square * g->terms[3])));
       const double exact = std::tanh(s * kScale / cap) * cap / std::log(2.0);
       largest = std::max(largest, std::fabs(exponent - exact) / exact);
+      const double derivative = g->rise * (1 - std::pow(exponent / g->bound, 2)),
+                   cosh = std::cosh(s * kScale / cap), exact_derivative = kScale / (cosh * cosh);
+      largest_derivative =
+          std::max(largest_derivative, std::fabs(derivative - exact_derivative) / exact_derivative);
     }
     CHECK(largest < 0x1p-23);  // the fit, and the rounding of its terms
+    CHECK(largest_derivative < 0x1p-23);
   }
   CHECK(!gain(""));
   CHECK(!gain("score = -30.0 * tanh(score / 30.0)"));

@@ -35,7 +35,7 @@ class Adder {
         if (more) add((static_cast<i64>(item.b) * a.heads + note.h) * tiles + note.tile, note.turn);
       }
       if (lane() == 0) finish(item);
-      // The groups have had gradients of values where their sums were.
+        // The groups have had gradients of values where their sums were.
 #pragma unroll
       for (int group = 0; group < kGroups; ++group) {
         named_sync(sums_full(group), kAddingThreads);

@@ -353,21 +353,35 @@ class KeyGroup {
   // their product with the score's derivative by the scaled dot product.
   VICINAL_DEVICE void weigh_scores(const QueryNote<kRank>& note, const RowValues& exponents,
                                    float (&scores)[kScores], u32 (&weights)[kScores / 2]) const {
+    float before;  // the weight of a pair's first score
+    const auto put = [&](int i, float weight, float derivative) {
+      scores[i] = weight * derivative;
+      if (i % 2 == 0)
+        before = weight;
+      else
+        weights[i / 2] = pack<T>(before, weight);
+    };
+    if constexpr (V::has_gain) {
+      float top = 0.0f;
+#pragma unroll
+      for (const float dot : scores) top = fmaxf(top, fabsf(dot));
+      // A choice of the whole warp, as in the forward pass.
+      if (__all_sync(~0u, top <= V::gentle)) {
+        const float rise = V::rise / factor, fall = -rise / (V::bound * V::bound);
+        exponents.each([&](int i, float exponent) {
+          const float score = scores[i] * V::gain(scores[i] * scores[i]);
+          put(i, exp2_approx(score + exponent), fmaf(score * score, fall, rise));
+        });
+        return;
+      }
+    }
     const Keys own = keys();
-    float derived[2];
     exponents.each([&](int i, float exponent) {
       const Query<kRank> q = queried(note, column() + i / 4 * 8 + i % 2);
       const Key<kRank> k = key_of<V>(a, own.token[i / 2 % 2]);
       const float dot = scores[i] * factor;
-      const float weight = exp2_approx(fmaf(V::template score<false>(a, q, k, dot), kLog2E, exponent));
-      derived[i % 2] = weight * V::template d_score<false>(a, q, k, dot);
-      if (i % 2 == 0) {
-        scores[i] = weight;
-      } else {
-        weights[i / 2] = pack<T>(scores[i - 1], weight);
-        scores[i - 1] = derived[0];
-        scores[i] = derived[1];
-      }
+      put(i, exp2_approx(fmaf(V::template score<false>(a, q, k, dot), kLog2E, exponent)),
+          V::template d_score<false>(a, q, k, dot));
     });
   }
 

@@ -1,4 +1,5 @@
-// In place of templates/vicinal/ptx/dependent_launch.cuh where a kernel runs on the host: one after the other.
+// In place of templates/vicinal/ptx/dependent_launch.cuh where a kernel runs on the host: one after the
+// other.
 #pragma once
 
 #include "vicinal/platform.cuh"
