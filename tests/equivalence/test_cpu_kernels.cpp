@@ -64,7 +64,7 @@ TEST_CASE("gallery on the CPU") {
       std::string why;
       std::optional<Problem> problem = random_problem(*job.host, random, {.tokens = tokens}, &why);
       REQUIRE_MESSAGE(problem.has_value(), why);
-      const MoreProblems others = three_more(*job.host, more, tokens);
+      const MoreProblems others = more_of(*job.host, more, tokens);
       const Accuracy found = check_values(*job.host, runs(job), *problem, others);
       if (tokens > 30 || job.options.dtype != DType::f32)
         table.add(job.name, "cpu", job.options.dtype, found.out, found.lse);
@@ -103,7 +103,7 @@ TEST_CASE("gallery on the CPU, compiled for lesser processors") {
     CHECK(job.tested->info().path_reason == job.options.cpu_target);
     std::optional<Problem> problem = random_problem(*job.host, random, {.tokens = 30});
     REQUIRE(problem.has_value());
-    check_values(*job.host, runs(job), *problem, three_more(*job.host, more, 30));
+    check_values(*job.host, runs(job), *problem, more_of(*job.host, more, 30));
     if (job.options.dtype == DType::f32) check_mask(*job.host, runs(job), *problem);
   }
 }
@@ -124,11 +124,8 @@ void check_lengths(const Job& job, std::int64_t queries, std::int64_t keys, Layo
   s.dtype = job.options.dtype;
   s.layout = layout;
   s.lse = job.host->impl().variant.checked.module.normalize == ir::Normalize::softmax;
-  check_values(*job.host, runs(job), make_problem(s, static_cast<unsigned>(random())), [&] {
-    std::vector<Problem> others;
-    for (int n = 0; n < 3; ++n) others.push_back(make_problem(s, static_cast<unsigned>(random())));
-    return others;
-  });
+  const auto made = [&] { return make_problem(s, static_cast<unsigned>(random())); };
+  check_values(*job.host, runs(job), made(), made);
 }
 
 // Where a processor multiplies pairs of bf16 faster, code for it does, and code for one that only has as wide
@@ -334,7 +331,7 @@ TEST_CASE("random specs on the CPU") {
         continue;
       }
       if (random() % 2 == 0) poison(*problem, random);
-      check_values(*job.host, runs(job), *problem, three_more(*job.host, random, kTokens));
+      check_values(*job.host, runs(job), *problem, more_of(*job.host, random, kTokens));
       ++values;
     }
   }

@@ -55,7 +55,7 @@ TEST_CASE("gallery on the GPU") {
       std::string why;
       std::optional<Problem> problem = random_problem(*job.host, random, {.tokens = tokens}, &why);
       REQUIRE_MESSAGE(problem.has_value(), why);
-      const MoreProblems others = three_more(*job.host, more, tokens);
+      const MoreProblems others = more_of(*job.host, more, tokens);
       check_values(*context, job, *problem, tokens > 30 ? &table : nullptr, others);
       if (job.options.dtype == DType::f32 || (large_tiles && job.options.dtype == DType::bf16))
         for (const Tiles tiles : {Tiles::reached, Tiles::planned, Tiles::planned_in_run})
@@ -107,7 +107,7 @@ TEST_CASE("random specs on the GPU") {
       check_mask(*context, job, *problem, i % 4 == 1 ? Tiles::planned : Tiles::planned_in_run);
       continue;
     }
-    const MoreProblems others = three_more(*job.host, more, 80);
+    const MoreProblems others = more_of(*job.host, more, 80);
     check_values(*context, job, *problem, nullptr, others);
     poison(*problem, random);
     check_values(*context, job, *problem, nullptr, others);

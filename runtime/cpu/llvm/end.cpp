@@ -111,11 +111,12 @@ class End : Stage {
           e_.b.CreateSelect(e_.b.CreateFCmpOEQ(sum, zero), zero, e_.b.CreateFDiv(e_.number(type, 1), sum));
       e_.store(inverse, workspace(layout_.inverse, query));
       Value* const maximum = e_.load(type, workspace(layout_.maximum, query));
-      Value* lse = e_.b.CreateFAdd(maximum, log(e_, sum));
+      Value *const logarithm = log(e_, sum), *lse = e_.b.CreateFAdd(maximum, logarithm);
       if (form().shift.valid()) {
         const Expressions::Symbols symbols = query_vectors(e_, layout_, query_tile_, query);
         Value* const shift = e_.as_vector(expressions.emit(form().shift, symbols));
-        lse = e_.b.CreateFAdd(lse, shift);
+        // First to the maximum, of which it may be the opposite: later it would leave their sum's rounding.
+        lse = e_.b.CreateFAdd(e_.b.CreateFAdd(maximum, shift), logarithm);
         if (kernel_.has_sink) {
           // Where the sink is all there is, the shift that was taken from it would leave its rounding.
           Value* const whole = e_.as_vector(sink(expressions));
