@@ -15,9 +15,9 @@ namespace vicinal::passes {
 // s * (terms[0] + terms[1] * s^2 + terms[2] * s^4 + terms[3] * s^6), within 2^-24 of itself before rounding.
 // Everywhere the score's derivative is rise * (1 - (exponent / bound)^2).
 struct TanhGain {
-  std::array<float, 4> terms;
-  float limit;
-  float rise, bound;
+  std::array<float, 4> terms = {};
+  float limit = 0;
+  float rise = 0, bound = 1;
 };
 
 // Nothing for other scores, and where factor or slope are only known at launch.

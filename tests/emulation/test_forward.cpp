@@ -166,7 +166,7 @@ TEST_CASE("kernels for tensor cores on the host: the gallery" *
         REQUIRE(problem.has_value());
         if (kernel->obstacle(*problem)) continue;
         const auto run = [&](Problem& p) { return kernel->run(p); };
-        check_values(host, run, *problem, three_more(host, random, 200));
+        check_values(host, run, *problem, more_of(host, random, 200));
         break;
       }
     }

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <bit>
+
 #include "compiler/emit/cuda/expression.h"
 #include "compiler/emit/cuda/hopper_members.h"
 #include "compiler/emit/cuda/products.h"
@@ -105,11 +107,17 @@ class HopperBackwardEmitter {
            Declarations::flag("dot_factor_varies",
                               members.has_core() ? scale_varies() : members.factor_varies()) +
            Declarations::flag("keeps_rows", members.asks() && members.row_bytes() != 0) +
+           gain_constants(members.gain().value_or(passes::TanhGain{})) +
            declarations_.pair_function(
                "float d_score(const Arguments& a, const Query& q, const Key& k, float score)",
                [&](const SpecializedKeys& keys, int indent) { return d_score(keys, indent); }) +
            "};\nstatic_assert(vicinal::hopper::backward::Variant<Variant>, \"the variant does not meet the "
            "contract of templates/\");\n\n";
+  }
+  static std::string gain_constants(const passes::TanhGain& gain) {
+    const auto number = [](float x) { return literal({ir::Type::real, std::bit_cast<std::uint32_t>(x)}); };
+    return fmt::format("  static constexpr float rise = {}, bound = {};\n", number(gain.rise),
+                       number(gain.bound));
   }
   bool scale_varies() const {
     const ir::Module& m = variant_.grid.module;

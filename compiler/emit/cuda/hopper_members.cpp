@@ -254,10 +254,9 @@ std::string HopperMembers::text(const Names& names) const {
   out += function("float", "slope", "", value(g.form.slope, "0.0f"));
   out += function("float", "shift", "", value(g.form.shift, "0.0f"));
 
-  const passes::TanhGain tanh = gain().value_or(passes::TanhGain{{}, 0, 0, 1});
+  const passes::TanhGain tanh = gain().value_or(passes::TanhGain{});
   const auto number = [](float x) { return literal({ir::Type::real, std::bit_cast<std::uint32_t>(x)}); };
-  out += fmt::format("  static constexpr float gentle = {}, rise = {}, bound = {};\n", number(tanh.limit),
-                     number(tanh.rise), number(tanh.bound));
+  out += fmt::format("  static constexpr float gentle = {};\n", number(tanh.limit));
   std::string terms = number(tanh.terms.back());
   for (std::size_t i = tanh.terms.size() - 1; i-- > 0;)
     terms = fmt::format("fmaf({}, square, {})", terms, number(tanh.terms[i]));

@@ -53,8 +53,7 @@ concept Variant = AttentionVariant<V> &&
   V::has_context_keeps;  // nor of the context's
   V::simple_keeps;       // keeps() of the grid's keys is a few instructions
   V::has_gain;           // core() is an odd function of the dot product that rises, and where
-                         //   |s| <= gentle the exponent, factor * core(s) in base 2, is s * gain(s * s);
-                         //   the score's derivative is rise * (1 - (exponent / bound)^2)
+                         //   |s| <= gentle the exponent, factor * core(s) in base 2, is s * gain(s * s)
   V::dilated;            // some axis has a dilation
   V::has_columns;        // column() has something to tell: it is staged through shared memory
   V::has_score_columns;  // also to core()

@@ -13,6 +13,7 @@ concept Variant = hopper::Variant<V> &&
   { V::template d_score<false>(a, q, k, s) } -> Same<float>;  // of the score by the scaled dot product
   V::dot_factor_varies;                                       // dot_factor() is not the same for all heads
   V::keeps_rows;                                              // keeps() reads what row() has
+  V::rise, V::bound;  // where it has a gain, the score's derivative is rise * (1 - (exponent / bound)^2)
 };
 
 // Boxes of 64 channels and of the tokens that one copy brings: of q and d_out a tile's queries, of k and v a
