@@ -364,8 +364,9 @@ class Bench {
   Result<std::vector<double>> cuda_times(const Kernel& kernel, HostProblem& problem, HostTensor& out) {
     const cuda::Context& context = kernel.impl().context();
     const cuda::ContextScope scope(context);
-    VICINAL_TRY(const DeviceProblem device, DeviceProblem::upload(kernel, problem, out, nullptr));
     VICINAL_TRY(LaunchTimer timer, LaunchTimer::make(context));
+    VICINAL_TRY(const std::size_t before, cuda::free_bytes(context.api()));
+    VICINAL_TRY(const DeviceProblem device, DeviceProblem::upload(kernel, problem, out, nullptr));
     VICINAL_TRY_VOID(device_plan(kernel, device.arguments(), timer));
     VICINAL_TRY(const Plan plan, timed_plan(kernel, device.arguments()));
     for (const bool in_graph : {false, true}) {
@@ -376,7 +377,23 @@ class Bench {
                   }));
       row(in_graph ? "launch_in_graph" : "launch_in_row", spread(times));
     }
-    return timer.times(options_.repeat, [&] { return kernel.run(device.arguments(), plan); });
+    VICINAL_TRY(std::vector<double> times,
+                timer.times(options_.repeat, [&] { return kernel.run(device.arguments(), plan); }));
+    VICINAL_TRY_VOID(memory(context.api(), before, device.bytes(), "plan", plan.bytes()));
+    return times;
+  }
+
+  // What launches have found of the device's memory, and all that was taken of it by then, in the driver's
+  // pieces. Memory that other processes took or gave back meanwhile is in it.
+  Result<void> memory(const cuda::DriverApi& api, std::size_t free_before, std::size_t tensors,
+                      const char* what, std::size_t bytes) {
+    VICINAL_TRY(const std::size_t free, cuda::free_bytes(api));
+    const std::int64_t taken = static_cast<std::int64_t>(free_before) - static_cast<std::int64_t>(free);
+    json_["memory"] = {{"taken", taken}, {"tensors", tensors}, {what, bytes}};
+    const auto mib = [](auto x) { return static_cast<double>(x) / (1 << 20); };
+    print("  {:<22} {:>10.4g} MiB taken of the device, for tensors of {:.4g} MiB and a {} of {:.4g} MiB\n",
+          "memory", mib(taken), mib(tensors), what, mib(bytes));
+    return {};
   }
 
   // Everything that a call enqueues, clearing memory and the rows' terms included.
@@ -386,14 +403,16 @@ class Bench {
     const cuda::Context& context = kernel.impl().context();
     const cuda::ContextScope scope(context);
     const bool softmax = kernel.impl().variant.checked.module.normalize == ir::Normalize::softmax;
+    VICINAL_TRY(LaunchTimer timer, LaunchTimer::make(context));
+    VICINAL_TRY(const std::size_t before, cuda::free_bytes(context.api()));
     VICINAL_TRY(DeviceProblem device, DeviceProblem::upload(kernel, problem, out, softmax ? &lse : nullptr));
     VICINAL_TRY_VOID(kernel.prepare(device.arguments()));
     VICINAL_TRY_VOID(kernel.run(device.arguments()));
-    VICINAL_TRY(LaunchTimer timer, LaunchTimer::make(context));
+    VICINAL_TRY(const Support support, kernel.supports(device.arguments()));
     std::vector<double> times;
     const auto timed = [&](const std::function<Result<void>()>& launch) -> Result<void> {
       VICINAL_TRY(times, timer.times(options_.repeat, launch));
-      return {};
+      return memory(context.api(), before, device.bytes(), "workspace", support.gradient_workspace_bytes);
     };
     VICINAL_TRY_VOID(device.backward(kernel, given, wanted, timed));
     return times;

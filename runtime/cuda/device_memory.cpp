@@ -15,6 +15,12 @@ Result<void> check_size(std::size_t bytes, std::size_t buffer) {
 
 }  // namespace
 
+Result<std::size_t> free_bytes(const DriverApi& api) {
+  std::size_t free = 0, total = 0;
+  VICINAL_TRY_VOID(check(api, api.memory_info, &free, &total));
+  return free;
+}
+
 Result<DeviceBuffer> DeviceBuffer::allocate(const DriverApi& api, std::size_t bytes) {
   DeviceBuffer buffer;
   buffer.api_ = &api;

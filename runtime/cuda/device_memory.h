@@ -12,6 +12,9 @@
 
 namespace vicinal::cuda {
 
+// Of the current context's device, by all that run on it.
+Result<std::size_t> free_bytes(const DriverApi& api);
+
 class DeviceBuffer {
  public:
   DeviceBuffer() = default;  // empty: null and no bytes

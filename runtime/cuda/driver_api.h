@@ -97,6 +97,7 @@ struct LaunchConfig {
   X(launch_kernel_with,    "cuLaunchKernelEx",            const LaunchConfig*, FunctionHandle, void**, void**)  \
   X(memory_allocate,       "cuMemAlloc_v2",               DevicePointer*, std::size_t)                          \
   X(memory_free,           "cuMemFree_v2",                DevicePointer)                                        \
+  X(memory_info,           "cuMemGetInfo_v2",             std::size_t*, std::size_t*)                           \
   X(copy_to_device,        "cuMemcpyHtoDAsync_v2",        DevicePointer, const void*, std::size_t, StreamHandle) \
   X(copy_to_host,          "cuMemcpyDtoHAsync_v2",        void*, DevicePointer, std::size_t, StreamHandle)      \
   X(copy_on_device,        "cuMemcpyDtoDAsync_v2",        DevicePointer, DevicePointer, std::size_t, StreamHandle) \
