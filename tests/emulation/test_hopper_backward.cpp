@@ -297,9 +297,7 @@ TEST_CASE("the Hopper backward kernels on the host: bits of pairs of tiles") {
     shape.queries = shape.keys = {430};
     shape.dtype = DType::bf16;
     Problem problem = make_problem(shape);
-    HostTensor document(DType::i32, {430});
-    document.each([&](const Index& i) { document.set(i, static_cast<double>(i[0] / 97)); });
-    problem.inputs["document"] = std::move(document);
+    problem.inputs["document"] = documents(430, 97);
     GradientCase c = gradient_case(kernel, std::move(problem), random);
     round_given(c, DType::bf16);
     CHECK(check(kernel, *emulated, c, false));

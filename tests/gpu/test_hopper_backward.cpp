@@ -13,6 +13,7 @@ struct Trial {
   Index tokens;
   std::int64_t heads = 4, kv_heads = 2;
   Layout layout = Layout::bhnd;
+  std::int64_t document = 0;  // tokens of one; 0: no input of that name
 };
 constexpr int kDims[] = {64, 128};
 
@@ -30,6 +31,19 @@ const Trial kTrials[] = {
     {"attention strided { axis t { window = 300, stride = 70 } }", {900}},
     {"attention gentle_softcap {\n  score = 30.0 * tanh(score / 30.0)\n  mask = k <= q\n}", {300}},
     {"attention softcap {\n  score = 2.0 * tanh(score / 2.0)\n  mask = k <= q and k % 7 != 3\n}", {400}},
+    {"attention documents {\n  input document: int[tokens]\n  mask = document[q] == document[k]\n}",
+     {1000},
+     4,
+     2,
+     Layout::bnhd,
+     137},
+    {"attention by_head_and_batch {\n  input document: int[tokens]\n"
+     "  mask = k <= q and document[q] <= document[k] + h or k % 64 == b\n}",
+     {700},
+     4,
+     4,
+     Layout::bhnd,
+     90},
     {"attention rows_without_keys { mask = k <= q and q % 3 != 1 }", {500}},
     {"attention plane {\n  axis y { window = 9 }\n  axis x { window = 13, stride = 3 }\n}", {40, 52}},
     {"attention dilated { axis t { window = 40, dilation = 9, stride = 8 } }", {1001}},
@@ -72,6 +86,8 @@ TEST_CASE("gradients on Hopper's tensor cores") {
       shape.dtype = dtype;
       shape.layout = trial.layout;
       problems.push_back(make_problem(shape, static_cast<unsigned>(n)));
+      if (trial.document != 0)
+        problems.back().inputs["document"] = documents(trial.tokens[0], trial.document);
     }
   const std::vector<CompiledGradients> compiled = compile_all(jobs);
   std::mt19937 random(8);
@@ -105,6 +121,30 @@ TEST_CASE("gradients on Hopper's tensor cores are the same to the bit over 20 ru
     CHECK(first.q.bytes() == again.q.bytes());
     CHECK(first.k.bytes() == again.k.bytes());
     CHECK(first.v.bytes() == again.v.bytes());
+  }
+}
+
+// Its kernels start before the ones before them have ended.
+TEST_CASE("gradients on Hopper's tensor cores, captured into a graph") {
+  const auto context = context_or_skip();
+  if (!context || !is_hopper(*context)) return;
+  const Spec spec = Spec::from_string("attention causal { mask = k <= q }").value();
+  for (const bool deterministic : {true, false}) {
+    CAPTURE(deterministic);
+    const CompiledGradients kernel = compile_both({"causal", spec, DType::bf16, 64, 64, deterministic});
+    REQUIRE_MESSAGE(kernel.device.has_value(), kernel.error);
+    ProblemShape shape;
+    shape.head_dim = shape.value_dim = 64;
+    shape.queries = shape.keys = {1500};
+    shape.dtype = DType::bf16;
+    std::mt19937 random(9);
+    GradientCase c = gradient_case(*kernel.host, make_problem(shape), random);
+    round_given(c, kernel.dtype);
+    kernel.host->backward(c.problem.arguments(), c.given(), c.wanted()).value();
+    KernelGradients got(c, kernel.dtype);
+    const Result<void> done = DeviceCase(*context, *kernel.device, c, got).run(false, true);
+    REQUIRE_MESSAGE(done.has_value(), (done ? "" : done.error().message));
+    check_kernel_gradients(got, c, kernel.dtype);
   }
 }
 

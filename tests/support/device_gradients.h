@@ -13,8 +13,8 @@ class DeviceCase {
   DeviceCase(const cuda::Context& context, const Kernel& kernel, GradientCase& c, KernelGradients& gradients)
       : scope_(context), context_(context), kernel_(kernel), c_(c), gradients_(gradients) {}
 
-  // Reverse mode. `plans`: tiles are listed where they can be.
-  Result<void> run(bool plans) {
+  // Reverse mode. `plans`: tiles are listed where they can be. `graph`: captured, and replayed twice.
+  Result<void> run(bool plans, bool graph = false) {
     VICINAL_TRY(const cuda::Stream stream, cuda::Stream::create(context_.api()));
     VICINAL_TRY(RunArguments a, upload_arguments());
     if (plans) VICINAL_TRY_VOID(kernel_.prepare(a, stream.handle()));
@@ -29,7 +29,13 @@ class DeviceCase {
                 cuda::DeviceBuffer::allocate(context_.api(), support.gradient_workspace_bytes));
     VICINAL_TRY_VOID(workspace.fill(0xff, stream.handle()));
     a.workspace = {reinterpret_cast<void*>(workspace.address()), workspace.size()};
-    VICINAL_TRY_VOID(kernel_.backward(a, given, wanted, stream.handle()));
+    const auto launch = [&] { return kernel_.backward(a, given, wanted, stream.handle()); };
+    if (graph) {
+      VICINAL_TRY(const cuda::Graph captured, cuda::Graph::capture(context_.api(), stream.handle(), launch));
+      for (int n = 0; n < 2; ++n) VICINAL_TRY_VOID(captured.launch(stream.handle()));
+      return download(stream);
+    }
+    VICINAL_TRY_VOID(launch());
     return download(stream);
   }
 

@@ -219,6 +219,12 @@ HostTensor make_tensor(const ProblemShape& s, std::int64_t heads, const Index& t
   return HostTensor(s.dtype, shape, strides_for(s.layout, shape));
 }
 
+HostTensor documents(std::int64_t tokens, std::int64_t length) {
+  HostTensor document(DType::i32, {tokens});
+  document.each([&](const Index& i) { document.set(i, static_cast<double>(i[0] / length)); });
+  return document;
+}
+
 Problem make_problem(const ProblemShape& s, unsigned seed) {
   Problem p;
   p.shape = s;

@@ -66,6 +66,8 @@ struct Problem {
 
 // Random values; the same for the same shape and seed.
 Problem make_problem(const ProblemShape& shape, unsigned seed = 1);
+// The document of every token; all are as long but the last.
+HostTensor documents(std::int64_t tokens, std::int64_t length);
 HostTensor make_tensor(const ProblemShape& shape, std::int64_t heads, const Index& tokens, std::int64_t dim);
 
 struct PlainResult {
