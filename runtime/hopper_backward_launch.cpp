@@ -98,10 +98,8 @@ Meetings meetings(const plan::TileGrid& grid, std::size_t i) {
   return found;
 }
 
-// More copies than that for a tile take longer than the products that wait for them; and what each adds to
-// them.
+// More copies than that for a tile take longer than the products that wait for them.
 constexpr int kMostCopies = 16;
-constexpr double kCopyWeight = 0.03;
 // What finding the kept pairs adds to a tile; an estimate.
 constexpr double kPartialWeight = 0.15;
 

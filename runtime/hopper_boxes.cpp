@@ -10,8 +10,6 @@ namespace {
 constexpr int kLongestStep = 8, kLongestBox = 256;  // of the engine, in elements
 // More copies than that for a tile take longer than the products that wait for them.
 constexpr int kMostCopies = 8;
-// What another copy of a tile of keys adds to the tile's products; queries are copied seldom.
-constexpr double kCopyWeight = 0.03;
 // Bringing a tile of keys and values to a multiprocessor, at 32 bytes a clock, takes as long as the products
 // of 128 queries with it (4096 operations a clock); neither runs at its peak, and the copies are nearer to
 // it.
@@ -125,6 +123,7 @@ plan::ShapeRules hopper_shape_rules(const Problem& p, bool skips) {
     if (shape.q.size() > 1 && shape.k.back() % kColumnGroup != 0) return std::nullopt;
     const int queries = copies_of(p, shape.q), keys = copies_of(p, shape.k);
     if (!group_box(shape.q) || queries > kMostCopies || keys > kMostCopies) return std::nullopt;
+    // Queries are copied seldom.
     return 1 + kCopyWeight * (keys - 1) + kCopyWeight / 8 * (queries - 1);
   };
   return rules;

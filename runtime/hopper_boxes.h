@@ -30,6 +30,9 @@ std::vector<int> tokens_of_copy(const Problem& problem, const std::vector<int>& 
 // And how many copies bring the tile.
 int copies_of(const Problem& problem, const std::vector<int>& tile);
 
+// What another copy of a tile adds to the products that it comes for, as a part of them.
+inline constexpr double kCopyWeight = 0.03;
+
 int dilation_of(const Problem& problem, std::size_t axis);
 
 // The 64 tokens of a warpgroup as a box, where they are one: a tile's extents from the last axis on.

@@ -139,8 +139,7 @@ class HopperBackwardEmitter {
   Declarations declarations_;
 };
 
-std::optional<std::string> obstacle(const Specialized& variant, const KernelOptions& options) {
-  const ir::Module& m = variant.declarations();
+std::optional<std::string> obstacle(const ir::Module& m, const KernelOptions& options) {
   if (options.dtype != DType::bf16 && options.dtype != DType::f16)
     return fmt::format("it multiplies f16 and bf16, not {}", vicinal::name_of(options.dtype));
   if (m.normalize != ir::Normalize::softmax)
@@ -149,7 +148,9 @@ std::optional<std::string> obstacle(const Specialized& variant, const KernelOpti
   if (m.axes.size() > 3) return "it runs grids of up to three axes";
   if (m.context) return "it has no context keys";
   if (m.root(Root::output).valid()) return "it has no output expressions";
-  const HopperMembers members(variant, options);
+  return std::nullopt;
+}
+std::optional<std::string> obstacle(const HopperMembers& members) {
   if (members.costly_scores()) return "it computes no long expressions, nor sums over inputs, for every pair";
   if (members.transcendental_mask()) return "it computes no transcendental functions in masks";
   return std::nullopt;
@@ -175,13 +176,14 @@ int HopperBackwardSchedule::shared_bytes(int head_dim, int value_dim) const {
 }
 
 HopperBackwardChoice choose_hopper_backward(const Specialized& variant, const KernelOptions& options) {
-  if (auto found = obstacle(variant, options)) return {std::nullopt, *std::move(found)};
+  const ir::Module& m = variant.declarations();
+  if (auto found = obstacle(m, options)) return {std::nullopt, *std::move(found)};
   const auto* const row = std::ranges::find(kSchedules, options.head_dim, &Row::head_dim);
   if (row == std::end(kSchedules) || options.value_dim != options.head_dim)
     return {std::nullopt,
             fmt::format("it has head dims 64 and 128, not {} and {}", options.head_dim, options.value_dim)};
   const HopperMembers members(variant, options);
-  const ir::Module& m = variant.declarations();
+  if (auto found = obstacle(members)) return {std::nullopt, *std::move(found)};
   HopperBackwardSchedule schedule;
   schedule.tile_q = row->tile_q;
   schedule.producer_registers = row->producer_registers;
