@@ -237,7 +237,8 @@ class Bench {
     const double flops = 5.0 * pairs * static_cast<double>(problem.head_dim + problem.value_dim);
     std::vector<double> times;
     if (device) {
-      VICINAL_TRY(times, cuda_backward_times(kernel, problem, out, lse, given, wanted));
+      VICINAL_TRY(times, cuda_backward_times(kernel, problem, out, lse, given, wanted,
+                                             support.gradient_workspace_bytes));
     } else {
       VICINAL_TRY(const double first, milliseconds(run));
       row("backward_first", spread({first}));
@@ -383,8 +384,8 @@ class Bench {
     return times;
   }
 
-  // What launches have found of the device's memory, and all that was taken of it by then, in the driver's
-  // pieces. Memory that other processes took or gave back meanwhile is in it.
+  // All that is taken of the device's memory while launches are timed, in the driver's pieces, and what it is
+  // for. What other processes took or gave back meanwhile is in it.
   Result<void> memory(const cuda::DriverApi& api, std::size_t free_before, std::size_t tensors,
                       const char* what, std::size_t bytes) {
     VICINAL_TRY(const std::size_t free, cuda::free_bytes(api));
@@ -399,7 +400,7 @@ class Bench {
   // Everything that a call enqueues, clearing memory and the rows' terms included.
   Result<std::vector<double>> cuda_backward_times(const Kernel& kernel, HostProblem& problem, HostTensor& out,
                                                   HostTensor& lse, const OutputDifferentials& given,
-                                                  const Differentials& wanted) {
+                                                  const Differentials& wanted, std::size_t workspace) {
     const cuda::Context& context = kernel.impl().context();
     const cuda::ContextScope scope(context);
     const bool softmax = kernel.impl().variant.checked.module.normalize == ir::Normalize::softmax;
@@ -408,11 +409,10 @@ class Bench {
     VICINAL_TRY(DeviceProblem device, DeviceProblem::upload(kernel, problem, out, softmax ? &lse : nullptr));
     VICINAL_TRY_VOID(kernel.prepare(device.arguments()));
     VICINAL_TRY_VOID(kernel.run(device.arguments()));
-    VICINAL_TRY(const Support support, kernel.supports(device.arguments()));
     std::vector<double> times;
     const auto timed = [&](const std::function<Result<void>()>& launch) -> Result<void> {
       VICINAL_TRY(times, timer.times(options_.repeat, launch));
-      return memory(context.api(), before, device.bytes(), "workspace", support.gradient_workspace_bytes);
+      return memory(context.api(), before, device.bytes(), "workspace", workspace);
     };
     VICINAL_TRY_VOID(device.backward(kernel, given, wanted, timed));
     return times;

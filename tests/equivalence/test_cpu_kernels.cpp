@@ -110,19 +110,10 @@ TEST_CASE("gallery on the CPU, compiled for lesser processors") {
 
 constexpr Layout kLayouts[] = {Layout::bhnd, Layout::bnhd, Layout::padded, Layout::reversed};
 
-// Two heads that share keys, by the dims and the type that the job was compiled for.
 void check_lengths(const Job& job, std::int64_t queries, std::int64_t keys, Layout layout,
                    std::mt19937& random) {
-  ProblemShape s;
+  ProblemShape s = shape_of(job, queries, keys, layout);
   s.batch = 1;
-  s.heads = 2;
-  s.kv_heads = 1;
-  s.head_dim = job.options.head_dim;
-  s.value_dim = job.options.value_dim;
-  s.queries = {queries};
-  s.keys = {keys};
-  s.dtype = job.options.dtype;
-  s.layout = layout;
   s.lse = job.host->impl().variant.checked.module.normalize == ir::Normalize::softmax;
   const auto made = [&] { return make_problem(s, static_cast<unsigned>(random())); };
   check_values(*job.host, runs(job), made(), made);

@@ -26,20 +26,6 @@ std::optional<cuda::Context> hopper_or_skip() {
   return std::nullopt;
 }
 
-ProblemShape shape_of(const Job& job, std::int64_t queries, std::int64_t keys, Layout layout = Layout::bhnd) {
-  ProblemShape shape;
-  shape.heads = 2;
-  shape.kv_heads = 1;
-  shape.head_dim = job.options.head_dim;
-  shape.value_dim = job.options.value_dim;
-  shape.queries = {queries};
-  shape.keys = {keys};
-  shape.dtype = job.options.dtype;
-  shape.layout = layout;
-  if (job.spec.has_context()) shape.context = 70;
-  return shape;
-}
-
 Problem problem_of(const Job& job, const ProblemShape& shape, unsigned seed = 1) {
   Problem problem = make_problem(shape, seed);
   for (const std::string& name : job.spec.inputs()) {

@@ -61,6 +61,20 @@ const Trial kTrials[] = {
      Layout::bnhd},
 };
 
+Problem sequence_of(int dim, std::int64_t tokens) {
+  ProblemShape shape;
+  shape.head_dim = shape.value_dim = dim;
+  shape.queries = shape.keys = {tokens};
+  shape.dtype = DType::bf16;
+  return make_problem(shape);
+}
+GradientCase rounded_case(const CompiledGradients& kernel, int dim, std::int64_t tokens) {
+  std::mt19937 random(9);
+  GradientCase c = gradient_case(*kernel.host, sequence_of(dim, tokens), random);
+  round_given(c, kernel.dtype);
+  return c;
+}
+
 }  // namespace
 
 TEST_CASE("gradients on Hopper's tensor cores") {
@@ -106,13 +120,7 @@ TEST_CASE("gradients on Hopper's tensor cores are the same to the bit over 20 ru
   const Spec spec = Spec::from_string("attention causal { mask = k <= q }").value();
   const CompiledGradients kernel = compile_both({"causal", spec, DType::bf16, 128, 128});
   REQUIRE_MESSAGE(kernel.device.has_value(), kernel.error);
-  ProblemShape shape;
-  shape.head_dim = shape.value_dim = 128;
-  shape.queries = shape.keys = {2000};
-  shape.dtype = DType::bf16;
-  std::mt19937 random(9);
-  GradientCase c = gradient_case(*kernel.host, make_problem(shape), random);
-  round_given(c, kernel.dtype);
+  GradientCase c = rounded_case(kernel, 128, 2000);
   KernelGradients first(c, kernel.dtype);
   REQUIRE(DeviceCase(*context, *kernel.device, c, first).run(false).has_value());
   for (int n = 1; n < 20; ++n) {
@@ -133,13 +141,7 @@ TEST_CASE("gradients on Hopper's tensor cores, captured into a graph") {
     CAPTURE(deterministic);
     const CompiledGradients kernel = compile_both({"causal", spec, DType::bf16, 64, 64, deterministic});
     REQUIRE_MESSAGE(kernel.device.has_value(), kernel.error);
-    ProblemShape shape;
-    shape.head_dim = shape.value_dim = 64;
-    shape.queries = shape.keys = {1500};
-    shape.dtype = DType::bf16;
-    std::mt19937 random(9);
-    GradientCase c = gradient_case(*kernel.host, make_problem(shape), random);
-    round_given(c, kernel.dtype);
+    GradientCase c = rounded_case(kernel, 64, 1500);
     kernel.host->backward(c.problem.arguments(), c.given(), c.wanted()).value();
     KernelGradients got(c, kernel.dtype);
     const Result<void> done = DeviceCase(*context, *kernel.device, c, got).run(false, true);
@@ -154,11 +156,7 @@ TEST_CASE("what is not finite leaves Hopper's tensor cores for the portable kern
   const Spec spec = Spec::from_string("attention t { mask = k != 3 and k <= q + 40 }").value();
   const CompiledGradients kernel = compile_both({"poison", spec, DType::bf16, 64, 64});
   REQUIRE_MESSAGE(kernel.device.has_value(), kernel.error);
-  ProblemShape shape;
-  shape.queries = shape.keys = {300};
-  shape.head_dim = shape.value_dim = 64;
-  shape.dtype = DType::bf16;
-  Problem problem = make_problem(shape);
+  Problem problem = sequence_of(64, 300);
   poison(problem, 3);
   std::mt19937 random(5);
   check_gradients(*context, kernel, std::move(problem), random);

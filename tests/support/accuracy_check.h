@@ -20,7 +20,6 @@ struct Errors {
   double error = 0, two_ulp = 0;
   double excess = -std::numeric_limits<double>::infinity();  // error - two_ulp
   void add(double got, double want, double by_plain, DType dtype);
-  void add(const Errors& more);
   double allowed() const { return 2 * plain + two_ulp; }
   bool pass() const { return excess <= 2 * plain; }
 };
@@ -35,9 +34,7 @@ struct ErrorTable {
 // Computes a problem on the backend under test, and leaves out and lse in the problem's own memory.
 using RunProblem = std::function<Result<void>(Problem& problem)>;
 // Makes another problem of the same spec; nothing where none is found. The plain program's error is taken
-// over a few of them too where its error over this one says no: of a few rows some suit it by luck. And of a
-// hundred thousand specs a few have a row whose roundings all go one way; where it still says no, both are
-// run on many more, and the largest errors of both over all of them count.
+// over up to three of them too where its error over this one says no: of a few rows some suit it by luck.
 using MoreProblems = std::function<std::optional<Problem>()>;
 
 MoreProblems more_of(const Kernel& host, std::mt19937& random, std::int64_t tokens);
@@ -50,6 +47,9 @@ struct Job {
   std::optional<Kernel> tested = {}, host = {};
   std::string error = {};
 };
+
+// Of two heads that share keys, by the dims and the type that the job is compiled for.
+ProblemShape shape_of(const Job& job, std::int64_t queries, std::int64_t keys, Layout layout = Layout::bhnd);
 
 // Compiling takes most of the time, so all of it is done first, on all processors.
 void compile_all(std::vector<Job>& jobs);
