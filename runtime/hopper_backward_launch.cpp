@@ -103,11 +103,19 @@ constexpr int kMostCopies = 16;
 // What finding the kept pairs adds to a tile; an estimate.
 constexpr double kPartialWeight = 0.15;
 
-// Heads of keys, and batches, that are at work at a time. Of few the tensors stay in the L2 cache; but the
-// more blocks a head has, the longer those wait that add in turn, unless windows keep them apart.
+// Heads of keys, and batches, that are at work at a time. Along one axis blocks come to the same queries at
+// about the same time, so that few heads' stay in the L2 cache; but the more blocks a head has, the longer
+// those wait that add in turn, unless windows keep them apart. Over more axes blocks are at all of a head's
+// queries.
 std::int64_t section(const Problem& p, bool in_turn) {
-  const std::int64_t most = !in_turn ? 4 : p.axes.empty() ? 16 : 8;
-  return std::clamp<std::int64_t>(p.batch * p.kv_heads, 1, most);
+  std::int64_t heads = !in_turn ? 4 : p.axes.empty() ? 16 : 8;
+  if (p.axes.size() > 1) {
+    constexpr std::int64_t kCachedBytes = 32 << 20;
+    std::int64_t bytes = 6 * p.head_dim + 2 * p.value_dim;  // of a query, its gradient of out and its sums
+    for (const GridAxis& axis : p.q_axis) bytes *= axis.local;
+    heads = kCachedBytes / std::max<std::int64_t>(bytes, 1);
+  }
+  return std::clamp<std::int64_t>(heads, 1, std::max<std::int64_t>(p.batch * p.kv_heads, 1));
 }
 
 }  // namespace
@@ -172,8 +180,8 @@ Result<HopperBackwardLayout> hopper_backward_layout(const Problem& problem, cons
   take(layout.drawn, 2 * 4);
   take(layout.finished, problem.batch * problem.kv_heads * 4);
   take(layout.turns, tiles * 4);
-  take(layout.query_sums, tiles * schedule.sums_of_tile(static_cast<int>(problem.head_dim)) * 4);
   layout.cleared = layout.bytes;
+  take(layout.query_sums, tiles * schedule.sums_of_tile(static_cast<int>(problem.head_dim)) * 4);
   take(layout.query_rows, tiles * schedule.row_bytes_of_tile());
   if (planner == nullptr) {
     take(layout.reaches, tiles * static_cast<std::int64_t>(shape.q.size()) * 16);
@@ -217,7 +225,7 @@ Result<Launch> prepare_hopper_backward(const cuda::DriverApi& api, const Backwar
                                      launch.workspace + launch.layout.reaches,
                                      launch.workspace + launch.layout.query_sums,
                                      launch.workspace + launch.layout.drawn,
-                                     launch.in_turn ? launch.workspace + launch.layout.turns : 0,
+                                     launch.workspace + launch.layout.turns,
                                      launch.in_turn ? 0 : launch.workspace + launch.layout.finished,
                                      launch.workspace + launch.layout.poisoned};
   append(addresses, sizeof addresses);

@@ -19,12 +19,12 @@ std::optional<plan::TileShape> hopper_backward_shape(const Problem& problem,
 // Parts of a workspace, as offsets from its beginning, of which the first `cleared` bytes are 0 before a
 // launch.
 struct HopperBackwardLayout {
-  std::size_t poisoned = 0;    // u32
-  std::size_t drawn = 0;       // u32, two
-  std::size_t finished = 0;    // u32, a batch and head of keys
-  std::size_t turns = 0;       // u32, a tile of queries
-  std::size_t query_sums = 0;  // f32
+  std::size_t poisoned = 0;  // u32
+  std::size_t drawn = 0;     // u32, two
+  std::size_t finished = 0;  // u32, a batch and head of keys
+  std::size_t turns = 0;     // u32, a tile of queries
   std::size_t cleared = 0;
+  std::size_t query_sums = 0;  // f32
   std::size_t query_rows = 0;  // QueryRows, a tile of queries
   std::size_t reaches = 0;     // TileReach, a tile of queries; none where there is a planner
   std::size_t pairs = 0;       // what a planner writes

@@ -75,8 +75,8 @@ class HopperBackwardEmitter {
         return fmt::format(
             "  static_assert(sizeof(vicinal::hopper::backward::QueryRows<emitted::Variant, {0}>) == {1},\n"
             "                \"the host allocates {1} bytes\");\n"
-            "  vicinal::hopper::backward::rows<emitted::Variant, {2}, {3}, {0}>(a);\n",
-            schedule_.tile_q, schedule_.row_bytes_of_tile(), element, options_.value_dim);
+            "  vicinal::hopper::backward::rows<emitted::Variant, {2}, {3}, {4}, {0}>(a);\n",
+            schedule_.tile_q, schedule_.row_bytes_of_tile(), element, options_.head_dim, options_.value_dim);
       case HopperBackwardStep::keys:
         return fmt::format(
             "  static_assert(vicinal::hopper::backward::kThreads == {0}, \"the host launches {0} "

@@ -75,7 +75,7 @@ VICINAL_DEVICE void keys(const LaunchArguments<typename V::Arguments>& launch) {
 }
 
 // A warp takes one tile of queries after the other.
-template <Variant V, class T, int ValueDim, int TileQ>
+template <Variant V, class T, int HeadDim, int ValueDim, int TileQ>
 VICINAL_DEVICE void rows(const LaunchArguments<typename V::Arguments>& launch) {
   let_next_kernel_start();
   const typename V::Arguments& a = launch.backward;
@@ -84,8 +84,8 @@ VICINAL_DEVICE void rows(const LaunchArguments<typename V::Arguments>& launch) {
 #pragma unroll 1
   for (u32 item = blockIdx.x * warps + threadIdx.x / 32; item < items; item += gridDim.x * warps) {
     const int slice = static_cast<int>(item / static_cast<u32>(tiles)), heads = static_cast<int>(a.heads);
-    RowsWriter<V, T, ValueDim, TileQ>(launch).write(slice / heads, slice % heads,
-                                                    static_cast<int>(item) - slice * tiles);
+    RowsWriter<V, T, HeadDim, ValueDim, TileQ>(launch).write(slice / heads, slice % heads,
+                                                             static_cast<int>(item) - slice * tiles);
   }
 }
 

@@ -77,7 +77,6 @@ VICINAL_DEVICE u32 load_acquire(const u32* from) {
 VICINAL_DEVICE void store_release(u32* to, u32 x) {
   asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(to), "r"(x) : "memory");
 }
-
 VICINAL_DEVICE void add_release(u32* to, u32 x) {
   asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(to), "r"(x) : "memory");
 }

@@ -41,7 +41,11 @@ VICINAL_DEVICE void store_box(const TensorMap* map, const BoxOrigin& at, u32 fro
       "r"(from), "r"(at.channel), "r"(at.second), "r"(at.third), "r"(at.fourth), "r"(at.last)
       : "memory");
 }
-// Adds fp32 numbers that follow each other; a multiple of 16 bytes.
+// Bytes that follow each other, or fp32 numbers that are added; a multiple of 16.
+VICINAL_DEVICE void store_bytes(void* to, u32 from, u32 bytes) {
+  asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(to), "r"(from), "r"(bytes)
+               : "memory");
+}
 VICINAL_DEVICE void add_floats(float* to, u32 from, u32 bytes) {
   asm volatile("cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f32 [%0], [%1], %2;" ::"l"(to),
                "r"(from), "r"(bytes)
@@ -56,10 +60,5 @@ VICINAL_DEVICE void store_wait_read() {
 }
 VICINAL_DEVICE void store_wait() {
   asm volatile("cp.async.bulk.wait_group 0;" ::: "memory");
-}
-// The same of all but the last so many groups.
-template <int Groups>
-VICINAL_DEVICE void store_wait_before() {
-  asm volatile("cp.async.bulk.wait_group %0;" ::"n"(Groups) : "memory");
 }
 }  // namespace vicinal

@@ -42,74 +42,72 @@ class Adder {
         named_arrive(sums_empty(group), kAddingThreads);
       }
     }
-    if (lane() != 0) return;
-    store_wait();
-    hand_over();
+    if (lane() == 0) store_wait();
   }
 
  private:
   VICINAL_DEVICE void add(i64 number, u32 turn) {
+    if (lane() == 0) take_turn(launch.turns + number, turn);
+    float* const to = launch.query_sums + number * Sums::kFloats;
 #pragma unroll
     for (int group = 0; group < kGroups; ++group) {
       named_sync(sums_full(group), kAddingThreads);
       if (lane() != 0) continue;
-      if (launch.turns != nullptr && group == 0) take_turn(launch.turns + number, turn);
-      add_floats(launch.query_sums + number * Sums::kFloats + group * Sums::kGroupFloats,
-                 base + L::kSums + group * Sums::kGroupFloats * 4, Sums::kGroupFloats * 4);
+      const u32 from = base + L::kSums + group * Sums::kGroupFloats * 4;
+      if (turn == 0)
+        store_bytes(to + group * Sums::kGroupFloats, from, Sums::kGroupFloats * 4);
+      else
+        add_floats(to + group * Sums::kGroupFloats, from, Sums::kGroupFloats * 4);
       store_commit();
     }
     if (lane() == 0) store_wait_read();
     __syncwarp();
 #pragma unroll
     for (int group = 0; group < kGroups; ++group) named_arrive(sums_empty(group), kAddingThreads);
-    if (lane() != 0) return;
-    if (added != nullptr || finished != nullptr) {
-      // What this tile has added may take its time; what the last one has is there.
-      store_wait_before<kGroups>();
-      hand_over();
-    }
-    if (launch.turns == nullptr) return;
+    if (turn != 0 && !in_turn()) return;
     added = launch.turns + number;
     next_turn = turn + 1;
   }
-
-  // Who adds before has drawn its item before, and so is at work.
-  VICINAL_DEVICE void take_turn(const u32* turns, u32 turn) {
-    if (load_acquire(turns) != turn) {
-      // Nobody should wait for this block meanwhile.
-      pass_turn();
-      spin_until([&] { return load_acquire(turns) == turn; });
-    }
-    global_proxy_fence();
+  VICINAL_DEVICE bool in_turn() const {
+    return launch.finished == nullptr;
   }
 
-  // The item adds no more. Nobody hurries to know where tiles of keys do not wait for each other.
-  VICINAL_DEVICE void finish(const Item& item) {
-    pass_turn();
-    if (launch.finished != nullptr) finished = launch.finished + item.b * a.kv_heads + item.kv_h;
+  // Before there is anything to add; what was added last comes to memory while the turn is asked for. Who
+  // adds before has drawn its item before, and so is at work.
+  VICINAL_DEVICE void take_turn(const u32* turns, u32 turn) {
+    const auto mine = [&] { return turn == 0 || load_acquire(turns) == turn; };
+    const bool now = mine();
+    hand_over();
+    if (!now) spin_until(mine);
+    if (turn != 0) global_proxy_fence();
   }
 
   // The next tile of keys may add to the tile of queries that this one has added to last.
-  VICINAL_DEVICE void pass_turn() {
-    if (added == nullptr && finished == nullptr) return;
-    store_wait();
-    hand_over();
-  }
-  // All that is not said yet has been added.
   VICINAL_DEVICE void hand_over() {
+    if (added == nullptr) return;
+    wait_until_added();
+    store_release(added, next_turn);
+    added = nullptr;
+  }
+  VICINAL_DEVICE static void wait_until_added() {
+    store_wait();
     global_proxy_fence();
-    if (added != nullptr) store_release(added, next_turn);
-    if (finished != nullptr) add_release(finished, 1);
-    added = finished = nullptr;
+  }
+
+  // The item adds no more.
+  VICINAL_DEVICE void finish(const Item& item) {
+    hand_over();
+    if (in_turn()) return;
+    wait_until_added();
+    add_release(launch.finished + item.b * a.kv_heads + item.kv_h, 1);
   }
 
   const LaunchArguments<typename V::Arguments>& launch;
   const typename V::Arguments& a;
   const u32 base;
   Control& control;
-  // The turn of the tile of queries that was added to last, and the count of the last item's head, where they
-  // are not said yet.
-  u32 *added = nullptr, *finished = nullptr;
+  // The turns of the tile of queries that was added to last, where they are not said yet.
+  u32* added = nullptr;
   u32 next_turn = 0;
 };
 

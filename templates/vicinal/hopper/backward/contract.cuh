@@ -89,15 +89,15 @@ struct LaunchArguments<BackwardArguments<Rank, Parameters, 0>> {
   void* query_rows;
   TileReach<Rank>* reaches;
   // Gradients of queries before their factor, as sums of fp32: by batch, head and tile of queries, of a tile
-  // as QuerySums has them. All 0.
+  // as QuerySums has them. Where tiles of keys see some, the first of these stores and the others add.
   float* query_sums;
   // How many tiles of keys blocks have taken, and how many of queries to finish their gradients; 0.
   u32* drawn;
-  // How many tiles of keys have added to a tile of queries, by batch, head and tile; all 0. Null: they add in
-  // any order.
+  // How many tiles of keys have added to a tile of queries, by batch, head and tile; all 0. In any order no
+  // more than the first says so.
   u32* turns;
-  // How many tiles of keys have added all that they add, by batch and head of keys; all 0. Null: nobody asks
-  // before the kernel of keys has ended.
+  // How many tiles of keys have added all that they add, by batch and head of keys; all 0. Null: they add in
+  // turn, and nobody asks before the kernel of keys has ended.
   u32* finished;
   // Not 0 once a sum came to what is not finite: the numbers of an unkept pair may be in it.
   u32* poisoned;

@@ -166,6 +166,7 @@ class Loader {
       own.turn = own.turn * static_cast<u32>(last - before + 1) +
                  static_cast<u32>((begin - key_origin[i]) / extent - before);
     }
+    if (!in_turn()) own.turn = own.turn != 0;
     return own;
   }
   // The planner's bits.
@@ -175,11 +176,15 @@ class Loader {
         a.tiles.pairs + (slice_of(a.tiles, item.b, h) * queries.count() + number) * 2 * words;
     const u32 bit = 1u << item.tile % 32;
     Visit own = {(some[word] & bit) != 0, (some[words + word] & bit) == 0, 0};
-    if (launch.turns == nullptr) return own;
 #pragma unroll 4
     for (int i = 0; i < word; ++i) own.turn += static_cast<u32>(__popc(some[i]));
     own.turn += static_cast<u32>(__popc(some[word] & (bit - 1)));
+    if (!in_turn()) own.turn = own.turn != 0;
     return own;
+  }
+
+  VICINAL_DEVICE bool in_turn() const {
+    return launch.finished == nullptr;
   }
 
   VICINAL_DEVICE i64 tile_number(const Item& item, int h, int tile) const {

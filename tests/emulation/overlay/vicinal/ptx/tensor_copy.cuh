@@ -45,6 +45,9 @@ VICINAL_DEVICE void store_box(const TensorMap* map, const BoxOrigin& at, u32 fro
     if (tensor != nullptr) memcpy(tensor, shared, 2);
   });
 }
+VICINAL_DEVICE void store_bytes(void* to, u32 from, u32 bytes) {
+  memcpy(to, cuda_on_host::shared_memory + from, bytes);
+}
 VICINAL_DEVICE void add_floats(float* to, u32 from, u32 bytes) {
   for (u32 i = 0; i < bytes / 4; ++i) {
     float x;
@@ -55,7 +58,5 @@ VICINAL_DEVICE void add_floats(float* to, u32 from, u32 bytes) {
 VICINAL_DEVICE void store_commit() {}
 VICINAL_DEVICE void store_wait_read() {}
 VICINAL_DEVICE void store_wait() {}
-template <int Groups>
-VICINAL_DEVICE void store_wait_before() {}
 
 }  // namespace vicinal
