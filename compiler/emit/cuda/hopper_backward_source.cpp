@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <bit>
-
 #include "compiler/emit/cuda/expression.h"
 #include "compiler/emit/cuda/hopper_members.h"
 #include "compiler/emit/cuda/products.h"
@@ -115,9 +113,8 @@ class HopperBackwardEmitter {
            "contract of templates/\");\n\n";
   }
   static std::string gain_constants(const passes::TanhGain& gain) {
-    const auto number = [](float x) { return literal({ir::Type::real, std::bit_cast<std::uint32_t>(x)}); };
-    return fmt::format("  static constexpr float rise = {}, bound = {};\n", number(gain.rise),
-                       number(gain.bound));
+    return fmt::format("  static constexpr float rise = {}, bound = {};\n", literal(gain.rise),
+                       literal(gain.bound));
   }
   bool scale_varies() const {
     const ir::Module& m = variant_.grid.module;

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <bit>
 #include <cstdlib>
 #include <limits>
 
@@ -255,11 +254,10 @@ std::string HopperMembers::text(const Names& names) const {
   out += function("float", "shift", "", value(g.form.shift, "0.0f"));
 
   const passes::TanhGain tanh = gain().value_or(passes::TanhGain{});
-  const auto number = [](float x) { return literal({ir::Type::real, std::bit_cast<std::uint32_t>(x)}); };
-  out += fmt::format("  static constexpr float gentle = {};\n", number(tanh.limit));
-  std::string terms = number(tanh.terms.back());
+  out += fmt::format("  static constexpr float gentle = {};\n", literal(tanh.limit));
+  std::string terms = literal(tanh.terms.back());
   for (std::size_t i = tanh.terms.size() - 1; i-- > 0;)
-    terms = fmt::format("fmaf({}, square, {})", terms, number(tanh.terms[i]));
+    terms = fmt::format("fmaf({}, square, {})", terms, literal(tanh.terms[i]));
   out += fmt::format("{}float gain(float square) {{\n    return {};\n  }}\n", kHead, gain() ? terms : "0.0f");
 
   // Sums of a row in 64 bits, cut to what a position can be.

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 
@@ -28,6 +29,9 @@ std::string literal(const ir::Constant& c) {
   if (std::isfinite(f))
     return std::signbit(f) ? fmt::format("({}f)", support::hex_float(f)) : support::hex_float(f) + "f";
   return fmt::format("__int_as_float(0x{:08x})", c.bits);
+}
+std::string literal(float x) {
+  return literal({ir::Type::real, std::bit_cast<std::uint32_t>(x)});
 }
 
 std::string unwrapped(const std::string& text) {

@@ -58,6 +58,7 @@ class Printer {
 
 // A constant as a C++ literal.
 std::string literal(const ir::Constant& c);
+std::string literal(float x);
 
 // What the query `q`, the key `k` or the arguments `a` call a symbol.
 std::string symbol_text(const ir::Module& module, const Names& names, const ir::Symbol& s);
