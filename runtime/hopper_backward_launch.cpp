@@ -110,10 +110,9 @@ constexpr double kPartialWeight = 0.15;
 std::int64_t section(const Problem& p, bool in_turn) {
   std::int64_t heads = !in_turn ? 4 : p.axes.empty() ? 16 : 8;
   if (p.axes.size() > 1) {
-    constexpr std::int64_t kCachedBytes = 32 << 20;
-    std::int64_t bytes = 6 * p.head_dim + 2 * p.value_dim;  // of a query, its gradient of out and its sums
-    for (const GridAxis& axis : p.q_axis) bytes *= axis.local;
-    heads = kCachedBytes / std::max<std::int64_t>(bytes, 1);
+    // Queries, gradients of out and sums.
+    const std::int64_t bytes = p.local_queries() * (6 * p.head_dim + 2 * p.value_dim);
+    heads = kSectionBytes / std::max<std::int64_t>(bytes, 1);
   }
   return std::clamp<std::int64_t>(heads, 1, std::max<std::int64_t>(p.batch * p.kv_heads, 1));
 }

@@ -33,6 +33,9 @@ int copies_of(const Problem& problem, const std::vector<int>& tile);
 // What another copy of a tile adds to the products that it comes for, as a part of them.
 inline constexpr double kCopyWeight = 0.03;
 
+// What the heads that are at work at a time may have for it to stay in the L2 cache.
+inline constexpr std::int64_t kSectionBytes = std::int64_t{32} << 20;
+
 int dilation_of(const Problem& problem, std::size_t axis);
 
 // The 64 tokens of a warpgroup as a box, where they are one: a tile's extents from the last axis on.

@@ -30,8 +30,6 @@ bool empty(const cuda::BoxedTensor& t) {
 }
 
 // Keys and values of the heads whose tiles alternate should stay in the L2 cache together.
-constexpr std::int64_t kSectionBytes = std::int64_t{32} << 20;
-
 std::int64_t section(const Problem& p, bool unequal) {
   const std::int64_t slices = p.heads * p.batch;
   if (!unequal) return 1;

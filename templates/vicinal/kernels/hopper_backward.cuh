@@ -94,7 +94,7 @@ VICINAL_DEVICE void rows(const LaunchArguments<typename V::Arguments>& launch) {
 template <Variant V, class T, int HeadDim, int TileQ>
 VICINAL_DEVICE void queries(const LaunchArguments<typename V::Arguments>& launch) {
   __shared__ u32 taken[2];
-  if (launch.finished == nullptr) await_last_kernel();
+  if (launch.in_turn()) await_last_kernel();
   let_next_kernel_start();
   const typename V::Arguments& a = launch.backward;
   const int tiles = query_boxes<V>(a).count(), heads = static_cast<int>(a.heads);
@@ -105,7 +105,7 @@ VICINAL_DEVICE void queries(const LaunchArguments<typename V::Arguments>& launch
   if (first) taken[0] = atomicAdd(launch.drawn + 1, 1);
 #pragma unroll 1
   for (int turn = 0;; turn ^= 1) {
-    if (first && launch.finished != nullptr && taken[turn] < items)
+    if (first && !launch.in_turn() && taken[turn] < items)
       spin_until([&] { return load_acquire(launch.finished + taken[turn] / of_key_head) == key_tiles; });
     __syncthreads();
     const u32 item = taken[turn];

@@ -64,12 +64,9 @@ class Adder {
     __syncwarp();
 #pragma unroll
     for (int group = 0; group < kGroups; ++group) named_arrive(sums_empty(group), kAddingThreads);
-    if (turn != 0 && !in_turn()) return;
+    if (turn != 0 && !launch.in_turn()) return;
     added = launch.turns + number;
     next_turn = turn + 1;
-  }
-  VICINAL_DEVICE bool in_turn() const {
-    return launch.finished == nullptr;
   }
 
   // Before there is anything to add; what was added last comes to memory while the turn is asked for. Who
@@ -97,7 +94,7 @@ class Adder {
   // The item adds no more.
   VICINAL_DEVICE void finish(const Item& item) {
     hand_over();
-    if (in_turn()) return;
+    if (launch.in_turn()) return;
     wait_until_added();
     add_release(launch.finished + item.b * a.kv_heads + item.kv_h, 1);
   }

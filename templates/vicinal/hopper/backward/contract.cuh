@@ -102,6 +102,8 @@ struct LaunchArguments<BackwardArguments<Rank, Parameters, 0>> {
   // Not 0 once a sum came to what is not finite: the numbers of an unkept pair may be in it.
   u32* poisoned;
   BackwardArguments<Rank, Parameters, 0> backward;
+
+  VICINAL_DEVICE bool in_turn() const { return finished == nullptr; }
 };
 
 constexpr int kGroups = 2;  // warpgroups that compute, of 64 keys each

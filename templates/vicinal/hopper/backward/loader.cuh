@@ -132,10 +132,11 @@ class Loader {
     for (u32 left = __ballot_sync(~0u, exists && own.visited); left != 0; left &= left - 1) {
       const int next = __ffs(static_cast<int>(left)) - 1;
       const u32 flags = __shfl_sync(~0u, own.partial ? kPartial : 0u, next);
+      const u32 turn = __shfl_sync(~0u, own.turn, next);
       const QueryNote<kRank> note = {__shfl_sync(~0u, h, next),
                                      __shfl_sync(~0u, number, next),
                                      flags,
-                                     __shfl_sync(~0u, own.turn, next),
+                                     launch.in_turn() || turn == 0 ? turn : 1,
                                      {}};
       if (lane() == 0) bring(item, note);
       query.advance();
@@ -166,7 +167,6 @@ class Loader {
       own.turn = own.turn * static_cast<u32>(last - before + 1) +
                  static_cast<u32>((begin - key_origin[i]) / extent - before);
     }
-    if (!in_turn()) own.turn = own.turn != 0;
     return own;
   }
   // The planner's bits.
@@ -176,15 +176,11 @@ class Loader {
         a.tiles.pairs + (slice_of(a.tiles, item.b, h) * queries.count() + number) * 2 * words;
     const u32 bit = 1u << item.tile % 32;
     Visit own = {(some[word] & bit) != 0, (some[words + word] & bit) == 0, 0};
+    if (!own.visited) return own;
 #pragma unroll 4
     for (int i = 0; i < word; ++i) own.turn += static_cast<u32>(__popc(some[i]));
     own.turn += static_cast<u32>(__popc(some[word] & (bit - 1)));
-    if (!in_turn()) own.turn = own.turn != 0;
     return own;
-  }
-
-  VICINAL_DEVICE bool in_turn() const {
-    return launch.finished == nullptr;
   }
 
   VICINAL_DEVICE i64 tile_number(const Item& item, int h, int tile) const {
