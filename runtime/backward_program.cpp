@@ -58,7 +58,7 @@ Result<std::shared_ptr<const BackwardProgram>> BackwardProgram::make(
 }
 
 BackwardProgram::Path BackwardProgram::path(const Problem& problem) const {
-  if (!hopper_ || hopper_->shape(problem)) return path();
+  if (!hopper_ || hopper_->shape(module_, problem)) return path();
   return {"cuda/portable", "dilations leave the copy engine too few tokens at a time"};
 }
 
@@ -68,7 +68,7 @@ Result<BackwardLayout> BackwardProgram::layout(const Problem& problem) const {
 
 Result<std::size_t> BackwardProgram::workspace_bytes(const Problem& problem) const {
   VICINAL_TRY(const BackwardLayout sizes, layout(problem));
-  const auto boxes = hopper_ ? hopper_->shape(problem) : std::nullopt;
+  const auto boxes = hopper_ ? hopper_->shape(module_, problem) : std::nullopt;
   if (!boxes) return sizes.bytes;
   VICINAL_TRY(const HopperBackwardLayout hopper, hopper_->layout(problem, *boxes));
   return sizes.bytes + hopper.bytes;
@@ -108,7 +108,8 @@ Result<void> BackwardProgram::launch(const Problem& problem, const BackwardPlan*
   VICINAL_TRY_VOID(check_backward(of, steps_[0].source.captured, options_.dtype));
   std::optional<plan::TileShape> boxes;
   HopperBackwardLayout hopper_sizes;
-  if (hopper_ && problem.rows() != 0 && !hopper_backward_obstacle(of)) boxes = hopper_->shape(problem);
+  if (hopper_ && problem.rows() != 0 && !hopper_backward_obstacle(of))
+    boxes = hopper_->shape(module_, problem);
   if (boxes) {
     VICINAL_TRY(hopper_sizes, hopper_->layout(problem, *boxes));
   }

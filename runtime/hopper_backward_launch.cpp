@@ -117,6 +117,15 @@ std::int64_t section(const Problem& p, bool in_turn) {
   return std::clamp<std::int64_t>(heads, 1, std::max<std::int64_t>(p.batch * p.kv_heads, 1));
 }
 
+// The axis of which windows see the least: of neighbours along the others more queries are the same.
+std::int64_t slowest_axis(const Problem& p) {
+  std::size_t slowest = 0;
+  for (std::size_t i = 1; i < p.axes.size(); ++i)
+    if (p.q_axis[i].extent * p.axes[slowest].window > p.q_axis[slowest].extent * p.axes[i].window)
+      slowest = i;
+  return static_cast<std::int64_t>(slowest);
+}
+
 }  // namespace
 
 std::optional<std::string> hopper_backward_obstacle(const BackwardProblem& of) {
@@ -218,7 +227,7 @@ Result<Launch> prepare_hopper_backward(const cuda::DriverApi& api, const Backwar
   }
   const std::vector<std::int64_t> boxes = box_words(p, launch.shape, plan::Side::queries);
   steps.insert(steps.end(), boxes.begin(), boxes.end());
-  steps.push_back(section(p, launch.in_turn));
+  steps.insert(steps.end(), {section(p, launch.in_turn), launch.in_turn ? 0 : slowest_axis(p)});
   append(steps.data(), steps.size() * sizeof(steps[0]));
   const std::uint64_t addresses[] = {launch.workspace + launch.layout.query_rows,
                                      launch.workspace + launch.layout.reaches,

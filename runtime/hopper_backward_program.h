@@ -7,6 +7,7 @@
 #include "runtime/cuda/loaded_kernel.h"
 #include "runtime/device_planner.h"
 #include "runtime/hopper_backward_launch.h"
+#include "runtime/kernel_plan.h"
 
 namespace vicinal::runtime {
 
@@ -21,8 +22,9 @@ class HopperBackwardProgram {
                            const emit::Specialized& differentiated, const emit::KernelOptions& options,
                            const std::string& arch);
 
-  std::optional<plan::TileShape> shape(const Problem& problem) const {
-    return hopper_backward_shape(problem, schedule_);
+  // `module`: the kernel's declarations.
+  std::optional<plan::TileShape> shape(const ir::Module& module, const Problem& problem) const {
+    return shapes_.find(module, problem, [&] { return hopper_backward_shape(problem, schedule_); });
   }
   Result<HopperBackwardLayout> layout(const Problem& problem, const plan::TileShape& shape) const {
     return hopper_backward_layout(problem, shape, schedule_, planner_ ? &planner_->source() : nullptr);
@@ -44,6 +46,7 @@ class HopperBackwardProgram {
   std::vector<Step> steps_;
   std::optional<DevicePlanner> planner_;  // where the schedule asks for one
   int multiprocessors_ = 1;
+  mutable ShapeCache shapes_;
 };
 
 }  // namespace vicinal::runtime

@@ -16,6 +16,11 @@ Plan::Impl::~Impl() {
 }
 
 namespace runtime {
+namespace {
+
+constexpr std::size_t kMostRemembered = 64;  // problems of other extents
+
+}  // namespace
 
 std::vector<std::int64_t> plan_key(const ir::Module& module, const Problem& p) {
   std::vector<std::int64_t> key = {p.batch, p.heads, p.kv_heads, p.head_dim, p.tokens, p.keys, p.context};
@@ -113,15 +118,20 @@ Result<std::vector<std::vector<plan::Run>>> list_rows(const Plan::Impl& plan, cu
   return result;
 }
 
-std::optional<plan::TileShape> PlanCache::find_shape(const ir::Module& module, const Problem& problem,
-                                                     std::int64_t queries, std::int64_t keys,
-                                                     const plan::ShapeRules& rules) {
-  if (problem.q_axis.size() == 1) return runtime::find_shape(problem, queries, keys, rules);
+std::optional<plan::TileShape> ShapeCache::find(const ir::Module& module, const Problem& problem,
+                                                const Search& search) {
+  if (problem.q_axis.size() == 1) return search();
   const std::vector<std::int64_t> key = plan_key(module, problem);
   const std::lock_guard guard(lock_);
   if (const auto known = shapes_.find(key); known != shapes_.end()) return known->second;
-  if (shapes_.size() >= kMost) shapes_.clear();
-  return shapes_[key] = runtime::find_shape(problem, queries, keys, rules);
+  if (shapes_.size() >= kMostRemembered) shapes_.clear();
+  return shapes_[key] = search();
+}
+
+std::optional<plan::TileShape> PlanCache::find_shape(const ir::Module& module, const Problem& problem,
+                                                     std::int64_t queries, std::int64_t keys,
+                                                     const plan::ShapeRules& rules) {
+  return shapes_.find(module, problem, [&] { return runtime::find_shape(problem, queries, keys, rules); });
 }
 
 std::shared_ptr<const Plan::Impl> PlanCache::find(const std::vector<std::int64_t>& key) const {
@@ -132,7 +142,7 @@ std::shared_ptr<const Plan::Impl> PlanCache::find(const std::vector<std::int64_t
 
 void PlanCache::add(std::shared_ptr<const Plan::Impl> plan) {
   const std::lock_guard guard(lock_);
-  if (plans_.size() >= kMost) plans_.clear();
+  if (plans_.size() >= kMostRemembered) plans_.clear();
   plans_[plan->key] = std::move(plan);
 }
 

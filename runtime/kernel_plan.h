@@ -4,6 +4,7 @@
 
 #include <vicinal/vicinal.h>
 
+#include <functional>
 #include <map>
 #include <mutex>
 
@@ -64,7 +65,19 @@ struct HostInputs {
 Result<HostInputs> download_inputs(const cuda::Context& context, cuda::StreamHandle stream,
                                    const std::vector<bool>& wanted, Problem& problem);
 
-// Shapes and plans of one kernel, by extents. The oldest go when there are many.
+// Shapes of one kernel's tiles, by extents: over several axes a search takes longer than a launch. All are
+// forgotten when there are many.
+class ShapeCache {
+ public:
+  using Search = std::function<std::optional<plan::TileShape>()>;
+  std::optional<plan::TileShape> find(const ir::Module& module, const Problem& problem, const Search& search);
+
+ private:
+  std::mutex lock_;
+  std::map<std::vector<std::int64_t>, std::optional<plan::TileShape>> shapes_;
+};
+
+// Shapes and plans of one kernel, likewise.
 class PlanCache {
  public:
   plan::TileShape shape(const ir::Module& module, const Problem& problem, std::int64_t queries,
@@ -78,9 +91,8 @@ class PlanCache {
   void add(std::shared_ptr<const Plan::Impl> plan);
 
  private:
-  static constexpr std::size_t kMost = 64;
+  ShapeCache shapes_;
   mutable std::mutex lock_;
-  std::map<std::vector<std::int64_t>, std::optional<plan::TileShape>> shapes_;
   std::map<std::vector<std::int64_t>, std::shared_ptr<const Plan::Impl>> plans_;
 };
 

@@ -73,6 +73,11 @@ inline unsigned atomicAdd(unsigned* to, unsigned x) {
   *to += x;
   return before;
 }
+inline unsigned atomicCAS(unsigned* at, unsigned expected, unsigned x) {
+  const unsigned before = *at;
+  if (before == expected) *at = x;
+  return before;
+}
 
 struct alignas(16) float4 {
   float x, y, z, w;

@@ -47,14 +47,15 @@ class Adder {
 
  private:
   VICINAL_DEVICE void add(i64 number, u32 turn) {
-    if (lane() == 0) take_turn(launch.turns + number, turn);
+    bool stores = false;
+    if (lane() == 0) stores = begin(launch.turns + number, turn);
     float* const to = launch.query_sums + number * Sums::kFloats;
 #pragma unroll
     for (int group = 0; group < kGroups; ++group) {
       named_sync(sums_full(group), kAddingThreads);
       if (lane() != 0) continue;
       const u32 from = base + L::kSums + group * Sums::kGroupFloats * 4;
-      if (turn == 0)
+      if (stores)
         store_bytes(to + group * Sums::kGroupFloats, from, Sums::kGroupFloats * 4);
       else
         add_floats(to + group * Sums::kGroupFloats, from, Sums::kGroupFloats * 4);
@@ -64,26 +65,30 @@ class Adder {
     __syncwarp();
 #pragma unroll
     for (int group = 0; group < kGroups; ++group) named_arrive(sums_empty(group), kAddingThreads);
-    if (turn != 0 && !launch.in_turn()) return;
+    if (!stores && !launch.in_turn()) return;
     added = launch.turns + number;
-    next_turn = turn + 1;
+    said = launch.first_stores() ? static_cast<u32>(kStored) : turn + 1;
   }
 
-  // Before there is anything to add; what was added last comes to memory while the turn is asked for. Who
-  // adds before has drawn its item before, and so is at work.
-  VICINAL_DEVICE void take_turn(const u32* turns, u32 turn) {
-    const auto mine = [&] { return turn == 0 || load_acquire(turns) == turn; };
-    const bool now = mine();
+  // Before there is anything to add; what was added last comes to memory while the first question is under
+  // way. Whether this tile of keys stores. Who is waited for is at work: it has asked before, or drawn its
+  // item before.
+  VICINAL_DEVICE bool begin(u32* turns, u32 turn) {
+    const u32 awaited = launch.first_stores() ? static_cast<u32>(kStored) : turn;
+    const u32 now = turn == 0 && !launch.first_stores() ? 0 : load_acquire(turns);
     hand_over();
-    if (!now) spin_until(mine);
-    if (turn != 0) global_proxy_fence();
+    if (launch.first_stores() ? now == kNobody && atomicCAS(turns, kNobody, kStoring) == kNobody : turn == 0)
+      return true;
+    if (now != awaited) spin_until([&] { return load_acquire(turns) == awaited; });
+    global_proxy_fence();
+    return false;
   }
 
   // The next tile of keys may add to the tile of queries that this one has added to last.
   VICINAL_DEVICE void hand_over() {
     if (added == nullptr) return;
     wait_until_added();
-    store_release(added, next_turn);
+    store_release(added, said);
     added = nullptr;
   }
   VICINAL_DEVICE static void wait_until_added() {
@@ -105,7 +110,7 @@ class Adder {
   Control& control;
   // The turns of the tile of queries that was added to last, where they are not said yet.
   u32* added = nullptr;
-  u32 next_turn = 0;
+  u32 said = 0;
 };
 
 }  // namespace vicinal::hopper::backward

@@ -84,17 +84,19 @@ struct LaunchArguments<BackwardArguments<Rank, Parameters, 0>> {
   Boxes<Rank> boxes;
   // So many heads of keys (and of batches) are done before the next ones: their tensors share the L2 cache.
   i64 section;
+  // The axis along which tiles of keys are counted last, and so done last; 0 where they add in turn.
+  i64 slowest;
   // By batch, head and tile of queries; the first is an array of QueryRows, the second is there by
   // kHasReach.
   void* query_rows;
   TileReach<Rank>* reaches;
   // Gradients of queries before their factor, as sums of fp32: by batch, head and tile of queries, of a tile
-  // as QuerySums has them. Where tiles of keys see some, the first of these stores and the others add.
+  // as QuerySums has them. Of the tiles of keys that it sees one stores, and the others add once it has.
   float* query_sums;
   // How many tiles of keys blocks have taken, and how many of queries to finish their gradients; 0.
   u32* drawn;
-  // How many tiles of keys have added to a tile of queries, by batch, head and tile; all 0. In any order no
-  // more than the first says so.
+  // By batch, head and tile of queries; all 0. Where the tile of keys with turn 0 stores: how many have
+  // added, of which in any order no more than the first says so. Where it is who asks first: the sums' Begun.
   u32* turns;
   // How many tiles of keys have added all that they add, by batch and head of keys; all 0. Null: they add in
   // turn, and nobody asks before the kernel of keys has ended.
@@ -104,7 +106,12 @@ struct LaunchArguments<BackwardArguments<Rank, Parameters, 0>> {
   BackwardArguments<Rank, Parameters, 0> backward;
 
   VICINAL_DEVICE bool in_turn() const { return finished == nullptr; }
+  // Over several axes blocks that come to the same queries do so in no order that would be known before.
+  VICINAL_DEVICE bool first_stores() const { return Rank > 1 && !in_turn(); }
 };
+
+// Whether somebody stores a tile's sums, or has.
+enum Begun : u32 { kNobody, kStoring, kStored };
 
 constexpr int kGroups = 2;  // warpgroups that compute, of 64 keys each
 constexpr int kTileK = kGroups * 64;

@@ -12,7 +12,7 @@ template <int Rank>
 struct QueryNote {
   int h, tile;
   u32 flags;
-  u32 turn;         // tiles of keys that add to its gradient before this one; in any order at most 1
+  u32 turn;  // tiles of keys that add to its gradient before this one; at most 1 where nobody waits for more
   int first[Rank];  // its first query along each axis, as a position of its dilation group
 };
 constexpr u32 kEnd = 8;  // no tile: the item is done

@@ -60,7 +60,11 @@ class Loader {
     number = __shfl_sync(~0u, number, 0);
     item.exists = number < slices * tiles;
     const Piece piece = piece_of(item.exists ? number : 0, slices, tiles, static_cast<u32>(launch.section));
-    item.tile = static_cast<int>(piece.tile);
+    int along[kRank], at[kRank];
+#pragma unroll
+    for (int i = 0; i < kRank; ++i) along[i] = keys.along(i);
+    place(static_cast<int>(piece.tile), along, at);
+    item.tile = keys.number(at);
     item.b = static_cast<int>(piece.slice / kv_heads);
     item.kv_h = static_cast<int>(piece.slice % kv_heads);
     if (lane() == 0) {
@@ -70,6 +74,17 @@ class Loader {
     }
     slot.advance();
     return item.exists;
+  }
+
+  // Of a box of tiles one, by its number in the order in which they are done.
+  VICINAL_DEVICE void place(int number, const int (&count)[kRank], int (&at)[kRank]) const {
+    const auto slowest = [&](int axis) { return kRank == 1 || axis == static_cast<int>(launch.slowest); };
+#pragma unroll
+    for (int i = kRank - 1; i >= 0; --i)
+      if (!slowest(i)) at[i] = take_digit(number, count[i], false);
+#pragma unroll
+    for (int i = 0; i < kRank; ++i)
+      if (slowest(i)) at[i] = number;
   }
 
   VICINAL_DEVICE void copy_keys(const Item& item, const Place<1>& place) {
@@ -118,15 +133,19 @@ class Loader {
     return tiles;
   }
 
-  // Of the item's tiles of queries the next 32: a lane looks at one. They go from the last to the first: a
-  // window's last queries are those that tiles of keys before do not see, so that neighbouring tiles of keys,
-  // begun together, come to a tile of queries one after the other, in the order of their turns.
+  // Of the item's tiles of queries the next 32: a lane looks at one. By turns they go from the last to the
+  // first: a window's last queries are those that tiles of keys before do not see, so that neighbouring tiles
+  // of keys, begun together, come to a tile of queries one after the other, in the order of their turns.
+  // Where who asks first stores they go as tiles of keys do: what is at work then moves along the slowest
+  // axis together, and stays in the L2 cache (bench/cache_model.py).
   VICINAL_DEVICE void visit(const Item& item, int h, int from, int tiles) {
     const bool exists = from + lane() < tiles;
-    int rest = exists ? tiles - 1 - from - lane() : 0, at[kRank];
+    int number = 0, at[kRank];
+    if (exists) number = launch.first_stores() ? from + lane() : tiles - 1 - from - lane();
+    place(number, count, at);
 #pragma unroll
-    for (int i = kRank - 1; i >= 0; --i) at[i] = first[i] + take_digit(rest, count[i], i == 0);
-    const int number = exists ? queries.number(at) : 0;
+    for (int i = 0; i < kRank; ++i) at[i] += first[i];
+    number = exists ? queries.number(at) : 0;
     const Visit own = V::has_keeps ? planned(item, h, number) : reached(item, h, number);
 #pragma unroll 1
     for (u32 left = __ballot_sync(~0u, exists && own.visited); left != 0; left &= left - 1) {
@@ -176,7 +195,7 @@ class Loader {
         a.tiles.pairs + (slice_of(a.tiles, item.b, h) * queries.count() + number) * 2 * words;
     const u32 bit = 1u << item.tile % 32;
     Visit own = {(some[word] & bit) != 0, (some[words + word] & bit) == 0, 0};
-    if (!own.visited) return own;
+    if (!own.visited || launch.first_stores()) return own;
 #pragma unroll 4
     for (int i = 0; i < word; ++i) own.turn += static_cast<u32>(__popc(some[i]));
     own.turn += static_cast<u32>(__popc(some[word] & (bit - 1)));
