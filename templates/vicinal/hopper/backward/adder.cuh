@@ -67,17 +67,18 @@ class Adder {
     for (int group = 0; group < kGroups; ++group) named_arrive(sums_empty(group), kAddingThreads);
     if (!stores && !launch.in_turn()) return;
     added = launch.turns + number;
-    said = launch.first_stores() ? static_cast<u32>(kStored) : turn + 1;
+    said = first_stores<V>(launch) ? static_cast<u32>(kStored) : turn + 1;
   }
 
   // Before there is anything to add; what was added last comes to memory while the first question is under
   // way. Whether this tile of keys stores. Who is waited for is at work: it has asked before, or drawn its
   // item before.
   VICINAL_DEVICE bool begin(u32* turns, u32 turn) {
-    const u32 awaited = launch.first_stores() ? static_cast<u32>(kStored) : turn;
-    const u32 now = turn == 0 && !launch.first_stores() ? 0 : load_acquire(turns);
+    const u32 awaited = first_stores<V>(launch) ? static_cast<u32>(kStored) : turn;
+    const u32 now = turn == 0 && !first_stores<V>(launch) ? 0 : load_acquire(turns);
     hand_over();
-    if (launch.first_stores() ? now == kNobody && atomicCAS(turns, kNobody, kStoring) == kNobody : turn == 0)
+    if (first_stores<V>(launch) ? now == kNobody && atomicCAS(turns, kNobody, kStoring) == kNobody
+                                : turn == 0)
       return true;
     if (now != awaited) spin_until([&] { return load_acquire(turns) == awaited; });
     global_proxy_fence();

@@ -106,11 +106,15 @@ struct LaunchArguments<BackwardArguments<Rank, Parameters, 0>> {
   BackwardArguments<Rank, Parameters, 0> backward;
 
   VICINAL_DEVICE bool in_turn() const { return finished == nullptr; }
-  // Over several axes blocks that come to the same queries do so in no order that would be known before.
-  VICINAL_DEVICE bool first_stores() const { return Rank > 1 && !in_turn(); }
 };
 
-// Whether somebody stores a tile's sums, or has.
+// Whether the tile of keys that asks first stores a tile's sums, and not the one with turn 0: where limits or
+// windows along one axis do not say in which order blocks come to the same queries.
+template <class V>
+VICINAL_DEVICE bool first_stores(const LaunchArguments<typename V::Arguments>& launch) {
+  return (V::rank > 1 || !kHasReach<V>)&&!launch.in_turn();
+}
+// Whether somebody stores them, or has.
 enum Begun : u32 { kNobody, kStoring, kStored };
 
 constexpr int kGroups = 2;  // warpgroups that compute, of 64 keys each

@@ -31,13 +31,13 @@ class Loader {
 #pragma unroll 1
     for (Item item; draw(item); full.advance()) {
       if (lane() == 0) copy_keys(item, full);
-      const int tiles = place_item(item);
+      const int tiles = place_item(item), begin = first_of(item, tiles);
       // A head after the other, so that blocks whose items end at different tiles drift apart: those that add
       // to the same sums at once are slower.
 #pragma unroll 1
       for (int h = item.kv_h * group; h < (item.kv_h + 1) * group; ++h) {
 #pragma unroll 1
-        for (int from = 0; from < tiles; from += 32) visit(item, h, from, tiles);
+        for (int from = 0; from < tiles; from += 32) visit(item, h, from, tiles, begin);
       }
       if (lane() == 0) {
         leave_note({0, 0, kEnd, 0, {}});
@@ -133,15 +133,27 @@ class Loader {
     return tiles;
   }
 
+  // Where the walk over so many tiles of queries begins. Along one axis, where who asks first stores, at
+  // another one for every tile of keys: blocks that add to the same sums at once are slower.
+  VICINAL_DEVICE int first_of(const Item& item, int tiles) const {
+    if (kRank > 1 || !first_stores<V>(launch)) return 0;
+    return static_cast<int>(static_cast<i64>(tiles) * item.tile / keys.count());
+  }
+
   // Of the item's tiles of queries the next 32: a lane looks at one. By turns they go from the last to the
   // first: a window's last queries are those that tiles of keys before do not see, so that neighbouring tiles
   // of keys, begun together, come to a tile of queries one after the other, in the order of their turns.
-  // Where who asks first stores they go as tiles of keys do: what is at work then moves along the slowest
-  // axis together, and stays in the L2 cache (bench/cache_model.py).
-  VICINAL_DEVICE void visit(const Item& item, int h, int from, int tiles) {
+  // Where who asks first stores they go from the `begin`-th on, in the order of tiles of keys: what is at
+  // work then moves along the slowest axis together, and stays in the L2 cache (bench/cache_model.py).
+  VICINAL_DEVICE void visit(const Item& item, int h, int from, int tiles, int begin) {
     const bool exists = from + lane() < tiles;
-    int number = 0, at[kRank];
-    if (exists) number = launch.first_stores() ? from + lane() : tiles - 1 - from - lane();
+    int number = exists ? from + lane() : 0, at[kRank];
+    if (first_stores<V>(launch)) {
+      number += begin;
+      if (number >= tiles) number -= tiles;
+    } else {
+      number = tiles - 1 - number;
+    }
     place(number, count, at);
 #pragma unroll
     for (int i = 0; i < kRank; ++i) at[i] += first[i];
@@ -195,7 +207,7 @@ class Loader {
         a.tiles.pairs + (slice_of(a.tiles, item.b, h) * queries.count() + number) * 2 * words;
     const u32 bit = 1u << item.tile % 32;
     Visit own = {(some[word] & bit) != 0, (some[words + word] & bit) == 0, 0};
-    if (!own.visited || launch.first_stores()) return own;
+    if (!own.visited || first_stores<V>(launch)) return own;
 #pragma unroll 4
     for (int i = 0; i < word; ++i) own.turn += static_cast<u32>(__popc(some[i]));
     own.turn += static_cast<u32>(__popc(some[word] & (bit - 1)));
