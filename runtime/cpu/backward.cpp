@@ -13,8 +13,13 @@ using runtime::BoundOutputDifferentials;
 using runtime::Problem;
 using runtime::Strided;
 
-// The rows of one batch and key head, whose gradients of keys and values are nobody else's.
+// The rows of one batch and key head, whose gradients of keys and values are nobody else's. Real: double, or
+// float in a plain program.
+template <class Real>
 class GroupBackward {
+  static constexpr bool kPlain = std::is_same_v<Real, float>;
+  using Reals = std::vector<Real>;
+
  public:
   GroupBackward(const Differentiated& of, const BoundOutputDifferentials& given,
                 const BoundDifferentials& wanted, std::int64_t batch, std::int64_t kv_head,
@@ -38,10 +43,25 @@ class GroupBackward {
   }
 
  private:
+  static Real real(double x) { return static_cast<Real>(x); }
+  static Reals reals(const std::vector<double>& x) { return Reals(x.begin(), x.end()); }
+  // As a factor of channels.
+  Real factor(Real x) const {
+    if constexpr (!kPlain) return x;
+    std::uint64_t cell = 0;
+    host::store_element(&cell, p_.q.dtype, 0, static_cast<double>(x));
+    return real(host::load_element(&cell, p_.q.dtype, 0));
+  }
+  static void store(const Strided& t, const Reals& x, std::int64_t batch, std::int64_t head,
+                    const std::vector<std::int64_t>& local) {
+    const std::vector<double> wide(x.begin(), x.end());
+    Differentiated::store(t, wide.data(), static_cast<std::int64_t>(x.size()), batch, head, local);
+  }
+
   // Keys and values with their gradients so far; keys as they enter the dot product.
   struct Key {
-    Direction direction;
-    std::vector<double> key, value, d_key, d_value;
+    Direction<Real> direction;
+    Reals key, value, d_key, d_value;
   };
 
   std::vector<Key> read(const Strided& k, const Strided& v, const std::vector<runtime::GridAxis>& axes,
@@ -49,10 +69,10 @@ class GroupBackward {
     std::vector<Key> keys;
     for (std::int64_t j = 0; j < count; ++j) {
       const std::vector<std::int64_t> local = local_coordinates(axes, j);
-      std::vector<double> x = Differentiated::channels(k, p_.head_dim, batch_, kv_head_, local);
-      Key key{Direction(x), std::move(x), Differentiated::channels(v, p_.value_dim, batch_, kv_head_, local),
-              std::vector<double>(static_cast<std::size_t>(p_.head_dim)),
-              std::vector<double>(static_cast<std::size_t>(p_.value_dim))};
+      Reals x = reals(Differentiated::channels(k, p_.head_dim, batch_, kv_head_, local));
+      Key key{Direction<Real>(x), std::move(x),
+              reals(Differentiated::channels(v, p_.value_dim, batch_, kv_head_, local)),
+              Reals(static_cast<std::size_t>(p_.head_dim)), Reals(static_cast<std::size_t>(p_.value_dim))};
       if (of_.module.key_l2norm) key.key = key.direction.unit;
       keys.push_back(std::move(key));
     }
@@ -64,20 +84,20 @@ class GroupBackward {
     for (std::size_t j = 0; j < keys.size(); ++j) {
       const std::vector<std::int64_t> local = local_coordinates(axes, static_cast<std::int64_t>(j));
       const Key& key = keys[j];
-      const std::vector<double> d_key =
-          of_.module.key_l2norm ? key.direction.differential(key.d_key) : key.d_key;
-      Differentiated::store(k, d_key.data(), p_.head_dim, batch_, kv_head_, local);
-      Differentiated::store(v, key.d_value.data(), p_.value_dim, batch_, kv_head_, local);
+      store(k, of_.module.key_l2norm ? key.direction.differential(key.d_key) : key.d_key, batch_, kv_head_,
+            local);
+      store(v, key.d_value, batch_, kv_head_, local);
     }
   }
 
   // Of out and lse before the output expression.
   struct Upstream {
-    std::vector<double> out;
-    double lse = 0;
+    Reals out;
+    Real lse = 0;
   };
   Upstream through_output(const RowTrace& trace, const Row& where, const std::vector<std::int64_t>& local) {
-    Upstream result{Differentiated::channels(given_.out, p_.value_dim, where.batch, where.head, local), 0};
+    Upstream result{reals(Differentiated::channels(given_.out, p_.value_dim, where.batch, where.head, local)),
+                    0};
     Place place = trace.place;
     RootDifferential::Scratch values;
     of_.output.start_row(place, values);
@@ -85,56 +105,65 @@ class GroupBackward {
     for (std::size_t c = 0; c < result.out.size(); ++c) {
       place.out = trace.out[c];
       leaves_.out = 0;
-      of_.output.pull(place, values, result.out[c], leaves_);
-      result.out[c] = leaves_.out;
+      of_.output.pull(place, values, static_cast<double>(result.out[c]), leaves_);
+      result.out[c] = real(leaves_.out);
     }
-    result.lse = leaves_.lse;
+    result.lse = real(leaves_.lse);
     if (given_.lse.data != nullptr)
-      result.lse += host::load_element(given_.lse.data, given_.lse.dtype,
-                                       offset(given_.lse, where.batch, where.head, local));
+      result.lse += real(host::load_element(given_.lse.data, given_.lse.dtype,
+                                            offset(given_.lse, where.batch, where.head, local)));
     return result;
   }
 
   void row(const Row& where) {
-    const RowTrace trace = of_.interpreter.trace(where);
+    const RowTrace trace = kPlain ? of_.interpreter.plain_trace(where) : of_.interpreter.trace(where);
     const std::vector<std::int64_t> local = local_coordinates(p_.q_axis, where.token);
     const Upstream up = through_output(trace, where, local);
-    // What all weights of a softmax share in.
-    const double shared = up.lse - dot(up.out, trace.out);
-    if (trace.sink != 0) of_.pull(of_.sink, trace.place, trace.sink * shared, leaves_);
+    // What all weights of a softmax share in. Summed in another order than the gradients of weights are, as
+    // in a pass of its own: else a plain program would lose no digits where the two cancel in a row of one
+    // key.
+    const Real shared = up.lse - dot(Reals(up.out.rbegin(), up.out.rend()),
+                                     Reals(trace.out.rbegin(), trace.out.rend())),
+               scale = real(trace.scale);
+    if (trace.sink != 0)
+      of_.pull(of_.sink, trace.place, static_cast<double>(real(trace.sink) * shared), leaves_);
 
-    std::vector<double> query = Differentiated::channels(p_.q, p_.head_dim, where.batch, where.head, local);
-    const Direction direction(query);
+    Reals query = reals(Differentiated::channels(p_.q, p_.head_dim, where.batch, where.head, local));
+    const Direction<Real> direction(query);
     if (of_.module.query_l2norm) query = direction.unit;
-    std::vector<double> d_query(query.size());
+    Reals d_query(query.size());
     Place place = trace.place;
     RootDifferential::Scratch values;
     of_.score.start_row(place, values);
     std::vector<std::int64_t> coordinate;
-    double d_scale = 0;
+    Real d_scale = 0;
     for (const RowTrace::Pair& pair : trace.pairs) {
       Key& key = (pair.context ? context_ : grid_)[static_cast<std::size_t>(pair.key)];
-      for (std::size_t c = 0; c < up.out.size(); ++c) key.d_value[c] += pair.weight * up.out[c];
+      const Real weight = factor(real(pair.weight)), product = real(pair.dot);
+      for (std::size_t c = 0; c < up.out.size(); ++c) key.d_value[c] += weight * up.out[c];
       of_.go_to(pair, place, coordinate);
-      place.score = trace.scale * pair.dot;
+      place.score = static_cast<double>(scale * product);
       leaves_.score = 0;
-      of_.score.pull(place, values, d_score(pair, dot(up.out, key.value), shared), leaves_);
-      d_scale += leaves_.score * pair.dot;
+      of_.score.pull(place, values, static_cast<double>(d_score(pair, dot(up.out, key.value), shared)),
+                     leaves_);
+      d_scale += real(leaves_.score) * product;
+      const Real d_dot = factor(real(leaves_.score) * scale);
       for (std::size_t c = 0; c < query.size(); ++c) {
-        d_query[c] += leaves_.score * trace.scale * key.key[c];
-        key.d_key[c] += leaves_.score * trace.scale * query[c];
+        d_query[c] += d_dot * key.key[c];
+        key.d_key[c] += d_dot * query[c];
       }
     }
-    if (!trace.pairs.empty()) of_.pull(of_.scale, trace.place, d_scale, leaves_);
+    if (!trace.pairs.empty()) of_.pull(of_.scale, trace.place, static_cast<double>(d_scale), leaves_);
     if (of_.module.query_l2norm) d_query = direction.differential(std::move(d_query));
-    Differentiated::store(wanted_.q, d_query.data(), p_.head_dim, where.batch, where.head, local);
+    store(wanted_.q, d_query, where.batch, where.head, local);
   }
 
   // Of a score after the score expression.
-  double d_score(const RowTrace::Pair& pair, double d_weight, double shared) const {
+  Real d_score(const RowTrace::Pair& pair, Real d_weight, Real shared) const {
+    const Real weight = real(pair.weight);
     switch (of_.module.normalize) {
-      case ir::Normalize::softmax: return pair.weight * (d_weight + shared);
-      case ir::Normalize::sigmoid: return pair.weight * (1 - pair.weight) * d_weight;
+      case ir::Normalize::softmax: return weight * (d_weight + shared);
+      case ir::Normalize::sigmoid: return weight * (1 - weight) * d_weight;
       case ir::Normalize::none: return d_weight;
     }
     return 0;
@@ -149,11 +178,11 @@ class GroupBackward {
   std::vector<Key> grid_, context_;
 };
 
-}  // namespace
-
-void backward(const ir::Module& module, const Problem& problem, const BoundOutputDifferentials& given,
-              const BoundDifferentials& wanted, unsigned threads) {
-  const Differentiated of(module, problem);
+template <class Real>
+void groups_backward(const Differentiated& of, const BoundOutputDifferentials& given,
+                     const BoundDifferentials& wanted, unsigned threads) {
+  const ir::Module& module = of.module;
+  const Problem& problem = of.problem;
   LeafVector total = LeafVector::zeros(module, problem);
   // A wave of groups at a time, each with sums of its own, added up in the groups' order.
   const std::int64_t groups = problem.batch * problem.kv_heads;
@@ -162,8 +191,8 @@ void backward(const ir::Module& module, const Problem& problem, const BoundOutpu
     std::vector<LeafVector> sums(static_cast<std::size_t>(count), LeafVector::zeros(module, problem));
     host::parallel_for(count, threads, [&](std::int64_t i) {
       const std::int64_t n = first + i;
-      GroupBackward(of, given, wanted, n / problem.kv_heads, n % problem.kv_heads,
-                    sums[static_cast<std::size_t>(i)])
+      GroupBackward<Real>(of, given, wanted, n / problem.kv_heads, n % problem.kv_heads,
+                          sums[static_cast<std::size_t>(i)])
           .run();
     });
     for (const LeafVector& sum : sums) total.add(sum);
@@ -172,6 +201,18 @@ void backward(const ir::Module& module, const Problem& problem, const BoundOutpu
     store_captured(total.inputs[i], problem.inputs[i].extents, wanted.inputs[i]);
   for (std::size_t i = 0; i < module.params.size(); ++i)
     store_captured({total.params[i]}, {}, wanted.params[i]);
+}
+
+}  // namespace
+
+void backward(const ir::Module& module, const Problem& problem, const BoundOutputDifferentials& given,
+              const BoundDifferentials& wanted, unsigned threads) {
+  groups_backward<double>(Differentiated(module, problem), given, wanted, threads);
+}
+
+void plain_backward(const ir::Module& module, const Problem& problem, const BoundOutputDifferentials& given,
+                    const BoundDifferentials& wanted, unsigned threads) {
+  groups_backward<float>(Differentiated(module, problem, Arithmetic::plain), given, wanted, threads);
 }
 
 }  // namespace vicinal::cpu

@@ -14,6 +14,13 @@ void backward(const ir::Module& module, const runtime::Problem& problem,
               const runtime::BoundOutputDifferentials& given, const runtime::BoundDifferentials& wanted,
               unsigned threads);
 
+// The same as a plain program in the tensors' own precision would compute it, from
+// Interpreter::plain_trace(): everything in fp32, in order; weights and gradients of scores rounded to the
+// tensors' dtype where they are multiplied by channels. What an error is measured against.
+void plain_backward(const ir::Module& module, const runtime::Problem& problem,
+                    const runtime::BoundOutputDifferentials& given, const runtime::BoundDifferentials& wanted,
+                    unsigned threads);
+
 // From tangents of what `given` has data for (else 0) to those of out and lse, where they have data.
 void jvp(const ir::Module& module, const runtime::Problem& problem, const runtime::BoundDifferentials& given,
          const runtime::BoundOutputDifferentials& wanted, unsigned threads);

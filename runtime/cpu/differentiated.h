@@ -15,14 +15,14 @@ struct Differentiated {
   Interpreter interpreter;
   RootDifferential score, scale, sink, output;
 
-  Differentiated(const ir::Module& m, const runtime::Problem& p)
+  Differentiated(const ir::Module& m, const runtime::Problem& p, Arithmetic arithmetic = Arithmetic::wide)
       : module(m),
         problem(p),
         interpreter(m, p),
-        score(m, p, ir::Root::score),
-        scale(m, p, ir::Root::scale),
-        sink(m, p, ir::Root::sink),
-        output(m, p, ir::Root::output) {}
+        score(m, p, ir::Root::score, arithmetic),
+        scale(m, p, ir::Root::scale, arithmetic),
+        sink(m, p, ir::Root::sink, arithmetic),
+        output(m, p, ir::Root::output, arithmetic) {}
 
   // Derivatives of a root that is computed once for a row.
   void pull(const RootDifferential& root, const Place& place, double upstream, LeafVector& to) const {
@@ -56,9 +56,7 @@ struct Differentiated {
                                       std::int64_t head, const std::vector<std::int64_t>& local) {
     std::vector<double> x(static_cast<std::size_t>(count));
     if (t.data == nullptr) return x;
-    const std::int64_t at = offset(t, batch, head, local);
-    for (std::int64_t c = 0; c < count; ++c)
-      x[static_cast<std::size_t>(c)] = host::load_element(t.data, t.dtype, at + c * t.dim);
+    host::load_elements(t.data, t.dtype, offset(t, batch, head, local), t.dim, count, x.data());
     return x;
   }
   static void store(const runtime::Strided& t, const double* x, std::int64_t count, std::int64_t batch,
@@ -69,26 +67,28 @@ struct Differentiated {
   }
 };
 
-inline double dot(const std::vector<double>& x, const std::vector<double>& y) {
-  double sum = 0;
+template <class Real>
+Real dot(const std::vector<Real>& x, const std::vector<Real>& y) {
+  Real sum = 0;
   for (std::size_t i = 0; i < x.size(); ++i) sum += x[i] * y[i];
   return sum;
 }
 
 // A vector divided by its norm.
+template <class Real>
 struct Direction {
-  std::vector<double> unit;
-  double length = 0;
+  std::vector<Real> unit;
+  Real length = 0;
 
-  explicit Direction(std::vector<double> x) : unit(std::move(x)), length(norm(unit)) {
-    for (double& v : unit) v /= length;
+  explicit Direction(std::vector<Real> x) : unit(std::move(x)), length(norm(unit)) {
+    for (Real& v : unit) v /= length;
   }
   // The derivative of x / |x| is symmetric, so this serves both modes: (v - u <u, v>) / |x|. Where the norm
   // is at its floor it is 0.
-  std::vector<double> differential(std::vector<double> v) const {
-    const double along = dot(unit, v);
+  std::vector<Real> differential(std::vector<Real> v) const {
+    const Real along = dot(unit, v);
     for (std::size_t i = 0; i < v.size(); ++i)
-      v[i] = length > kLeastNorm ? (v[i] - unit[i] * along) / length : 0;
+      v[i] = length > static_cast<Real>(kLeastNorm) ? (v[i] - unit[i] * along) / length : 0;
     return v;
   }
 };
@@ -96,8 +96,7 @@ struct Direction {
 // Takes a row of gradients back through the division of a vector of the tensor's by its norm.
 inline void through_norm(float* row, const runtime::Strided& t, std::int64_t channels, std::int64_t at) {
   std::vector<double> x(static_cast<std::size_t>(channels));
-  for (std::int64_t c = 0; c < channels; ++c)
-    x[static_cast<std::size_t>(c)] = host::load_element(t.data, t.dtype, at + c * t.dim);
+  host::load_elements(t.data, t.dtype, at, t.dim, channels, x.data());
   const std::vector<double> d = Direction(std::move(x)).differential({row, row + channels});
   for (std::int64_t c = 0; c < channels; ++c) row[c] = static_cast<float>(d[static_cast<std::size_t>(c)]);
 }

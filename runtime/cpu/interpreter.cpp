@@ -18,7 +18,8 @@ using runtime::Problem;
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-double weight_of(ir::Normalize normalize, double score, double lse) {
+template <class Real>
+Real weight_of(ir::Normalize normalize, Real score, Real lse) {
   return normalize == ir::Normalize::softmax   ? std::exp(score - lse)
          : normalize == ir::Normalize::sigmoid ? 1 / (1 + std::exp(-score))
                                                : score;
@@ -45,14 +46,19 @@ struct Interpreter::Impl {
         plain_sink(m, p, m.root(Root::sink), Arithmetic::plain),
         plain_output(m, p, m.root(Root::output), Arithmetic::plain) {}
 
+  static void channels(const runtime::Strided& t, std::int64_t at, std::vector<double>& to) {
+    host::load_elements(t.data, t.dtype, at, t.dim, static_cast<std::int64_t>(to.size()), to.data());
+  }
+
   // All that is fixed along one row.
   struct RowState {
     Place place;
     std::vector<std::int64_t> local, coordinate, key_coordinate;
     std::vector<KeyRange> ranges;  // of the neighborhood, per axis
     Expression::Scratch score_values, mask_values;
-    bool plain = false;  // fp32 instead of double
-    std::vector<double> query;
+    bool plain = false;               // fp32 instead of double
+    bool last_channel_first = false;  // in plain dot products
+    std::vector<double> query, key;
     double query_norm = 1, scale = 1;
     double dot = 0;  // of the last key: of normalized vectors, before scaling
   };
@@ -78,9 +84,9 @@ struct Interpreter::Impl {
     p.q_coordinate = s.coordinate.data();
     for (std::size_t i = 0; i < problem.axes.size(); ++i)
       s.ranges.push_back(neighborhood(axis(i), static_cast<int>(s.coordinate[i])));
-    const std::int64_t at = offset(problem.q, p.b, p.h, s.local);
-    for (std::int64_t c = 0; c < problem.head_dim; ++c)
-      s.query.push_back(host::load_element(problem.q.data, problem.q.dtype, at + c * problem.q.dim));
+    s.query.resize(static_cast<std::size_t>(problem.head_dim));
+    s.key.resize(s.query.size());
+    channels(problem.q, offset(problem.q, p.b, p.h, s.local), s.query);
     if (module.query_l2norm) s.query_norm = plain ? plain_norm(s.query) : norm(s.query);
     s.scale = scale.valid() ? value(plain ? plain_scale : scale, p)
                             : 1 / std::sqrt(static_cast<double>(problem.head_dim));
@@ -99,12 +105,12 @@ struct Interpreter::Impl {
   bool masked_in(RowState& s) const { return !mask.valid() || mask.at(s.place, s.mask_values).b; }
 
   double score_of(RowState& s, const runtime::Strided& keys, std::int64_t at) const {
-    if (s.plain) return plain_score_of(s, keys, at);
+    channels(keys, at, s.key);
+    if (s.plain) return plain_score_of(s);
     double dot = 0, squares = 0;
-    for (std::int64_t c = 0; c < problem.head_dim; ++c) {
-      const double x = host::load_element(keys.data, keys.dtype, at + c * keys.dim);
-      dot += s.query[static_cast<std::size_t>(c)] * x;
-      squares += x * x;
+    for (std::size_t c = 0; c < s.key.size(); ++c) {
+      dot += s.query[c] * s.key[c];
+      squares += s.key[c] * s.key[c];
     }
     if (module.query_l2norm) dot /= s.query_norm;
     if (module.key_l2norm) dot /= std::max(std::sqrt(squares), 1e-12);
@@ -119,15 +125,17 @@ struct Interpreter::Impl {
     return static_cast<double>(std::max(std::sqrt(squares), static_cast<float>(kLeastNorm)));
   }
 
-  double plain_score_of(RowState& s, const runtime::Strided& keys, std::int64_t at) const {
+  double plain_score_of(RowState& s) const {
     float dot = 0, squares = 0;
-    for (std::int64_t c = 0; c < problem.head_dim; ++c) {
-      const auto x = static_cast<float>(host::load_element(keys.data, keys.dtype, at + c * keys.dim));
-      dot += static_cast<float>(s.query[static_cast<std::size_t>(c)]) * x;
+    for (std::size_t n = 0; n < s.key.size(); ++n) {
+      const std::size_t c = s.last_channel_first ? s.key.size() - 1 - n : n;
+      const auto x = static_cast<float>(s.key[c]);
+      dot += static_cast<float>(s.query[c]) * x;
       squares += x * x;
     }
     if (module.query_l2norm) dot /= static_cast<float>(s.query_norm);
     if (module.key_l2norm) dot /= std::max(std::sqrt(squares), static_cast<float>(kLeastNorm));
+    s.dot = static_cast<double>(dot);
     const float scaled = static_cast<float>(s.scale) * dot;
     s.place.score = static_cast<double>(scaled);
     return score.valid() ? plain_score.at(s.place, s.score_values).f : s.place.score;
@@ -232,11 +240,11 @@ struct Interpreter::Impl {
       for (const Kept& k : kept) sum += std::exp(k.score - base);
       result.lse = base + std::log(sum);
     }
+    std::vector<double> value_of(result.out.size());
     for (const Kept& k : kept) {
       const double weight = weight_of(module.normalize, k.score, result.lse);
-      for (std::int64_t c = 0; c < problem.value_dim; ++c)
-        result.out[static_cast<std::size_t>(c)] +=
-            weight * host::load_element(k.values->data, k.values->dtype, k.at + c * k.values->dim);
+      channels(*k.values, k.at, value_of);
+      for (std::size_t c = 0; c < value_of.size(); ++c) result.out[c] += weight * value_of[c];
     }
     finish(output, s, result);
     return result;
@@ -259,6 +267,69 @@ struct Interpreter::Impl {
     return host::load_element(&cell, problem.q.dtype, 0);
   }
 
+  struct Pairs {
+    std::vector<RowTrace::Pair> all;
+    std::vector<std::int64_t> values;  // offset of each
+  };
+  Pairs pairs(RowState& s) const {
+    Pairs kept;
+    std::int64_t key = 0;
+    each_key(s, [&](double x, const runtime::Strided&, std::int64_t at) {
+      const std::int64_t grid = problem.local_keys(), number = key++;
+      if (x == -kInfinity) return;
+      kept.all.push_back({number < grid ? number : number - grid, number >= grid, s.dot, x, 0});
+      kept.values.push_back(at);
+    });
+    return kept;
+  }
+
+  // Everything is computed in Real: double, or fp32 in a plain program.
+  template <class Real>
+  RowTrace trace(const Row& row) const {
+    constexpr bool kPlain = std::is_same_v<Real, float>;
+    const auto real = [](double x) { return static_cast<Real>(x); };
+    RowState s = start(row, kPlain);
+    RowTrace trace;
+    Pairs kept = pairs(s);
+    if (module.normalize == ir::Normalize::softmax) {
+      const double sink_value = sink.valid() ? value(kPlain ? plain_sink : sink, s.place) : -kInfinity;
+      double most = sink_value;
+      for (const RowTrace::Pair& p : kept.all) most = p.score > most ? p.score : most;
+      const Real base = most == -kInfinity ? Real(0) : real(most);
+      Real sum = exp_of_sink(real(sink_value), base);
+      for (const RowTrace::Pair& p : kept.all) sum += std::exp(real(p.score) - base);
+      const Real lse = base + std::log(sum);
+      s.place.lse = static_cast<double>(lse);
+      trace.sink = static_cast<double>(exp_of_sink(real(sink_value), lse));
+    }
+    const auto weight = [&](const RowTrace::Pair& p) {
+      return weight_of(module.normalize, real(p.score), real(s.place.lse));
+    };
+    std::vector<Real> out(static_cast<std::size_t>(problem.value_dim));
+    std::vector<double> value_of(out.size());
+    for (std::size_t i = 0; i < kept.all.size(); ++i) {
+      RowTrace::Pair& p = kept.all[i];
+      p.weight = static_cast<double>(weight(p));
+      const Real factor = real(kPlain ? rounded(p.weight) : p.weight);
+      channels(p.context ? problem.context_v : problem.v, kept.values[i], value_of);
+      for (std::size_t c = 0; c < out.size(); ++c) out[c] += factor * real(value_of[c]);
+    }
+    trace.out.assign(out.begin(), out.end());
+    if constexpr (kPlain) {
+      for (double& x : trace.out) x = rounded(x);
+      s.last_channel_first = true;
+      kept = pairs(s);
+      for (RowTrace::Pair& p : kept.all) p.weight = static_cast<double>(weight(p));
+    }
+    trace.pairs = std::move(kept.all);
+    trace.query_norm = s.query_norm;
+    trace.scale = s.scale;
+    trace.place = s.place;
+    trace.coordinate = std::move(s.coordinate);
+    trace.place.q_coordinate = trace.coordinate.data();
+    return trace;
+  }
+
   RowResult plain_row(const Row& where) const {
     RowState s = start(where, true);
     const std::vector<Kept> kept = kept_keys(s, where, nullptr);
@@ -269,6 +340,7 @@ struct Interpreter::Impl {
     const auto base = static_cast<float>(largest(kept, sink_value));
     float sum = exp_of_sink(static_cast<float>(sink_value), base);
     std::vector<float> out(result.out.size());
+    std::vector<double> value_of(out.size());
     for (const Kept& k : kept) {
       const auto x = static_cast<float>(k.score);
       const float weight = softmax                                      ? std::exp(x - base)
@@ -276,10 +348,8 @@ struct Interpreter::Impl {
                                                                         : x;
       sum += weight;
       const auto low = static_cast<float>(rounded(static_cast<double>(weight)));
-      for (std::size_t c = 0; c < out.size(); ++c)
-        out[c] +=
-            low * static_cast<float>(host::load_element(k.values->data, k.values->dtype,
-                                                        k.at + static_cast<std::int64_t>(c) * k.values->dim));
+      channels(*k.values, k.at, value_of);
+      for (std::size_t c = 0; c < out.size(); ++c) out[c] += low * static_cast<float>(value_of[c]);
     }
     if (softmax) result.lse = static_cast<double>(base + std::log(sum));
     for (std::size_t c = 0; c < out.size(); ++c)
@@ -291,49 +361,11 @@ struct Interpreter::Impl {
 };
 
 RowTrace Interpreter::trace(const Row& row) const {
-  const Impl& impl = *impl_;
-  const ir::Normalize normalize = impl.module.normalize;
-  Impl::RowState s = impl.start(row);
-  RowTrace trace;
-  std::int64_t key = 0;
-  double largest = -kInfinity;
-  std::vector<std::int64_t> v_at;
-  impl.each_key(s, [&](double score, const runtime::Strided&, std::int64_t at) {
-    const std::int64_t grid = impl.problem.local_keys(), number = key++;
-    if (score == -kInfinity) return;
-    largest = score > largest ? score : largest;
-    trace.pairs.push_back({number < grid ? number : number - grid, number >= grid, s.dot, score, 0});
-    v_at.push_back(at);
-  });
-  double sink = -kInfinity;
-  if (normalize == ir::Normalize::softmax) {
-    if (impl.sink.valid()) sink = impl.value(impl.sink, s.place);
-    const double base = std::max(largest, sink) == -kInfinity ? 0 : std::max(largest, sink);
-    // A sink that nothing exceeds has all of it, also where it is inf, whose difference from itself is no
-    // number.
-    const auto share = [&](double of) {
-      return sink == -kInfinity ? 0 : sink == of ? 1 : std::exp(sink - of);
-    };
-    double sum = share(base);
-    for (const RowTrace::Pair& p : trace.pairs) sum += std::exp(p.score - base);
-    s.place.lse = base + std::log(sum);
-    trace.sink = share(s.place.lse);
-  }
-  trace.out.resize(static_cast<std::size_t>(impl.problem.value_dim));
-  for (std::size_t i = 0; i < trace.pairs.size(); ++i) {
-    RowTrace::Pair& p = trace.pairs[i];
-    p.weight = weight_of(normalize, p.score, s.place.lse);
-    const runtime::Strided& values = p.context ? impl.problem.context_v : impl.problem.v;
-    for (std::size_t c = 0; c < trace.out.size(); ++c)
-      trace.out[c] += p.weight * host::load_element(values.data, values.dtype,
-                                                    v_at[i] + static_cast<std::int64_t>(c) * values.dim);
-  }
-  trace.query_norm = s.query_norm;
-  trace.scale = s.scale;
-  trace.place = s.place;
-  trace.coordinate = std::move(s.coordinate);
-  trace.place.q_coordinate = trace.coordinate.data();
-  return trace;
+  return impl_->trace<double>(row);
+}
+
+RowTrace Interpreter::plain_trace(const Row& row) const {
+  return impl_->trace<float>(row);
 }
 
 Interpreter::Interpreter(const ir::Module& module, const Problem& problem)

@@ -53,6 +53,10 @@ class Interpreter {
   // fp32 loses them in every program of that precision.
   RowResult plain_row(const Row& row) const;
   RowTrace trace(const Row& row) const;
+  // Of that plain program, as one for gradients meets it: `out` is rounded as it was stored, and weights are
+  // computed again from the LSE and from dot products that are summed in another order, as in a pass of their
+  // own: else the weight of a row's only key would lose no digits.
+  RowTrace plain_trace(const Row& row) const;
   // The row's scores after the score expression, -inf where a key is not kept; the grid's keys, then context
   // keys.
   std::vector<double> scores(const Row& row) const;

@@ -47,10 +47,11 @@ inline std::int64_t offset(const runtime::Strided& t, std::int64_t batch, std::i
 
 // What l2norm divides by.
 inline constexpr double kLeastNorm = 1e-12;
-inline double norm(const std::vector<double>& x) {
-  double squares = 0;
-  for (const double v : x) squares += v * v;
-  return std::max(std::sqrt(squares), kLeastNorm);
+template <class Real>
+Real norm(const std::vector<Real>& x) {
+  Real squares = 0;
+  for (const Real v : x) squares += v * v;
+  return std::max(std::sqrt(squares), static_cast<Real>(kLeastNorm));
 }
 
 }  // namespace vicinal::cpu

@@ -57,11 +57,13 @@ void LeafVector::add(const LeafVector& other) {
     for (std::size_t j = 0; j < inputs[i].size(); ++j) inputs[i][j] += other.inputs[i][j];
 }
 
-RootDifferential::RootDifferential(const ir::Module& module, const runtime::Problem& problem, ir::Root root)
+RootDifferential::RootDifferential(const ir::Module& module, const runtime::Problem& problem, ir::Root root,
+                                   Arithmetic arithmetic)
     : module_(module),
       problem_(problem),
       partials_(partials_of(module, root)),
-      expression_(module, problem, needed(module, partials_), Arithmetic::wide) {
+      expression_(module, problem, needed(module, partials_), arithmetic),
+      plain_(arithmetic == Arithmetic::plain) {
   if (module.root(root).valid()) return;
   if (root == ir::Root::score) identity_ = &LeafVector::score;
   if (root == ir::Root::output) identity_ = &LeafVector::out;
@@ -122,7 +124,10 @@ void RootDifferential::each(const Place& place, Scratch& values, Vector& leaves,
 }
 
 void RootDifferential::pull(const Place& place, Scratch& values, double upstream, LeafVector& to) const {
-  each(place, values, to, [&](double& sum, double slope) { sum += upstream * slope; });
+  each(place, values, to, [&](double& sum, double slope) {
+    const double part = upstream * slope;
+    sum = plain_ ? static_cast<double>(static_cast<float>(sum) + static_cast<float>(part)) : sum + part;
+  });
 }
 
 double RootDifferential::push(const Place& place, Scratch& values, const LeafVector& from) const {

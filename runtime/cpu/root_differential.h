@@ -22,7 +22,9 @@ struct LeafVector {
 class RootDifferential {
  public:
   // `module` with its partials; it and `problem` must outlive this.
-  RootDifferential(const ir::Module& module, const runtime::Problem& problem, ir::Root root);
+  // In double, or plain: expressions and sums in fp32.
+  RootDifferential(const ir::Module& module, const runtime::Problem& problem, ir::Root root,
+                   Arithmetic arithmetic = Arithmetic::wide);
 
   using Scratch = Expression::Scratch;
   void start_row(const Place& place, Scratch& values) const { expression_.start_row(place, values); }
@@ -45,6 +47,7 @@ class RootDifferential {
   const runtime::Problem& problem_;
   std::vector<ir::Partial> partials_;
   Expression expression_;
+  bool plain_;
   double LeafVector::*identity_ = nullptr;
 };
 

@@ -57,6 +57,22 @@ void store_element(void* data, DType dtype, std::int64_t offset, double value) {
   }
 }
 
+void load_elements(const void* data, DType dtype, std::int64_t offset, std::int64_t stride,
+                   std::int64_t count, double* values) {
+  // A loop for each of the usual types, without a choice in it.
+  const auto load = [&]<class T>(T, auto convert) {
+    for (std::int64_t i = 0; i < count; ++i) values[i] = convert(read<T>(data, offset + i * stride));
+  };
+  switch (dtype) {
+    case DType::f16: return load(std::uint16_t{}, files::float_from_f16);
+    case DType::bf16: return load(std::uint16_t{}, files::float_from_bf16);
+    case DType::f32: return load(float{}, [](float x) { return x; });
+    case DType::f64: return load(double{}, [](double x) { return x; });
+    default:
+      for (std::int64_t i = 0; i < count; ++i) values[i] = load_element(data, dtype, offset + i * stride);
+  }
+}
+
 void store_floats(void* data, DType dtype, std::int64_t offset, std::int64_t stride, const float* values,
                   std::int64_t count) {
   // A loop for each of the usual types, without a choice in it.

@@ -11,6 +11,10 @@ namespace vicinal::host {
 double load_element(const void* data, DType dtype, std::int64_t offset);
 void store_element(void* data, DType dtype, std::int64_t offset, double value);
 
+// Elements `stride` apart.
+void load_elements(const void* data, DType dtype, std::int64_t offset, std::int64_t stride,
+                   std::int64_t count, double* values);
+
 // Elements `stride` apart, rounded to nearest, of a float dtype.
 void store_floats(void* data, DType dtype, std::int64_t offset, std::int64_t stride, const float* values,
                   std::int64_t count);

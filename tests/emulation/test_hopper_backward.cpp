@@ -160,7 +160,7 @@ bool check(const Kernel& kernel, const Emulated& emulated, GradientCase& c, bool
       const emit::BackwardSource source = emit::emit_backward(emulated.variant, emulated.options, step);
       launch(Emulated::library(source.kernel, "emitted::Variant::Arguments"), *portable(step), 2);
     }
-    check_kernel_gradients(got, computed, dtype);
+    check_kernel_gradients(kernel, {&got}, computed, dtype);
   }
   return true;
 }
