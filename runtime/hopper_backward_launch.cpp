@@ -119,10 +119,15 @@ std::int64_t section(const Problem& p, bool in_turn) {
 
 // The axis of which windows see the least: of neighbours along the others more queries are the same.
 std::int64_t slowest_axis(const Problem& p) {
+  const auto seen = [&](std::size_t i) {
+    const Problem::AxisShape& axis = p.axes[i];
+    if (axis.window == 0) return 1.0;
+    // Of the tokens of a dilation group.
+    return static_cast<double>(axis.window * axis.dilation) / static_cast<double>(p.q_axis[i].extent);
+  };
   std::size_t slowest = 0;
   for (std::size_t i = 1; i < p.axes.size(); ++i)
-    if (p.q_axis[i].extent * p.axes[slowest].window > p.q_axis[slowest].extent * p.axes[i].window)
-      slowest = i;
+    if (seen(i) < seen(slowest)) slowest = i;
   return static_cast<std::int64_t>(slowest);
 }
 

@@ -120,7 +120,6 @@ Result<std::vector<std::vector<plan::Run>>> list_rows(const Plan::Impl& plan, cu
 
 std::optional<plan::TileShape> ShapeCache::find(const ir::Module& module, const Problem& problem,
                                                 const Search& search) {
-  if (problem.q_axis.size() == 1) return search();
   const std::vector<std::int64_t> key = plan_key(module, problem);
   const std::lock_guard guard(lock_);
   if (const auto known = shapes_.find(key); known != shapes_.end()) return known->second;
@@ -131,7 +130,8 @@ std::optional<plan::TileShape> ShapeCache::find(const ir::Module& module, const 
 std::optional<plan::TileShape> PlanCache::find_shape(const ir::Module& module, const Problem& problem,
                                                      std::int64_t queries, std::int64_t keys,
                                                      const plan::ShapeRules& rules) {
-  return shapes_.find(module, problem, [&] { return runtime::find_shape(problem, queries, keys, rules); });
+  const auto search = [&] { return runtime::find_shape(problem, queries, keys, rules); };
+  return problem.q_axis.size() == 1 ? search() : shapes_.find(module, problem, search);
 }
 
 std::shared_ptr<const Plan::Impl> PlanCache::find(const std::vector<std::int64_t>& key) const {

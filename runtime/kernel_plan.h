@@ -65,8 +65,8 @@ struct HostInputs {
 Result<HostInputs> download_inputs(const cuda::Context& context, cuda::StreamHandle stream,
                                    const std::vector<bool>& wanted, Problem& problem);
 
-// Shapes of one kernel's tiles, by extents: over several axes a search takes longer than a launch. All are
-// forgotten when there are many.
+// Shapes of one kernel's tiles, by extents: a search may take longer than a launch. All are forgotten when
+// there are many.
 class ShapeCache {
  public:
   using Search = std::function<std::optional<plan::TileShape>()>;

@@ -112,7 +112,8 @@ struct LaunchArguments<BackwardArguments<Rank, Parameters, 0>> {
 // windows along one axis do not say in which order blocks come to the same queries.
 template <class V>
 VICINAL_DEVICE bool first_stores(const LaunchArguments<typename V::Arguments>& launch) {
-  return (V::rank > 1 || !kHasReach<V>)&&!launch.in_turn();
+  constexpr bool kForetold = V::rank == 1 && kHasReach<V>;
+  return !kForetold && !launch.in_turn();
 }
 // Whether somebody stores them, or has.
 enum Begun : u32 { kNobody, kStoring, kStored };
