@@ -46,12 +46,7 @@ class GroupBackward {
   static Real real(double x) { return static_cast<Real>(x); }
   static Reals reals(const std::vector<double>& x) { return Reals(x.begin(), x.end()); }
   // As a factor of channels.
-  Real factor(Real x) const {
-    if constexpr (!kPlain) return x;
-    std::uint64_t cell = 0;
-    host::store_element(&cell, p_.q.dtype, 0, static_cast<double>(x));
-    return real(host::load_element(&cell, p_.q.dtype, 0));
-  }
+  Real factor(Real x) const { return kPlain ? real(host::rounded(static_cast<double>(x), p_.q.dtype)) : x; }
   static void store(const Strided& t, const Reals& x, std::int64_t batch, std::int64_t head,
                     const std::vector<std::int64_t>& local) {
     const std::vector<double> wide(x.begin(), x.end());

@@ -261,11 +261,7 @@ struct Interpreter::Impl {
     }
   }
 
-  double rounded(double x) const {
-    std::uint64_t cell = 0;
-    host::store_element(&cell, problem.q.dtype, 0, x);
-    return host::load_element(&cell, problem.q.dtype, 0);
-  }
+  double rounded(double x) const { return host::rounded(x, problem.q.dtype); }
 
   struct Pairs {
     std::vector<RowTrace::Pair> all;

@@ -57,6 +57,12 @@ void store_element(void* data, DType dtype, std::int64_t offset, double value) {
   }
 }
 
+double rounded(double value, DType dtype) {
+  std::uint64_t cell = 0;
+  store_element(&cell, dtype, 0, value);
+  return load_element(&cell, dtype, 0);
+}
+
 void load_elements(const void* data, DType dtype, std::int64_t offset, std::int64_t stride,
                    std::int64_t count, double* values) {
   // A loop for each of the usual types, without a choice in it.

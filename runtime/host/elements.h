@@ -11,6 +11,9 @@ namespace vicinal::host {
 double load_element(const void* data, DType dtype, std::int64_t offset);
 void store_element(void* data, DType dtype, std::int64_t offset, double value);
 
+// The number that a tensor would have in its place.
+double rounded(double value, DType dtype);
+
 // Elements `stride` apart.
 void load_elements(const void* data, DType dtype, std::int64_t offset, std::int64_t stride,
                    std::int64_t count, double* values);

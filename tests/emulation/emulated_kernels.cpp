@@ -237,8 +237,8 @@ void check_tangents(const EmulatedVariant& variant, Problem problem, std::mt1993
   if (!c.d_lse.shape().empty()) wanted.lse = lse.view();
   variant.kernel().jvp(c.problem.arguments(), tangents.wanted(), wanted).value();
   const EmulatedVariant::OutputTangents got = variant.tangents(c, tangents, {.tiles = tiles});
-  check_tangent("out", got.out, out, variant.dtype());
-  if (wanted.lse) check_tangent("lse", got.lse, lse, variant.dtype());
+  check_differential("out", got.out, out, variant.dtype());
+  if (wanted.lse) check_differential("lse", got.lse, lse, variant.dtype());
   const EmulatedVariant::OutputTangents again =
       variant.tangents(c, tangents, {.tiles = Tiles::in_reach, .backwards = true});
   CHECK(got.out.bytes() == again.out.bytes());

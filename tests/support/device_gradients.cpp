@@ -63,8 +63,8 @@ void check_tangents(const cuda::Context& context, const CompiledGradients& kerne
   HostTensor got_out(kernel.dtype, c.d_out.shape()), got_lse(DType::f32, c.d_lse.shape());
   const Result<void> done = DeviceCase(context, *kernel.device, c, tangents).push(got_out, got_lse);
   REQUIRE_MESSAGE(done.has_value(), (done ? "" : done.error().message));
-  check_tangent("out", got_out, out, kernel.dtype);
-  if (wanted.lse) check_tangent("lse", got_lse, lse, kernel.dtype);
+  check_differential("out", got_out, out, kernel.dtype);
+  if (wanted.lse) check_differential("lse", got_lse, lse, kernel.dtype);
 }
 
 }  // namespace vicinal::testing

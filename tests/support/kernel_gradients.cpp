@@ -45,19 +45,18 @@ double largest_error(const HostTensor& got, const HostTensor& wanted) {
   return error / std::max(1e-3, largest(wanted));
 }
 
-// Of every tensor by name, as visit(name, in `x`, in `wanted`, in `plain`).
+// Of every tensor, as visit(name, in `x`, in `wanted`).
 template <class Visit>
-void each_gradient(const KernelGradients& x, const GradientCase& wanted, const KernelGradients& plain,
-                   Visit visit) {
-  visit("q", x.q, wanted.q, plain.q);
-  visit("k", x.k, wanted.k, plain.k);
-  visit("v", x.v, wanted.v, plain.v);
+void each_gradient(const KernelGradients& x, const GradientCase& wanted, Visit visit) {
+  visit("q", x.q, wanted.q);
+  visit("k", x.k, wanted.k);
+  visit("v", x.v, wanted.v);
   if (x.context) {
-    visit("context_k", x.context_k, wanted.context_k, plain.context_k);
-    visit("context_v", x.context_v, wanted.context_v, plain.context_v);
+    visit("context_k", x.context_k, wanted.context_k);
+    visit("context_v", x.context_v, wanted.context_v);
   }
-  for (const auto& [name, t] : wanted.inputs) visit(name, x.inputs.at(name), t, plain.inputs.at(name));
-  for (const auto& [name, t] : wanted.params) visit(name, x.params.at(name), t, plain.params.at(name));
+  for (const auto& [name, t] : wanted.inputs) visit(name, x.inputs.at(name), t);
+  for (const auto& [name, t] : wanted.params) visit(name, x.params.at(name), t);
 }
 
 KernelGradients plain_gradients(const Kernel& host, const GradientCase& c, DType dtype) {
@@ -125,7 +124,8 @@ void poison(Problem& problem, std::int64_t token) {
     });
 }
 
-void check_tangent(const std::string& what, const HostTensor& got, const HostTensor& wanted, DType dtype) {
+void check_differential(const std::string& what, const HostTensor& got, const HostTensor& wanted,
+                        DType dtype) {
   CAPTURE(what);
   CHECK(largest_error(got, wanted) <= tolerance(dtype));
 }
@@ -137,35 +137,32 @@ void check_kernel_gradients(const Kernel& host, std::initializer_list<const Kern
     double largest = 0;  // gradient
   };
   std::map<std::string, Of> found;
-  const KernelGradients by_plain = plain_gradients(host, c, dtype);
   for (const KernelGradients* got : all)
-    each_gradient(
-        *got, c, by_plain,
-        [&](const std::string& name, const HostTensor& x, const HostTensor& wanted, const HostTensor& plain) {
-          Of& of = found[name];
-          of.largest = largest(wanted);
-          wanted.each([&](const Index& i) { of.errors.add(x.at(i), wanted.at(i), plain.at(i), x.dtype()); });
-        });
+    each_gradient(*got, c, [&](const std::string& name, const HostTensor& x, const HostTensor& wanted) {
+      check_differential(name, x, wanted, dtype);
+      Of& of = found[name];
+      of.largest = largest(wanted);
+      wanted.each([&](const Index& i) { of.errors.add(x.at(i), wanted.at(i), wanted.at(i), x.dtype()); });
+    });
+  const auto add_plain = [&](const GradientCase& from) {
+    each_gradient(plain_gradients(host, from, dtype), from,
+                  [&](const std::string& name, const HostTensor& x, const HostTensor& wanted) {
+                    Of& of = found[name];
+                    // One number may be small because its terms cancel.
+                    const double scale = std::max(1.0, of.largest / std::max(largest(wanted), 1e-30));
+                    wanted.each([&](const Index& i) {
+                      of.errors.plain = std::max(of.errors.plain, scale * std::fabs(x.at(i) - wanted.at(i)));
+                    });
+                  });
+  };
+  add_plain(c);
   // Of many rows none has luck, and the interpreter takes its time.
   constexpr std::size_t kFewNumbers = 1 << 17;
   const int draws = c.d_out.bytes().size() / sizeof(double) <= kFewNumbers ? 16 : 0;
   std::mt19937 random(71);
   const auto passes = [](const auto& named) { return named.second.errors.pass(); };
-  for (int draw = 0; draw < draws && !std::ranges::all_of(found, passes); ++draw) {
-    const std::optional<GradientCase> other = redrawn(host, c, dtype, random);
-    if (!other) continue;
-    const KernelGradients plain = plain_gradients(host, *other, dtype);
-    each_gradient(
-        plain, *other, plain,
-        [&](const std::string& name, const HostTensor& x, const HostTensor& wanted, const HostTensor&) {
-          Of& of = found[name];
-          // One number may be small because its terms cancel.
-          const double scale = std::max(1.0, of.largest / std::max(largest(wanted), 1e-30));
-          wanted.each([&](const Index& i) {
-            of.errors.plain = std::max(of.errors.plain, scale * std::fabs(x.at(i) - wanted.at(i)));
-          });
-        });
-  }
+  for (int draw = 0; draw < draws && !std::ranges::all_of(found, passes); ++draw)
+    if (const auto other = redrawn(host, c, dtype, random)) add_plain(*other);
   for (const auto& [name, of] : found)
     CHECK_MESSAGE(of.errors.pass(), fmt::format("the gradient of {} is off by {:.3g}, allowed {:.3g}", name,
                                                 of.errors.error, of.errors.allowed()));

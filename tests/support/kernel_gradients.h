@@ -26,13 +26,14 @@ void round_given(GradientCase& c, DType dtype);
 void poison(Problem& problem, std::int64_t token);
 
 // `wanted` is the interpreter's. An error may be a few roundings of the dtype, relative to the tensor's
-// largest number, since weights' sums cancel.
-void check_tangent(const std::string& what, const HostTensor& got, const HostTensor& wanted, DType dtype);
-// All gradients of one case, by several kernels; `c` holds those of `host`, which interprets. An error may be
-// twice a plain program's in the kernel's dtype (cpu::plain_backward), plus two units in the last place.
-// Where the plain program's over this problem says no, it is taken over other channels and incoming gradients
-// too, as it is or as a part of the tensor's largest gradient: of a few rows, or numbers, some suit it by
-// luck.
+// largest gradient, since out is rounded before it meets d_out, and weights' sums cancel.
+void check_differential(const std::string& what, const HostTensor& got, const HostTensor& wanted,
+                        DType dtype);
+// All gradients of one case, by several kernels; `c` holds those of `host`, which interprets. An error passes
+// as above, and is at most twice a plain program's in the kernel's dtype (cpu::plain_backward), plus two
+// units in the last place. Where the plain program's over this problem says no, it is taken over other
+// channels and incoming gradients too, as it is or as a part of the tensor's largest gradient: of a few rows,
+// or numbers, some suit it by luck.
 void check_kernel_gradients(const Kernel& host, std::initializer_list<const KernelGradients*> all,
                             const GradientCase& c, DType dtype);
 
