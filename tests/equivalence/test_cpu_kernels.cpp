@@ -41,6 +41,19 @@ constexpr unsigned kRandomSpecs = 2000;
 
 constexpr DType kDTypes[] = {DType::f32, DType::bf16, DType::f16};
 
+// Code for matrix registers, by calls where there are none.
+constexpr const char* kEmulated = "emulated-amx";
+
+// Whether this machine has what a job's target has; says so where not.
+bool is_for_this_machine(const Job& job) {
+  for (const char* const why : {"machine has not all", "knows no processor"})
+    if (job.error.find(why) != std::string::npos) {
+      MESSAGE("skipped: ", job.error);
+      return false;
+    }
+  return true;
+}
+
 }  // namespace
 
 TEST_CASE("gallery on the CPU") {
@@ -76,6 +89,33 @@ TEST_CASE("gallery on the CPU") {
   MESSAGE("\n", table.text);
 }
 
+namespace {
+
+void check_gallery(std::vector<Job>& jobs, std::initializer_list<std::int64_t> lengths, std::mt19937& random,
+                   std::mt19937& more) {
+  compile_all(jobs);
+  if (!is_for_this_machine(jobs[0])) return;
+  for (const Job& job : jobs) {
+    CAPTURE(job.name);
+    CAPTURE(job.options.cpu_target);
+    CHECK_MESSAGE(job.tested.has_value(), job.error);
+    if (!job.tested) continue;
+    CHECK(job.tested->info().path == "cpu/jit");
+    CHECK(job.tested->info().path_reason == job.options.cpu_target);
+    for (const std::int64_t tokens : lengths) {
+      std::optional<Problem> problem = random_problem(*job.host, random, {.tokens = tokens});
+      REQUIRE(problem.has_value());
+      check_values(*job.host, runs(job), *problem, more_of(*job.host, more, tokens));
+      if (job.options.dtype == DType::f32) check_mask(*job.host, runs(job), *problem);
+    }
+    std::optional<Problem> poisoned = random_problem(*job.host, random, {.tokens = 30});
+    poison(*poisoned, random);
+    check_values(*job.host, runs(job), *poisoned, more_of(*job.host, more, 30));
+  }
+}
+
+}  // namespace
+
 // As on processors that have less than this one: half and a quarter of the register's width, no f16, no fused
 // multiplication.
 TEST_CASE("gallery on the CPU, compiled for lesser processors") {
@@ -88,24 +128,18 @@ TEST_CASE("gallery on the CPU, compiled for lesser processors") {
       made.options.cpu_target = target;
       jobs.push_back(std::move(made));
     }
-  compile_all(jobs);
-  if (jobs[0].error.find("machine has not all") != std::string::npos ||
-      jobs[0].error.find("knows no processor") != std::string::npos) {
-    MESSAGE("skipped: ", jobs[0].error);
-    return;
+  check_gallery(jobs, {30}, random, more);
+}
+
+TEST_CASE("gallery on the CPU, in matrices of bf16") {
+  if (lacks_code_generator()) return;
+  std::vector<Job> jobs;
+  std::mt19937 random(37), more(38);
+  for (const GalleryBlock& block : gallery()) {
+    jobs.push_back(job_of(block.name, block.spec, DType::bf16, random));
+    jobs.back().options.cpu_target = kEmulated;
   }
-  for (const Job& job : jobs) {
-    CAPTURE(job.name);
-    CAPTURE(job.options.cpu_target);
-    CHECK_MESSAGE(job.tested.has_value(), job.error);
-    if (!job.tested) continue;
-    CHECK(job.tested->info().path == "cpu/jit");
-    CHECK(job.tested->info().path_reason == job.options.cpu_target);
-    std::optional<Problem> problem = random_problem(*job.host, random, {.tokens = 30});
-    REQUIRE(problem.has_value());
-    check_values(*job.host, runs(job), *problem, more_of(*job.host, more, 30));
-    if (job.options.dtype == DType::f32) check_mask(*job.host, runs(job), *problem);
-  }
+  check_gallery(jobs, {30, 200}, random, more);
 }
 
 constexpr Layout kLayouts[] = {Layout::bhnd, Layout::bnhd, Layout::padded, Layout::reversed};
@@ -119,10 +153,10 @@ void check_lengths(const Job& job, std::int64_t queries, std::int64_t keys, Layo
   check_values(*job.host, runs(job), made(), made);
 }
 
-// Where a processor multiplies pairs of bf16 faster, code for it does, and code for one that only has as wide
-// vectors computes with f32. Both against the interpreter: dims that are no multiple of a vector, an odd
-// number of keys and of keys in a window, rows that do not lie as pairs.
-TEST_CASE("bf16 by pairs and by f32 on the CPU") {
+// Where a processor multiplies pairs of bf16 faster, code for it does, or matrices of them, and code for one
+// that only has as wide vectors computes with f32. All against the interpreter: dims that are no multiple of
+// a vector, an odd number of keys and of keys in a window, rows that do not lie as pairs.
+TEST_CASE("bf16 by pairs, by matrices and by f32 on the CPU") {
   if (lacks_code_generator()) return;
   const char* const texts[] = {
       "attention full { }",
@@ -133,7 +167,7 @@ TEST_CASE("bf16 by pairs and by f32 on the CPU") {
     for (const auto& [head_dim, value_dim] :
          {std::pair(8, 8), std::pair(40, 72), std::pair(72, 64), std::pair(256, 128)}) {
       std::vector<Job> jobs;
-      for (const char* const target : {"", "x86-64-v4"}) {
+      for (const char* const target : {"", "x86-64-v4", kEmulated}) {
         Job made = job_of(text, Spec::from_string(text).value(), DType::bf16, random);
         made.options.head_dim = head_dim;
         made.options.value_dim = value_dim;
@@ -146,9 +180,7 @@ TEST_CASE("bf16 by pairs and by f32 on the CPU") {
         CAPTURE(job.name);
         CAPTURE(head_dim);
         CAPTURE(job.options.cpu_target);
-        if (job.error.find("machine has not all") != std::string::npos ||
-            job.error.find("knows no processor") != std::string::npos)
-          continue;
+        if (!is_for_this_machine(job)) continue;
         REQUIRE_MESSAGE(job.tested.has_value(), job.error);
         for (const std::int64_t keys : {1, 63, 64, 130, 197}) {
           CAPTURE(keys);
@@ -188,6 +220,9 @@ TEST_CASE("code for a processor uses no more than that has") {
   CHECK(uses(assembly("x86-64-v4"), "%zmm"));
   CHECK(uses(assembly("znver4", DType::bf16), "vdpbf16ps"));
   CHECK(!uses(assembly("znver4", DType::f16), "vdpbf16ps"));
+  for (const char* const used : {"ldtilecfg", "tdpbf16ps", "tilerelease"})
+    CHECK_MESSAGE(uses(assembly("sapphirerapids", DType::bf16), used), used);
+  CHECK(!uses(assembly("sapphirerapids", DType::f16), "tdpbf16ps"));
   for (const char* const slow : {"x86-64-v4", "sapphirerapids"})
     CHECK_MESSAGE(!uses(assembly(slow, DType::bf16), "vdpbf16ps"), slow);
   CHECK(assembly("no-such-processor").find("no processor of the name no-such-processor") !=
@@ -276,12 +311,14 @@ TEST_CASE("the same bits on any number of threads") {
   }
 }
 
-TEST_CASE("random specs on the CPU") {
-  if (lacks_code_generator()) return;
+namespace {
+
+// `target`: of specs in bf16 alone, in tiles that hold whole matrices and in others.
+void compare_random_specs(unsigned usually, const char* target) {
   const char* wanted = std::getenv("VICINAL_RANDOM_SPECS");
   const char* start = std::getenv("VICINAL_RANDOM_SEED");
-  const unsigned count = wanted == nullptr ? kRandomSpecs
-                                           : static_cast<unsigned>(std::strtoul(wanted, nullptr, 10)),
+  const unsigned count =
+                     wanted == nullptr ? usually : static_cast<unsigned>(std::strtoul(wanted, nullptr, 10)),
                  first = start == nullptr ? 1 : static_cast<unsigned>(std::strtoul(start, nullptr, 10));
   constexpr unsigned kTogether = 50;
   constexpr std::int64_t kTokens = 30;
@@ -296,7 +333,11 @@ TEST_CASE("random specs on the CPU") {
       // Every third spec for its mask alone, the others for their numbers.
       const std::string& chosen = seed % 3 == 0 ? text.mask_only : text.text;
       Job made = job_of(fmt::format("{} {}", seed, chosen), Spec::from_string(chosen).value(),
-                        seed % 3 == 0 ? DType::f32 : kDTypes[seed % 5 % 3], random);
+                        target != nullptr ? DType::bf16
+                        : seed % 3 == 0   ? DType::f32
+                                          : kDTypes[seed % 5 % 3],
+                        random);
+      if (target != nullptr) made.options.cpu_target = target;
       made.options.head_dim = seed % 2 == 0 ? 16 : 24;
       made.options.value_dim = seed % 7 == 0 ? 8 : 16;
       made.options.tile_q = kTileQ[random() % 4];
@@ -304,6 +345,7 @@ TEST_CASE("random specs on the CPU") {
       jobs.push_back(std::move(made));
     }
     compile_all(jobs);
+    if (!is_for_this_machine(jobs[0])) return;
     for (std::size_t i = 0; i < jobs.size(); ++i) {
       const Job& job = jobs[i];
       std::mt19937& random = randoms[i];
@@ -329,6 +371,16 @@ TEST_CASE("random specs on the CPU") {
   MESSAGE(values, " random specs compared by numbers and ", masks, " by masks; no problem found for ",
           without_problem);
   CHECK(without_problem * 20 < count);
+}
+
+}  // namespace
+
+TEST_CASE("random specs on the CPU") {
+  if (!lacks_code_generator()) compare_random_specs(kRandomSpecs, nullptr);
+}
+
+TEST_CASE("random specs on the CPU, in matrices of bf16") {
+  if (!lacks_code_generator()) compare_random_specs(kRandomSpecs / 4, kEmulated);
 }
 
 TEST_CASE("without a code generator the CPU is the interpreter, and says why") {

@@ -1,6 +1,7 @@
 // The start of a task: queries transposed and scaled, the keys that they see, and sums that are empty but for
 // the sink.
 #include "runtime/cpu/llvm/kernel.h"
+#include "runtime/cpu/llvm/matrices.h"
 #include "runtime/cpu/llvm/products.h"
 #include "runtime/cpu/llvm/stage.h"
 
@@ -25,6 +26,7 @@ class Begin : Stage {
     if (is_plain_product(kernel_, layout_) && form().factor.valid())
       scale = expressions.emit(form().factor, nullptr);
     if (kernel_.has_limits()) find_limits();
+    if (layout_.block.matrices) configure_matrices(e_);
     Value* const one = e_.number(e_.f32, 1);
     const std::int64_t at_once = layout_.block.unit;
     Value* const q = query_member(offsetof(QueryTile, q), e_.ptr);

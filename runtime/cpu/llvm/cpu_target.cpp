@@ -3,6 +3,10 @@
 #include <llvm/MC/MCSubtargetInfo.h>
 #include <llvm/Target/TargetMachine.h>
 #include <llvm/TargetParser/Host.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 #include <algorithm>
 #include <numeric>
@@ -18,11 +22,25 @@ bool is_amd(const std::string& name) {
          llvm::sys::detail::x86::VendorSignatures::AUTHENTIC_AMD;
 }
 
+// The system saves these registers for processes that ask for them.
+bool may_use_amx() {
+#if defined(__linux__) && defined(__x86_64__)
+  constexpr long kRequestPermission = 0x1023, kMatrixData = 18;
+  static const bool granted = ::syscall(SYS_arch_prctl, kRequestPermission, kMatrixData) == 0;
+  return granted;
+#else
+  return false;
+#endif
+}
+
 }  // namespace
 
 std::string CpuTarget::describe() const {
   return std::to_string(vector_bits) + "-bit vectors" + (fma ? ", fma" : "") + (half ? ", f16" : "") +
-         (bf16_pairs ? ", pairs of bf16" : "");
+         (bf16_pairs ? ", pairs of bf16" : "") +
+         (matrices == Matrices::amx        ? ", matrices of bf16"
+          : matrices == Matrices::emulated ? ", emulated matrices of bf16"
+                                           : "");
 }
 
 llvm::Expected<CpuTarget> cpu_target(const std::string& name) {
@@ -30,10 +48,12 @@ llvm::Expected<CpuTarget> cpu_target(const std::string& name) {
       llvm::orc::JITTargetMachineBuilder::detectHost();
   if (!builder) return builder.takeError();
   CpuTarget target{std::move(*builder)};
+  constexpr std::string_view kEmulated = "emulated-amx";
+  const bool emulated = name == kEmulated, here = name.empty() || emulated;
   target.builder.setCodeGenOptLevel(llvm::CodeGenOptLevel::Less);
   auto machine = target.builder.createTargetMachine();
   if (!machine) return machine.takeError();
-  if (!name.empty()) {
+  if (!here) {
     if (!(*machine)->getMCSubtargetInfo()->isCPUStringValid(name))
       return llvm::createStringError("LLVM knows no processor of the name " + name);
     target.builder.setCPU(name);
@@ -49,7 +69,14 @@ llvm::Expected<CpuTarget> cpu_target(const std::string& name) {
     target.many_registers = wide;
     target.fma = has("+fma");
     target.half = has("+f16c");
-    target.bf16_pairs = wide && has("+avx512bf16") && is_amd(name);
+    const bool rounds = wide && has("+avx512bf16");
+    target.bf16_pairs = rounds && is_amd(here ? "" : name);
+    if (rounds && has("+amx-tile,+amx-bf16") && (!here || may_use_amx()))
+      target.matrices = CpuTarget::Matrices::amx;
+    if (emulated) {
+      if (!rounds) return llvm::createStringError("this machine has not all that emulated AMX needs");
+      target.matrices = CpuTarget::Matrices::emulated;
+    }
   } else if (target.builder.getTargetTriple().isAArch64()) {
     target.many_registers = target.fma = target.half = true;
   }
@@ -58,7 +85,7 @@ llvm::Expected<CpuTarget> cpu_target(const std::string& name) {
 
 bool CpuTarget::is_part_of(const CpuTarget& other) const {
   return vector_bits <= other.vector_bits && (!fma || other.fma) && (!half || other.half) &&
-         (!bf16_pairs || other.bf16_pairs);
+         (!bf16_pairs || other.bf16_pairs) && (matrices != Matrices::amx || other.matrices == Matrices::amx);
 }
 
 namespace {
@@ -109,13 +136,22 @@ int vectors_of_unit(const Registers& registers, int vectors, std::optional<std::
   return best;
 }
 
-// Whether operands of the forward products stay bf16, weights among them, which are rounded. Vectors that are
-// divided by their norms would have to be rounded again, code that leaves keys out of sums goes by single
-// keys, and an output in f32 is asked for by who needs it exact: all of them compute with f32.
-bool multiplies_pairs(const CpuTarget& target, const emit::CpuKernel& kernel) {
-  return target.bf16_pairs && kernel.options.dtype == DType::bf16 && kernel.options.output() == DType::bf16 &&
-         kernel.pass == emit::CpuPass::forward && !kernel.query_l2norm && !kernel.key_l2norm &&
-         !kernel.options.exact;
+// Whether operands of the forward products may stay bf16, weights among them, which are rounded. Vectors that
+// are divided by their norms would have to be rounded again, and an output in f32 is asked for by who needs
+// it exact: both compute with f32.
+bool may_multiply_bf16(const emit::CpuKernel& kernel) {
+  return kernel.options.dtype == DType::bf16 && kernel.options.output() == DType::bf16 &&
+         kernel.pass == emit::CpuPass::forward && !kernel.query_l2norm && !kernel.key_l2norm;
+}
+
+// Of matrix registers; the unit is all the queries that a block has.
+void block_matrices(Blocking& b) {
+  b.per_word = 2;
+  b.matrices = true;
+  b.key_step = kMatrixDepth;
+  b.unit = b.pv_queries = b.tile_q % (2 * kLanes) == 0 ? 2 * kLanes : kLanes;
+  b.qk_vectors = b.unit / kLanes;
+  b.qk_keys = 2 * kMatrixRows;
 }
 
 }  // namespace
@@ -126,10 +162,18 @@ Blocking blocking(const CpuTarget& target, const emit::CpuKernel& kernel) {
   // In a window of several axes queries see little of what their neighbours see.
   const bool narrow = kernel.declarations().axes.size() > 1 && kernel.windowed();
   Blocking b{};
-  b.per_word = multiplies_pairs(target, kernel) ? 2 : 1;
-  b.tile_q = narrow ? 16 : std::max(o.head_dim, o.value_dim) <= 64 ? 96 : 48;
+  // Tiles are the same where a task is done again, by code that leaves keys out of sums: it goes by single
+  // keys, and computes with f32.
+  const bool bf16 = may_multiply_bf16(kernel),
+             matrices = bf16 && target.matrices != CpuTarget::Matrices::none;
+  b.tile_q = narrow ? 16 : matrices ? 128 : std::max(o.head_dim, o.value_dim) <= 64 ? 96 : 48;
   if (o.tile_q != 0) b.tile_q = round_up(o.tile_q, kLanes);
-  b.tile_k = o.tile_k != 0 ? o.tile_k : 64;
+  b.tile_k = o.tile_k != 0 ? o.tile_k : matrices && !narrow ? 128 : 64;
+  if (matrices && !o.exact) {
+    block_matrices(b);
+    return b;
+  }
+  b.per_word = b.key_step = bf16 && target.bf16_pairs && !o.exact ? 2 : 1;
   const int vectors = vectors_of_unit(registers, b.tile_q / kLanes, keys_seen(kernel));
   b.unit = kLanes * vectors;
   b.qk_vectors = registers.many() ? vectors : 1;

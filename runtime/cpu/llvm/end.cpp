@@ -2,6 +2,7 @@
 #include "runtime/cpu/llvm/elementary.h"
 #include "runtime/cpu/llvm/elements.h"
 #include "runtime/cpu/llvm/kernel.h"
+#include "runtime/cpu/llvm/matrices.h"
 #include "runtime/cpu/llvm/stage.h"
 
 namespace vicinal::cpu {
@@ -14,8 +15,10 @@ class End : Stage {
   using Stage::Stage;
 
   void run() {
+    llvm::Function* const transpose = layout_.block.matrices ? emit_transpose(e_) : nullptr;
     llvm::Function* const f = e_.function(kEndSymbol, e_.i32, {e_.ptr}, true);
     query_tile_ = f->getArg(0);
+    if (layout_.block.matrices) release_matrices(e_);
     if (softmax_) finish_sums();
     const NodeId output = form().module.root(ir::Root::output);
     const NodeId roots[] = {output};
@@ -35,7 +38,7 @@ class End : Stage {
       Value* const lse = softmax_ ? e_.load(e_.f32, workspace(layout_.lse, query)) : e_.number(e_.f32, 0);
       Value* const row =
           e_.load(e_.i64, e_.at(e_.i64, query_member(offsetof(QueryTile, out_row), e_.ptr), query));
-      Value* const from = workspace(layout_.output, e_.b.CreateMul(query, e_.index(layout_.channels)));
+      Value* const from = transpose != nullptr ? row_of(transpose, query) : output_of(query);
       const Expressions::Symbols of_query = query_scalars(e_, layout_, query_tile_, query);
       const auto channels = [&](Value* first, int width, Value* check) {
         Value* x = e_.load(type, e_.at(e_.f32, from, first));
@@ -68,6 +71,20 @@ class End : Stage {
   }
 
  private:
+  // Of an output whose queries are columns, which become rows sixteen at a time.
+  Value* row_of(llvm::Function* transpose, Value* query) {
+    Value* const number = e_.b.CreateAnd(query, e_.index(kLanes - 1));
+    e_.when(e_.b.CreateICmpEQ(number, e_.index(0)), [&] {
+      e_.loop(e_.index(0), e_.index(layout_.channels), kLanes, {}, [&](Value* channel, const Values&) {
+        Value* const tile_q = e_.index(layout_.block.tile_q);
+        e_.b.CreateCall(transpose, {e_.at(e_.f32, output_of(query), e_.b.CreateMul(channel, tile_q)), tile_q,
+                                    workspace(layout_.output_rows, channel), e_.index(layout_.channels)});
+        return Values{};
+      });
+    });
+    return workspace(layout_.output_rows, e_.b.CreateMul(number, e_.index(layout_.channels)));
+  }
+
   void store_channels(Value* x, llvm::Type* memory, Value* out, Value* row, Value* out_dim, Value* contiguous,
                       Value* first, int width) {
     e_.when(

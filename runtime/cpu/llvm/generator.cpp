@@ -14,6 +14,7 @@
 #include "runtime/cpu/generated_code.h"
 #include "runtime/cpu/llvm/kernel.h"
 #include "runtime/cpu/llvm/machine_code.h"
+#include "runtime/cpu/llvm/matrices.h"
 #include "runtime/cpu/llvm/operations.h"
 #include "runtime/cpu/llvm/products.h"
 
@@ -66,9 +67,10 @@ class Generator {
         jit_->createJITDylib("kernel" + std::to_string(next_.fetch_add(1, std::memory_order_relaxed)));
     if (!library) return library.takeError();
     llvm::orc::SymbolMap symbols;
-    for (const LibraryFunction& f : library_functions())
-      symbols[jit_->mangleAndIntern(f.name)] = {llvm::orc::ExecutorAddr::fromPtr(f.address),
-                                                llvm::JITSymbolFlags::Exported};
+    for (const auto& functions : {library_functions(), matrix_functions()})
+      for (const HostFunction& f : functions)
+        symbols[jit_->mangleAndIntern(f.name)] = {llvm::orc::ExecutorAddr::fromPtr(f.address),
+                                                  llvm::JITSymbolFlags::Exported};
     if (llvm::Error error = library->define(llvm::orc::absoluteSymbols(std::move(symbols)))) return error;
     // Of LLVM's own helpers and of libm, what the processor has no instruction for.
     llvm::Expected<std::unique_ptr<llvm::orc::DynamicLibrarySearchGenerator>> process =

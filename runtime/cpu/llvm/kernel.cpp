@@ -18,7 +18,10 @@ KernelLayout::KernelLayout(const emit::CpuKernel& kernel, const Blocking& blocki
   const bool backward = kernel.pass == emit::CpuPass::backward;
   const std::int64_t q = block.tile_q,
                      k = round_up(block.tile_k, 4) + std::max(block.qk_keys, block.pv_queries);
-  head_channels = backward ? round_up(head_dim, kLanes) : head_dim;
+  const std::int64_t tile_k = block.matrices ? round_up(block.tile_k, kMatrixDepth) : block.tile_k;
+  head_channels = backward         ? round_up(head_dim, kLanes)
+                  : block.matrices ? round_up(head_dim, kMatrixDepth)
+                                   : head_dim;
   queries = take(head_channels * q);
   scores = take(k * q + kLanes);
   output = take((q + block.pv_queries) * (backward ? head_channels : channels));
@@ -30,8 +33,12 @@ KernelLayout::KernelLayout(const emit::CpuKernel& kernel, const Blocking& blocki
   inverse = take(q);
   lse = take(q);
   norms = take(block.tile_k);
-  keys = take(block.tile_k * head_channels);
-  values = take(block.tile_k * channels);
+  keys = take(tile_k * head_channels);
+  values = take(tile_k * channels);
+  if (block.matrices) {
+    value_pairs = take(tile_k / 2 * channels);
+    output_rows = take(kLanes * channels);
+  }
   if (!backward) return;
   d_scores = take(k * q + kLanes);
   d_out_columns = take(channels * q);

@@ -32,9 +32,14 @@ struct KernelLayout {
   std::int64_t limits;  // [tile_q], from each unit's first on two ints: the first key that it sees, the end
   std::int64_t inverse, lse;  // [tile_q] of the sum; of the result
   std::int64_t norms;         // [tile_k] of packed keys, inverse
-  std::int64_t keys, values;  // [tile_k][head_dim] and [tile_k][channels], where they are packed
-  // Of a backward pass, where rows of queries and keys are `head_channels` wide, and `output` is that of dQ.
-  std::int64_t head_channels = 0;  // head_dim in whole vectors
+  std::int64_t keys, values;  // [tile_k][head_channels] and [tile_k][channels], where they are packed
+  // Of packed queries and keys: head_dim; in whole vectors in a backward pass, in whole rows of matrices.
+  std::int64_t head_channels = 0;
+  // Where products are of matrices (llvm/matrices.h), tiles have room for whole blocks of keys, and `output`
+  // is [channels][tile_q].
+  std::int64_t value_pairs = 0;  // [tile_k / 2][channels], before `values` are made of them
+  std::int64_t output_rows = 0;  // [kLanes][channels]: some queries' output at a time
+  // Of a backward pass, in which `output` is that of dQ.
   std::int64_t d_scores = 0;       // like scores: <dO, V> first
   std::int64_t d_out_columns = 0;  // [value_dim][tile_q]
   std::int64_t query_rows = 0;     // [tile_q][head_channels], scaled

@@ -22,11 +22,9 @@ constexpr auto cosine = [](float x) { return std::cos(x); };
 constexpr auto tangent = [](float x) { return std::tan(x); };
 constexpr auto error_function = [](float x) { return std::erf(x); };
 
-constexpr LibraryFunction kLibrary[] = {{"vicinal_pow", powers},
-                                        {"vicinal_sin", by_lane<sine>},
-                                        {"vicinal_cos", by_lane<cosine>},
-                                        {"vicinal_tan", by_lane<tangent>},
-                                        {"vicinal_erf", by_lane<error_function>}};
+HostFunction library_function(const char* name, void (*function)(const float*, const float*, float*)) {
+  return {name, reinterpret_cast<void*>(function)};
+}
 
 // Floor of x / y with x // 0 = 0. By doubles, whose quotients of 32-bit ints have the right floor: two that
 // differ lie further apart than a rounding.
@@ -93,8 +91,12 @@ Value* sign(Emitter& e, Value* x) {
 
 }  // namespace
 
-std::span<const LibraryFunction> library_functions() {
-  return kLibrary;
+std::span<const HostFunction> library_functions() {
+  static const HostFunction functions[] = {
+      library_function("vicinal_pow", powers), library_function("vicinal_sin", by_lane<sine>),
+      library_function("vicinal_cos", by_lane<cosine>), library_function("vicinal_tan", by_lane<tangent>),
+      library_function("vicinal_erf", by_lane<error_function>)};
+  return functions;
 }
 
 Value* operation(Emitter& e, Op op, std::span<Value* const> o) {

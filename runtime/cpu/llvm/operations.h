@@ -12,12 +12,12 @@ namespace vicinal::cpu {
 // Operands all scalars or all vectors, of the types that the operation takes.
 Value* operation(Emitter& e, ir::Op op, std::span<Value* const> operands);
 
-// What generated code may call, by name: void (const float* x, const float* y, float* result), kLanes
-// elements each.
-struct LibraryFunction {
+// What generated code may call, by name.
+struct HostFunction {
   const char* name;
-  void (*address)(const float* x, const float* y, float* result);
+  void* address;
 };
-std::span<const LibraryFunction> library_functions();
+// Each void (const float* x, const float* y, float* result), kLanes elements.
+std::span<const HostFunction> library_functions();
 
 }  // namespace vicinal::cpu

@@ -29,6 +29,18 @@ Value* pair_row(Emitter& e, const KernelLayout& layout, Value* scores, Value* n)
   return e.at(e.f32, scores, e.b.CreateMul(e.b.CreateLShr(n, e.index(1)), e.index(layout.block.tile_q)));
 }
 
+// Weights of keys that fill up a block are 0, as pairs.
+void fill_block(Emitter& e, const KernelLayout& layout, Value* scores, Value* keys) {
+  if (!layout.block.matrices) return;
+  const auto round_up = [&](std::int64_t step) {
+    return e.b.CreateAnd(e.b.CreateAdd(keys, e.index(step - 1)), e.index(-step));
+  };
+  e.loop_if_any(round_up(2), round_up(kMatrixDepth), 2, {}, [&](Value* n, const Values&) {
+    e.store(e.number(e.vector(e.f32), 0), pair_row(e, layout, scores, n));
+    return Values{};
+  });
+}
+
 // All that emit_scores puts together for one key.
 class ScoreEmitter {
  public:
@@ -225,6 +237,7 @@ llvm::Function* emit_weights(Emitter& e, const KernelLayout& layout, bool exact)
     if (pairs) e.store(pairs_of(e, weights[0], weights[1]), pair_row(e, layout, scores, n));
     return next;
   });
+  fill_block(e, layout, scores, keys);
   for (std::size_t i = 1; i < sums.size(); ++i) sums[0] = e.b.CreateFAdd(sums[0], sums[i]);
   e.store(sums[0], array(layout.sum));
   e.b.CreateRetVoid();
@@ -245,6 +258,7 @@ llvm::Function* emit_weight_pairs(Emitter& e, const KernelLayout& layout) {
     e.store(pairs_of(e, e.load(type, row), second), pair_row(e, layout, weights, n));
     return Values{};
   });
+  fill_block(e, layout, weights, keys);
   e.b.CreateRetVoid();
   return f;
 }

@@ -19,6 +19,11 @@ class Stage {
     return e_.at(e_.f32, query_member(offsetof(QueryTile, workspace), e_.ptr), offset);
   }
   Value* workspace(std::int64_t offset, Value* element) { return e_.at(e_.f32, workspace(offset), element); }
+  // Of a query and those after it: its row, or its column.
+  Value* output_of(Value* query) {
+    return workspace(layout_.output,
+                     layout_.block.matrices ? query : e_.b.CreateMul(query, e_.index(layout_.channels)));
+  }
   // As a run wrote it.
   Value* lse_of(Value* query) {
     Value* const rows = query_member(offsetof(QueryTile, lse_row), e_.ptr);
@@ -121,7 +126,7 @@ class Stage {
           e_.b.CreateSub(e_.b.CreateSExt(e_.load(e_.i32, limit_of(unit, which)), e_.i64), base);
       return e_.b.CreateSelect(partial, least(most(inside, none), keys), otherwise);
     };
-    Value* const first = e_.b.CreateAnd(limit(0, none), e_.index(-layout_.block.per_word));
+    Value* const first = e_.b.CreateAnd(limit(0, none), e_.index(-layout_.block.key_step));
     return {first, e_.b.CreateSub(limit(1, keys), first)};
   }
 

@@ -1,5 +1,6 @@
 // Where a visit reads its keys and values.
 #include "runtime/cpu/llvm/kernel.h"
+#include "runtime/cpu/llvm/matrices.h"
 #include "runtime/cpu/llvm/products.h"
 #include "runtime/cpu/llvm/stage.h"
 
@@ -11,7 +12,9 @@ Stage::Packers Stage::emit_packers() {
     return emit_pack_rows(e_, name, dtype, as, dim, width);
   };
   if (layout_.block.per_word == 2)
-    return {rows("pack_keys", dtype, layout_.head_dim, layout_.head_dim), emit_pack_value_pairs(e_, layout_)};
+    return {
+        rows("pack_keys", dtype, layout_.head_dim, layout_.head_channels),
+        layout_.block.matrices ? emit_pack_value_matrices(e_, layout_) : emit_pack_value_pairs(e_, layout_)};
   const bool alike = layout_.head_dim == layout_.value_dim && layout_.head_channels == layout_.channels;
   llvm::Function* const keys = rows("pack_keys", DType::f32, layout_.head_dim, layout_.head_channels);
   return {keys, alike ? keys : rows("pack_values", DType::f32, layout_.value_dim, layout_.channels)};
@@ -38,7 +41,13 @@ Stage::KeyRows Stage::start_visit(const Packers& packers) {
   };
   if (layout_.block.per_word == 2) {
     // Channels side by side are pairs as they lie.
-    Value* const in_place = e_.b.CreateICmpNE(e_.b.CreateAnd(direct, e_.index(kPairedKeys)), e_.index(0));
+    Value* in_place = e_.b.CreateICmpNE(e_.b.CreateAnd(direct, e_.index(kPairedKeys)), e_.index(0));
+    if (layout_.block.matrices) {
+      // All that a block reads must be there.
+      Value* const rest = e_.b.CreateAnd(keys, e_.index(layout_.block.qk_keys - 1));
+      const bool whole_rows = layout_.head_dim == layout_.head_channels;
+      in_place = e_.b.CreateAnd(in_place, e_.b.CreateICmpEQ(rest, e_.index(whole_rows ? 0 : -1)));
+    }
     Value *const k = key_member(offsetof(KeyTile, k), e_.ptr),
                  *const k_row = key_member(offsetof(KeyTile, k_row), e_.ptr),
                  *const packed_keys = workspace(layout_.keys), *const values = workspace(layout_.values);
@@ -54,7 +63,7 @@ Stage::KeyRows Stage::start_visit(const Packers& packers) {
             key_member(offsetof(KeyTile, kind), e_.i64),
             keys,
             e_.b.CreateSelect(in_place, e_.at(e_.i16, k, e_.load(e_.i64, k_row)), packed_keys),
-            e_.b.CreateSelect(in_place, step, e_.index(layout_.head_dim / 2)),
+            e_.b.CreateSelect(in_place, step, e_.index(layout_.head_channels / 2)),
             values,
             e_.index(layout_.channels)};
   }

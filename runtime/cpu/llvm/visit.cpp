@@ -1,5 +1,6 @@
 // A tile of keys: scores, their softmax, and the values that it weighs.
 #include "runtime/cpu/llvm/kernel.h"
+#include "runtime/cpu/llvm/matrices.h"
 #include "runtime/cpu/llvm/products.h"
 #include "runtime/cpu/llvm/stage.h"
 
@@ -14,9 +15,13 @@ class Visit : Stage {
     const emit::CpuKernelOptions& o = kernel_.options;
     const Packers packers = emit_packers();
     llvm::Function* const inverse_norms = kernel_.key_l2norm ? emit_inverse_norms(e_, layout_) : nullptr;
-    llvm::Function* const score_block = emit_score_block(e_, layout_, "score_block", layout_.head_dim);
-    llvm::Function* const add_values =
-        o.exact ? emit_exact_values(e_, layout_) : emit_value_block(e_, layout_);
+    const bool matrices = layout_.block.matrices;
+    llvm::Function* const score_block = matrices
+                                            ? emit_score_matrices(e_, layout_)
+                                            : emit_score_block(e_, layout_, "score_block", layout_.head_dim);
+    llvm::Function* const add_values = o.exact    ? emit_exact_values(e_, layout_)
+                                       : matrices ? emit_value_matrices(e_, layout_)
+                                                  : emit_value_block(e_, layout_);
     llvm::Function* const weights = softmax_                      ? emit_weights(e_, layout_, o.exact)
                                     : layout_.block.per_word == 2 ? emit_weight_pairs(e_, layout_)
                                                                   : nullptr;
@@ -39,10 +44,8 @@ class Visit : Stage {
         });
         Value* const values = e_.at(e_.f32, v, e_.b.CreateMul(in_words(first), v_step));
         if (o.exact)
-          e_.b.CreateCall(add_values,
-                          {workspace(layout_.scores, unit), values, v_step,
-                           workspace(layout_.output, e_.b.CreateMul(unit, e_.index(layout_.channels))),
-                           workspace(layout_.rescale, unit), count, e_.b.CreateSub(end, unit)});
+          e_.b.CreateCall(add_values, {workspace(layout_.scores, unit), values, v_step, output_of(unit),
+                                       workspace(layout_.rescale, unit), count, e_.b.CreateSub(end, unit)});
         else
           value_blocks(add_values, key_tile, values, v_step, count, unit, end);
       });
@@ -73,10 +76,8 @@ class Visit : Stage {
       Value* const of_keys = e_.b.CreateICmpSLT(offset, k_bytes);
       Value* const next = e_.b.CreateSelect(of_keys, e_.at(e_.i8, next_k, offset),
                                             e_.at(e_.i8, next_v, e_.b.CreateSub(offset, k_bytes)));
-      e_.b.CreateCall(value_block,
-                      {workspace(layout_.scores, query), v, v_step,
-                       workspace(layout_.output, e_.b.CreateMul(query, e_.index(layout_.channels))),
-                       workspace(layout_.rescale, query), rows, next});
+      e_.b.CreateCall(value_block, {workspace(layout_.scores, query), v, v_step, output_of(query),
+                                    workspace(layout_.rescale, query), rows, next});
       return Values{};
     });
   }
