@@ -13,16 +13,12 @@
 #include "tests/support/kernel_gradients.h"
 #include "tests/support/random_problem.h"
 #include "tests/support/random_spec.h"
+#include "tests/support/sanitized.h"
 
 namespace vicinal::testing {
 namespace {
 
-// Under a sanitizer LLVM and the interpreter take several times as long.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr unsigned kRandomSpecs = 40;
-#else
-constexpr unsigned kRandomSpecs = 1000;
-#endif
+constexpr unsigned kRandomSpecs = kSanitized ? 40 : 1000;
 
 constexpr DType kDTypes[] = {DType::f32, DType::bf16, DType::f16};
 

@@ -87,6 +87,16 @@ Value* Emitter::unary(llvm::Intrinsic::ID id, Value* x) {
 Value* Emitter::larger(Value* x, Value* y) {
   return b.CreateSelect(b.CreateFCmpOGT(x, y), x, y);
 }
+
+Value* Emitter::table(const std::string& name, llvm::Constant* content) {
+  auto* const table = llvm::cast<llvm::GlobalVariable>(module_.getOrInsertGlobal(name, content->getType()));
+  table->setInitializer(content);
+  table->setConstant(true);
+  table->setLinkage(llvm::GlobalValue::PrivateLinkage);
+  table->setAlignment(llvm::Align(64));
+  return table;
+}
+
 void Emitter::prefetch(Value* address) {
   b.CreateIntrinsic(llvm::Intrinsic::prefetch, {ptr}, {address, b.getInt32(0), b.getInt32(2), b.getInt32(1)});
 }

@@ -53,6 +53,8 @@ class Emitter {
   Value* at(llvm::Type* element, Value* base, std::int64_t offset);
   Value* load(llvm::Type* type, Value* address);
   void store(Value* value, Value* address);
+  // The module's one array of the name, aligned for whole vectors.
+  Value* table(const std::string& name, llvm::Constant* content);
   // Memory of the call, `count` vectors of f32.
   Value* scratch(int count);
 

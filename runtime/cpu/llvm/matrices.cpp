@@ -23,10 +23,8 @@ class Registers {
       shape[16 + 2 * i] = 64;
       shape[48 + i] = kMatrixRows;
     }
-    auto* const bytes = llvm::ConstantDataArray::get(e_.b.getContext(), shape);
-    auto* const constant = new llvm::GlobalVariable(
-        e_.module(), bytes->getType(), true, llvm::GlobalValue::PrivateLinkage, bytes, "matrix_shapes");
-    emit(llvm::Intrinsic::x86_ldtilecfg, "vicinal_matrix_configure", {constant});
+    Value* const table = e_.table("matrix_shapes", llvm::ConstantDataArray::get(e_.b.getContext(), shape));
+    emit(llvm::Intrinsic::x86_ldtilecfg, "vicinal_matrix_configure", {table});
   }
   void release() { emit(llvm::Intrinsic::x86_tilerelease, "vicinal_matrix_release", {}); }
   void clear(int to) { emit(llvm::Intrinsic::x86_tilezero, "vicinal_matrix_clear", {number(to)}); }
@@ -114,10 +112,8 @@ llvm::Function* emit_transpose(Emitter& e) {
       for (int lane = 0; lane < kLanes; ++lane)
         lanes.push_back(
             static_cast<std::uint32_t>((lane & size) != 0 ? kLanes + lane - size + second : lane + second));
-    auto* const constant = llvm::ConstantDataArray::get(e.b.getContext(), lanes);
-    auto* const table = new llvm::GlobalVariable(e.module(), constant->getType(), true,
-                                                 llvm::GlobalValue::PrivateLinkage, constant, "lanes");
-    table->setAlignment(llvm::Align(64));
+    Value* const table =
+        e.table("lanes_" + std::to_string(size), llvm::ConstantDataArray::get(e.b.getContext(), lanes));
     Value* const first = e.load(e.vector(e.i32), table);
     Value* const second = e.load(e.vector(e.i32), e.at(e.i32, table, kLanes));
     const auto permuted = [&](Value* x, Value* by, Value* y) {
