@@ -62,6 +62,10 @@ class Emitter {
   // compile.
   Value* small_quotient(Value* x, std::int64_t divisor);
 
+  // To a multiple of a power of two.
+  Value* round_up(Value* x, std::int64_t step) {
+    return b.CreateAnd(b.CreateAdd(x, whole(x->getType(), step - 1)), whole(x->getType(), -step));
+  }
   Value* fma(Value* x, Value* y, Value* z);  // x * y + z, in one rounding where the processor has it
   Value* unary(llvm::Intrinsic::ID id, Value* x);
   Value* larger(Value* x, Value* y);  // y where x is NaN; one instruction

@@ -140,14 +140,11 @@ llvm::Function* emit_pack_value_matrices(Emitter& e, const KernelLayout& layout)
   Value *const out = f->getArg(3), *const count = f->getArg(4);
   Value* const pairs = e.at(e.f32, out, layout.value_pairs - layout.values);
   e.b.CreateCall(pack, {f->getArg(0), f->getArg(1), f->getArg(2), pairs, count});
-  const auto round_up = [&](Value* x, std::int64_t step) {
-    return e.b.CreateAnd(e.b.CreateAdd(x, e.index(step - 1)), e.index(-step));
-  };
   const auto words = [&](Value* keys) {
     return e.b.CreateMul(e.b.CreateLShr(keys, e.index(1)), e.index(layout.channels));
   };
-  Value* const end = words(round_up(count, kMatrixDepth));
-  e.loop_if_any(words(round_up(count, 2)), end, kLanes, {}, [&](Value* i, const Values&) {
+  Value* const end = words(e.round_up(count, kMatrixDepth));
+  e.loop_if_any(words(e.round_up(count, 2)), end, kLanes, {}, [&](Value* i, const Values&) {
     e.store(e.number(e.vector(e.f32), 0), e.at(e.f32, pairs, i));
     return Values{};
   });

@@ -32,7 +32,7 @@ llvm::Function* emit_value_matrices(Emitter& e, const KernelLayout& layout);
 // void (const word* from, i64 from_step, word* to, i64 to_step): sixteen rows of as many words.
 llvm::Function* emit_transpose(Emitter& e);
 
-// What code for CpuTarget::emulated_matrices calls in place of instructions, for the calling thread.
+// What code for CpuTarget::Matrices::emulated calls in place of instructions, for the calling thread.
 std::span<const HostFunction> matrix_functions();
 
 }  // namespace vicinal::cpu

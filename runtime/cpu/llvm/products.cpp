@@ -80,13 +80,12 @@ llvm::Function* emit_pack_queries(Emitter& e, const KernelLayout& layout, DType 
       e.store(word, e.at(e.f32, to, e.b.CreateMul(i, e.index(layout.block.tile_q))));
       return Values{};
     });
-    if (layout.block.matrices)
-      e.loop_if_any(e.index(layout.head_dim / 2), e.index(layout.head_channels / 2), 1, {},
-                    [&](Value* i, const Values&) {
-                      e.store(e.number(e.f32, 0),
-                              e.at(e.f32, to, e.b.CreateMul(i, e.index(layout.block.tile_q))));
-                      return Values{};
-                    });
+    if (layout.block.matrices && layout.head_dim < layout.head_channels)
+      e.loop(e.index(layout.head_dim / 2), e.index(layout.head_channels / 2), 1, {},
+             [&](Value* i, const Values&) {
+               e.store(e.number(e.f32, 0), e.at(e.f32, to, e.b.CreateMul(i, e.index(layout.block.tile_q))));
+               return Values{};
+             });
     return Values{};
   });
   e.b.CreateRetVoid();

@@ -32,10 +32,7 @@ Value* pair_row(Emitter& e, const KernelLayout& layout, Value* scores, Value* n)
 // Weights of keys that fill up a block are 0, as pairs.
 void fill_block(Emitter& e, const KernelLayout& layout, Value* scores, Value* keys) {
   if (!layout.block.matrices) return;
-  const auto round_up = [&](std::int64_t step) {
-    return e.b.CreateAnd(e.b.CreateAdd(keys, e.index(step - 1)), e.index(-step));
-  };
-  e.loop_if_any(round_up(2), round_up(kMatrixDepth), 2, {}, [&](Value* n, const Values&) {
+  e.loop_if_any(e.round_up(keys, 2), e.round_up(keys, kMatrixDepth), 2, {}, [&](Value* n, const Values&) {
     e.store(e.number(e.vector(e.f32), 0), pair_row(e, layout, scores, n));
     return Values{};
   });
@@ -213,7 +210,7 @@ llvm::Function* emit_weights(Emitter& e, const KernelLayout& layout, bool exact)
   // Rows up to the next multiple are there to be written over.
   const std::int64_t tile_q = layout.block.tile_q;
   Value* const scores = array(layout.scores);
-  Value* const whole = e.b.CreateAnd(e.b.CreateAdd(keys, e.index(kUnroll - 1)), e.index(-kUnroll));
+  Value* const whole = e.round_up(keys, kUnroll);
   e.loop_if_any(keys, whole, 1, {}, [&](Value* n, const Values&) {
     e.store(minus_infinity, e.at(e.f32, scores, e.b.CreateMul(n, e.index(tile_q))));
     return Values{};

@@ -43,10 +43,11 @@ Stage::KeyRows Stage::start_visit(const Packers& packers) {
     // Channels side by side are pairs as they lie.
     Value* in_place = e_.b.CreateICmpNE(e_.b.CreateAnd(direct, e_.index(kPairedKeys)), e_.index(0));
     if (layout_.block.matrices) {
-      // All that a block reads must be there.
+      // All that a block reads must be there: its keys, and their rows as long as a matrix has them.
       Value* const rest = e_.b.CreateAnd(keys, e_.index(layout_.block.qk_keys - 1));
-      const bool whole_rows = layout_.head_dim == layout_.head_channels;
-      in_place = e_.b.CreateAnd(in_place, e_.b.CreateICmpEQ(rest, e_.index(whole_rows ? 0 : -1)));
+      in_place = layout_.head_dim == layout_.head_channels
+                     ? e_.b.CreateAnd(in_place, e_.b.CreateICmpEQ(rest, e_.index(0)))
+                     : e_.whole(e_.i1, 0);
     }
     Value *const k = key_member(offsetof(KeyTile, k), e_.ptr),
                  *const k_row = key_member(offsetof(KeyTile, k_row), e_.ptr),
