@@ -104,14 +104,14 @@ TEST_CASE("gradients on Hopper's tensor cores") {
         problems.back().inputs["document"] = documents(trial.tokens[0], trial.document);
     }
   const std::vector<CompiledGradients> compiled = compile_all(jobs);
-  std::mt19937 random(8);
-  for (std::size_t n = 0; n < jobs.size(); ++n) {
+  check_each(jobs.size(), [&](std::size_t n) {
+    std::mt19937 random(static_cast<unsigned>(n));
     CAPTURE(jobs[n].name);
     REQUIRE_MESSAGE(compiled[n].device.has_value(), compiled[n].error);
     CAPTURE(compiled[n].device->info().gradient_path_reason);
     CHECK(compiled[n].device->info().gradient_path == "cuda/hopper");
     check_gradients(*context, compiled[n], problems[n], random);
-  }
+  });
 }
 
 TEST_CASE("gradients on Hopper's tensor cores are the same to the bit over 20 runs") {

@@ -31,9 +31,10 @@ void check_differential(const std::string& what, const HostTensor& got, const Ho
                         DType dtype);
 // All gradients of one case, by several kernels; `c` holds those of `host`, which interprets. An error passes
 // as above, and is at most twice a plain program's in the kernel's dtype (cpu::plain_backward), plus two
-// units in the last place. Where the plain program's over this problem says no, it is taken over other
-// channels and incoming gradients too, as it is or as a part of the tensor's largest gradient: of a few rows,
-// or numbers, some suit it by luck.
+// units in the last place. Where either says no over this problem, other channels and incoming gradients are
+// looked at too: for the largest gradient, since one number may be nearly nothing by luck (a bias of a head
+// has the sum of the LSE's gradients), and for the plain program's error, as it is or as a part of the
+// largest gradient, which a few rows suit by luck.
 void check_kernel_gradients(const Kernel& host, std::initializer_list<const KernelGradients*> all,
                             const GradientCase& c, DType dtype);
 
