@@ -258,6 +258,40 @@ TEST_CASE("lengths around tiles, head dims, and layouts on the CPU") {
     }
 }
 
+TEST_CASE("code that does a task again on the CPU finds its room in the same workspace") {
+  if (lacks_code_generator()) return;
+  std::vector<Job> jobs;
+  std::mt19937 random(4);
+  for (const char* const text :
+       {"attention t {}", "attention t { axis t { window = 30 } }", "attention t { mask = k <= q }",
+        "attention t {\n  axis y { window = 5 }\n  axis x { window = 7 }\n}"})
+    for (const char* const target : {"", kEmulated})
+      for (const DType dtype : {DType::f32, DType::bf16})
+        for (const int tile_q : {0, 16, 48, 80, 96})
+          for (const std::int64_t dim : {24, 128}) {
+            Job made = job_of(text, Spec::from_string(text).value(), dtype, random);
+            made.options.cpu_target = target;
+            made.options.head_dim = made.options.value_dim = dim;
+            made.options.tile_q = tile_q;
+            jobs.push_back(std::move(made));
+          }
+  compile_all(jobs);
+  for (const Job& job : jobs) {
+    CAPTURE(job.name);
+    CAPTURE(job.options.cpu_target);
+    CAPTURE(job.options.tile_q);
+    if (!is_for_this_machine(job)) continue;
+    REQUIRE_MESSAGE(job.tested.has_value(), job.error);
+    const cpu::CompiledKernel& compiled = job.tested->impl().executor->compiled();
+    const cpu::CodeShape shape = compiled.code().shape;
+    REQUIRE(compiled.exact_code() != nullptr);
+    const cpu::CodeShape again = compiled.exact_code()->shape;
+    CHECK(again.tile_q == shape.tile_q);
+    CHECK(again.tile_k == shape.tile_k);
+    CHECK(again.workspace <= shape.workspace);
+  }
+}
+
 TEST_CASE("sinks that are not finite on the CPU") {
   if (lacks_code_generator()) return;
   std::mt19937 random(31);

@@ -199,17 +199,17 @@ class Visit : Stage {
                      e_.at(e_.f32, v, e_.b.CreateMul(first, v_step)), v_step, count);
         Value* const end = least(e_.b.CreateAdd(unit, e_.index(layout_.block.unit)), queries);
         e_.loop(unit, end, kLanes, {}, [&](Value* query, const Values&) {
-          choose(kind, gradients, {query_tile_, key_tile, query, first, count});
+          choose(kind, gradients, {query_tile_, key_tile, query, e_.b.CreateSub(query, unit), first, count});
           return Values{};
         });
         Value* const sum_row = e_.at(e_.i64, sum_rows, first);
         Value* const of_unit = e_.b.CreateSub(end, unit);
         if (o.exact) {
-          e_.b.CreateCall(key_sums, {workspace(layout_.scores, unit), workspace(layout_.d_scores, unit), from,
-                                     k_step, query_tile_, sum_row, count, unit, of_unit});
+          e_.b.CreateCall(key_sums, {workspace(layout_.scores), workspace(layout_.d_scores), from, k_step,
+                                     query_tile_, sum_row, count, unit, of_unit});
           return;
         }
-        clear_rows(unit, count);
+        clear_rows(count);
         sum_keys(value_sums, layout_.scores, layout_.d_out_rows, layout_.channels,
                  offsetof(QueryTile, d_values), sum_row, unit, count, of_unit);
         sum_keys(key_sums, layout_.d_scores, layout_.query_rows, layout_.head_channels,
@@ -223,11 +223,11 @@ class Visit : Stage {
 
  private:
   // Rows after the last key that its block of keys has.
-  void clear_rows(Value* unit, Value* count) {
+  void clear_rows(Value* count) {
     Value* const zero = e_.number(e_.vector(e_.f32), 0);
     e_.loop(count, e_.b.CreateAdd(count, e_.index(layout_.block.pv_queries)), 1, {},
             [&](Value* n, const Values&) {
-              Value* const at = e_.b.CreateAdd(e_.b.CreateMul(n, e_.index(layout_.block.tile_q)), unit);
+              Value* const at = e_.b.CreateMul(n, e_.index(layout_.block.unit));
               for (std::int64_t i = 0; i < layout_.block.unit; i += kLanes)
                 for (const std::int64_t array : {layout_.scores, layout_.d_scores})
                   e_.store(zero, workspace(array + i, at));
@@ -239,10 +239,10 @@ class Visit : Stage {
                 std::size_t sums, Value* sum_row, Value* unit, Value* count, Value* queries) {
     Value* const to = query_member(sums, e_.ptr);
     Value* const from = workspace(rows, e_.b.CreateMul(unit, e_.index(width)));
-    Value* const weight = workspace(weights, unit);
+    Value* const weight = workspace(weights);
     e_.loop(e_.index(0), count, layout_.block.pv_queries, {}, [&](Value* n, const Values&) {
-      e_.b.CreateCall(key_sums, {e_.at(e_.f32, weight, e_.b.CreateMul(n, e_.index(layout_.block.tile_q))),
-                                 from, to, e_.at(e_.i64, sum_row, n), queries});
+      e_.b.CreateCall(key_sums, {e_.at(e_.f32, weight, e_.b.CreateMul(n, e_.index(layout_.block.unit))), from,
+                                 to, e_.at(e_.i64, sum_row, n), queries});
       return Values{};
     });
   }
@@ -276,7 +276,7 @@ class Visit : Stage {
         before += part.lines;
       }
       e_.b.CreateCall(query_sums,
-                      {workspace(layout_.d_scores, query), k, k_step,
+                      {workspace(layout_.d_scores, e_.b.CreateSub(query, unit)), k, k_step,
                        workspace(layout_.output, e_.b.CreateMul(query, e_.index(layout_.head_channels))),
                        keys, next, e_.index(lines)});
       return Values{};

@@ -144,12 +144,16 @@ bool may_multiply_bf16(const emit::CpuKernel& kernel) {
          kernel.pass == emit::CpuPass::forward && !kernel.query_l2norm && !kernel.key_l2norm;
 }
 
-// Of matrix registers; the unit is all the queries that a block has.
+// The queries that a block of matrix registers has, out of so many; a unit is as many.
+int queries_of_matrices(int tile_q) {
+  return tile_q % (2 * kLanes) == 0 ? 2 * kLanes : kLanes;
+}
+
 void block_matrices(Blocking& b) {
   b.per_word = 2;
   b.matrices = true;
   b.key_step = kMatrixDepth;
-  b.unit = b.pv_queries = b.tile_q % (2 * kLanes) == 0 ? 2 * kLanes : kLanes;
+  b.unit = b.pv_queries = queries_of_matrices(b.tile_q);
   b.qk_vectors = b.unit / kLanes;
   b.qk_keys = 2 * kMatrixRows;
 }
@@ -162,19 +166,23 @@ Blocking blocking(const CpuTarget& target, const emit::CpuKernel& kernel) {
   // In a window of several axes queries see little of what their neighbours see.
   const bool narrow = kernel.declarations().axes.size() > 1 && kernel.windowed();
   Blocking b{};
-  // Tiles are the same where a task is done again, by code that leaves keys out of sums: it goes by single
-  // keys, and computes with f32.
+  // Tiles and units are the same where a task is done again, in the same workspace, by code that leaves keys
+  // out of sums: it goes by single keys, and computes with f32.
   const bool bf16 = may_multiply_bf16(kernel),
              matrices = bf16 && target.matrices != CpuTarget::Matrices::none;
-  b.tile_q = narrow ? 16 : matrices ? 128 : std::max(o.head_dim, o.value_dim) <= 64 ? 96 : 48;
+  // With matrix registers products are short beside what brings their operands: values are packed once for
+  // many queries, sums are fetched once for many keys, and rows of a power of two would share few of a
+  // cache's sets.
+  b.tile_q = narrow ? 16 : matrices ? 160 : std::max(o.head_dim, o.value_dim) <= 64 ? 96 : 48;
   if (o.tile_q != 0) b.tile_q = round_up(o.tile_q, kLanes);
-  b.tile_k = o.tile_k != 0 ? o.tile_k : matrices && !narrow ? 128 : 64;
+  b.tile_k = o.tile_k != 0 ? o.tile_k : matrices && !narrow ? 192 : 64;
   if (matrices && !o.exact) {
     block_matrices(b);
     return b;
   }
   b.per_word = b.key_step = bf16 && target.bf16_pairs && !o.exact ? 2 : 1;
-  const int vectors = vectors_of_unit(registers, b.tile_q / kLanes, keys_seen(kernel));
+  const int vectors = matrices ? queries_of_matrices(b.tile_q) / kLanes
+                               : vectors_of_unit(registers, b.tile_q / kLanes, keys_seen(kernel));
   b.unit = kLanes * vectors;
   b.qk_vectors = registers.many() ? vectors : 1;
   b.qk_keys = registers.rows(b.qk_vectors);

@@ -23,7 +23,7 @@ KernelLayout::KernelLayout(const emit::CpuKernel& kernel, const Blocking& blocki
                   : block.matrices ? round_up(head_dim, kMatrixDepth)
                                    : head_dim;
   queries = take(head_channels * q);
-  scores = take(k * q + kLanes);
+  scores = take(k * block.unit + kLanes);
   output = take((q + block.pv_queries) * (backward ? head_channels : channels));
   maximum = take(q);
   sum = take(q);
@@ -40,7 +40,7 @@ KernelLayout::KernelLayout(const emit::CpuKernel& kernel, const Blocking& blocki
     output_rows = take(kLanes * channels);
   }
   if (!backward) return;
-  d_scores = take(k * q + kLanes);
+  d_scores = take(k * block.unit + kLanes);
   d_out_columns = take(channels * q);
   query_rows = take(q * head_channels);
   d_out_rows = take(q * channels);

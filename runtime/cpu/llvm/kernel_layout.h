@@ -12,7 +12,8 @@ constexpr std::int64_t round_up(std::int64_t x, std::int64_t step) {
 }
 
 // Scores lie transposed: a row for each key, queries as lanes. So a softmax runs down columns, without sums
-// across lanes, and both products read keys and values as they lie in memory.
+// across lanes, and both products read keys and values as they lie in memory. They are those of a unit of
+// queries, and the next unit's take their place, so that they stay in the cache that is nearest.
 struct KernelLayout {
   KernelLayout(const emit::CpuKernel& kernel, const Blocking& blocking);
 
@@ -24,7 +25,7 @@ struct KernelLayout {
   // channels, and rows of keys in weights and values, are half as many. Sizes are those of floats either way,
   // so that exact code finds room where a task is done again.
   std::int64_t queries;       // [head_dim][tile_q], scaled where they are floats
-  std::int64_t scores;        // [tile_k, and as many as a block has more][tile_q]; then weights
+  std::int64_t scores;        // [tile_k, and as many as a block has more][unit]; then weights
   std::int64_t output;        // [tile_q, and as many as a block has more][channels]
   std::int64_t maximum, sum;  // [tile_q] of the softmax so far; its exponents are to base 2
   std::int64_t rescale;       // [tile_q ...] what the output is multiplied with before a tile is added

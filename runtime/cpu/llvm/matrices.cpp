@@ -167,7 +167,7 @@ llvm::Function* emit_score_matrices(Emitter& e, const KernelLayout& layout) {
       e.function("score_matrices", e.b.getVoidTy(), {e.ptr, e.i64, e.i64, e.ptr, e.ptr});
   Value *const k = f->getArg(0), *const step = f->getArg(1), *const queries = f->getArg(3),
                *const scores = f->getArg(4);
-  Value* const tile_q = e.index(layout.block.tile_q);
+  Value *const tile_q = e.index(layout.block.tile_q), *const unit = e.index(layout.block.unit);
   const BlockShape shape{layout.block.qk_keys / kMatrixRows, layout.block.qk_vectors};
   Registers registers(e);
   shape.each([&](int i, int j) { registers.clear(sum_number(i, j)); });
@@ -177,8 +177,8 @@ llvm::Function* emit_score_matrices(Emitter& e, const KernelLayout& layout) {
     return Values{};
   });
   shape.each([&](int i, int j) {
-    const std::int64_t at = i * kMatrixRows * layout.block.tile_q + j * kLanes;
-    registers.store(sum_number(i, j), e.at(e.f32, scores, at), tile_q);
+    const std::int64_t at = i * kMatrixRows * layout.block.unit + j * kLanes;
+    registers.store(sum_number(i, j), e.at(e.f32, scores, at), unit);
   });
   e.b.CreateRetVoid();
   return f;
@@ -189,7 +189,7 @@ llvm::Function* emit_value_matrices(Emitter& e, const KernelLayout& layout) {
       e.function("value_matrices", e.b.getVoidTy(), {e.ptr, e.ptr, e.i64, e.ptr, e.ptr, e.i64, e.ptr});
   Value *const weights = f->getArg(0), *const v = f->getArg(1), *const output = f->getArg(3),
                *const rescale = f->getArg(4), *const pairs = f->getArg(5);
-  Value* const tile_q = e.index(layout.block.tile_q);
+  Value *const tile_q = e.index(layout.block.tile_q), *const unit = e.index(layout.block.unit);
   const int columns = layout.block.pv_queries / kLanes;
   llvm::Type* const type = e.vector(e.f32);
   for (int j = 0; j < columns; ++j) {
@@ -214,7 +214,7 @@ llvm::Function* emit_value_matrices(Emitter& e, const KernelLayout& layout) {
     Value* const from = e.at(e.f32, v, e.b.CreateMul(first, e.index(kLanes)));
     e.loop(e.index(0), pairs, kMatrixRows, {}, [&](Value* pair, const Values&) {
       multiply_add(e, registers, shape, e.at(e.f32, from, e.b.CreateMul(pair, e.index(layout.channels))),
-                   e.index(kLanes), e.at(e.f32, weights, e.b.CreateMul(pair, tile_q)), tile_q);
+                   e.index(kLanes), e.at(e.f32, weights, e.b.CreateMul(pair, unit)), unit);
       return Values{};
     });
     shape.each([&](int i, int j) { registers.store(sum_number(i, j), sum(i, j), tile_q); });

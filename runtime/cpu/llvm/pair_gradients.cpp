@@ -28,7 +28,7 @@ class PairGradients {
         captured_(e, kernel, context_, Root::score) {
     static constexpr const char* names[] = {"gradients_full", "gradients_partial", "context_full",
                                             "context_partial"};
-    f_ = e.function(names[kind], e.b.getVoidTy(), {e.ptr, e.ptr, e.i64, e.i64, e.i64});
+    f_ = e.function(names[kind], e.b.getVoidTy(), {e.ptr, e.ptr, e.i64, e.i64, e.i64, e.i64});
     query_tile_ = f_->getArg(0);
     query_ = f_->getArg(2);
     core_ = module_.root(Root::score);
@@ -56,7 +56,7 @@ class PairGradients {
     Values sums = captured_.zeros();
     if (kernel_.scale_sum) sums.push_back(e_.number(type_, 0));
     const Expressions::Mark mark = expressions_->mark();
-    Value* const count = f_->getArg(4);
+    Value* const count = f_->getArg(5);
     sums = e_.loop_if_any(e_.index(0), count, 1, sums, [&](Value* row, const Values& so_far) {
       Values next = key(row, so_far);
       expressions_->forget(mark);
@@ -73,18 +73,19 @@ class PairGradients {
   }
 
  private:
-  Value* workspace(std::int64_t offset) {
+  Value* workspace(std::int64_t offset, Value* element) {
     Value* const base = member(e_, query_tile_, offsetof(QueryTile, workspace), e_.ptr);
-    return e_.at(e_.f32, e_.at(e_.f32, base, offset), query_);
+    return e_.at(e_.f32, e_.at(e_.f32, base, offset), element);
   }
 
   // What is the same for all keys.
   void prepare() {
-    scores_ = workspace(layout_.scores);
-    d_scores_ = workspace(layout_.d_scores);
+    Value* const column = f_->getArg(3);
+    scores_ = workspace(layout_.scores, column);
+    d_scores_ = workspace(layout_.d_scores, column);
     if (kernel_.normalize == Normalize::softmax) {
-      lse_ = e_.load(type_, workspace(layout_.lse));
-      shared_ = e_.load(type_, workspace(layout_.shared));
+      lse_ = e_.load(type_, workspace(layout_.lse, query_));
+      shared_ = e_.load(type_, workspace(layout_.shared, query_));
     }
     if (kernel_.scale_sum) scale_ = e_.as_vector(expressions_->emit(keys_.form.factor, queries_));
     if (partial_ && !context_) windows_.emplace(e_, layout_, kernel_, query_tile_, query_);
@@ -128,8 +129,8 @@ class PairGradients {
 
   // A key; returns the sums over keys.
   Values key(Value* row, const Values& so_far) {
-    Value* const n = e_.b.CreateAdd(row, f_->getArg(3));
-    Value* const offset = e_.b.CreateMul(row, e_.index(layout_.block.tile_q));
+    Value* const n = e_.b.CreateAdd(row, f_->getArg(4));
+    Value* const offset = e_.b.CreateMul(row, e_.index(layout_.block.unit));
     Value *const to_weight = e_.at(e_.f32, scores_, offset), *const to_d_score =
                                                                  e_.at(e_.f32, d_scores_, offset);
     Value* const dot = e_.load(type_, to_weight);

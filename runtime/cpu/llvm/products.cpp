@@ -249,7 +249,8 @@ llvm::Function* emit_score_block(Emitter& e, const KernelLayout& layout, const c
   });
   for (int i = 0; i < keys; ++i)
     for (int j = 0; j < vectors; ++j)
-      e.store(sums[static_cast<std::size_t>(i * vectors + j)], e.at(e.f32, scores, i * tile_q + j * kLanes));
+      e.store(sums[static_cast<std::size_t>(i * vectors + j)],
+              e.at(e.f32, scores, i * layout.block.unit + j * kLanes));
   e.b.CreateRetVoid();
   return f;
 }
@@ -260,7 +261,7 @@ llvm::Function* emit_value_block(Emitter& e, const KernelLayout& layout) {
   Value *const weights = f->getArg(0), *const v = f->getArg(1), *const step = f->getArg(2),
                *const output = f->getArg(3), *const rescale = f->getArg(4), *const rows = f->getArg(5),
                *const next = f->getArg(6);
-  const std::int64_t queries = layout.block.pv_queries, tile_q = layout.block.tile_q;
+  const std::int64_t queries = layout.block.pv_queries;
   // Vectors of channels from `first` on.
   const auto chunk = [&](Value* first, std::int64_t vectors, bool fetches) {
     Values sums;
@@ -274,7 +275,7 @@ llvm::Function* emit_value_block(Emitter& e, const KernelLayout& layout) {
     }
     sums = e.loop(e.index(0), rows, 1, sums, [&](Value* n, const Values& carried) {
       Value* const values = e.at(e.f32, e.at(e.f32, v, e.b.CreateMul(n, step)), first);
-      Value* const by_query = e.at(e.f32, weights, e.b.CreateMul(n, e.index(tile_q)));
+      Value* const by_query = e.at(e.f32, weights, e.b.CreateMul(n, e.index(layout.block.unit)));
       Values columns, result;
       for (std::int64_t j = 0; j < vectors; ++j)
         columns.push_back(e.load(e.vector(e.f32), e.at(e.f32, values, j * kLanes)));
@@ -323,7 +324,7 @@ llvm::Function* emit_exact_values(Emitter& e, const KernelLayout& layout) {
       e.store(e.b.CreateFMul(by, e.load(e.vector(e.f32), address)), address);
     });
     e.loop(e.index(0), keys, 1, {}, [&](Value* n, const Values&) {
-      Value* const offset = e.b.CreateAdd(e.b.CreateMul(n, e.index(layout.block.tile_q)), m);
+      Value* const offset = e.b.CreateAdd(e.b.CreateMul(n, e.index(layout.block.unit)), m);
       Value* const weight = e.load(e.f32, e.at(e.f32, weights, offset));
       Value* const kept = e.b.CreateICmpNE(e.as_int(weight), e.bits(e.i32, 0x80000000));
       e.when(kept, [&] {

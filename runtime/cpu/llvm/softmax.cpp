@@ -26,7 +26,7 @@ Value* workspace(Emitter& e, Value* query_tile, std::int64_t offset, Value* quer
 
 // Where weights of the keys n and n + 1 lie as pairs, in rows that have been read.
 Value* pair_row(Emitter& e, const KernelLayout& layout, Value* scores, Value* n) {
-  return e.at(e.f32, scores, e.b.CreateMul(e.b.CreateLShr(n, e.index(1)), e.index(layout.block.tile_q)));
+  return e.at(e.f32, scores, e.b.CreateMul(e.b.CreateLShr(n, e.index(1)), e.index(layout.block.unit)));
 }
 
 // Weights of keys that fill up a block are 0, as pairs.
@@ -51,11 +51,11 @@ class ScoreEmitter {
         softmax_(kernel.normalize == ir::Normalize::softmax) {
     static constexpr const char* names[] = {"scores_full", "scores_partial", "context_full",
                                             "context_partial"};
-    f_ = e.function(names[kind], e.b.getVoidTy(), {e.ptr, e.ptr, e.i64, e.i64, e.i64});
+    f_ = e.function(names[kind], e.b.getVoidTy(), {e.ptr, e.ptr, e.i64, e.i64, e.i64, e.i64});
     query_tile_ = f_->getArg(0);
     key_tile_ = f_->getArg(1);
     query_ = f_->getArg(2);
-    skipped_ = f_->getArg(3);
+    skipped_ = f_->getArg(4);
     const ir::Module& m = keys_.form.module;
     core_ = keys_.form.core_is_score ? NodeId{} : m.root(Root::score);
     if (partial_ && keys_.has_mask) mask_ = m.root(Root::mask);
@@ -63,8 +63,8 @@ class ScoreEmitter {
 
   llvm::Function* run() {
     places_.emplace(e_, layout_, key_tile_, context_);
-    scores_ = workspace(e_, query_tile_, layout_.scores, query_);
-    Value* const count = f_->getArg(4);
+    scores_ = workspace(e_, query_tile_, layout_.scores, f_->getArg(3));
+    Value* const count = f_->getArg(5);
     const NodeId roots[] = {core_, mask_, factor(), slope()};
     expressions_.emplace(e_, kernel_, keys_, query_tile_, roots);
     queries_ = query_vectors(e_, layout_, query_tile_, query_);
@@ -117,7 +117,7 @@ class ScoreEmitter {
   // The score of a key, stored; returns it.
   Value* key(Value* row) {
     Value* const n = e_.b.CreateAdd(row, skipped_);
-    Value* const address = e_.at(e_.f32, scores_, e_.b.CreateMul(row, e_.index(layout_.block.tile_q)));
+    Value* const address = e_.at(e_.f32, scores_, e_.b.CreateMul(row, e_.index(layout_.block.unit)));
     Value* const stored = e_.load(e_.vector(e_.f32), address);
     Value* product = stored;
     if (kernel_.key_l2norm) {
@@ -192,8 +192,9 @@ llvm::Function* emit_scores(Emitter& e, const KernelLayout& layout, const emit::
 
 llvm::Function* emit_weights(Emitter& e, const KernelLayout& layout, bool exact) {
   llvm::Function* const f =
-      e.function(exact ? "exact_weights" : "weights", e.b.getVoidTy(), {e.ptr, e.i64, e.i64});
-  Value *const query_tile = f->getArg(0), *const query = f->getArg(1), *const keys = f->getArg(2);
+      e.function(exact ? "exact_weights" : "weights", e.b.getVoidTy(), {e.ptr, e.i64, e.i64, e.i64});
+  Value *const query_tile = f->getArg(0), *const query = f->getArg(1), *const column = f->getArg(2),
+               *const keys = f->getArg(3);
   llvm::Type* const type = e.vector(e.f32);
   const auto array = [&](std::int64_t offset) { return workspace(e, query_tile, offset, query); };
   Value* const before = e.load(type, array(layout.maximum));
@@ -208,11 +209,11 @@ llvm::Function* emit_weights(Emitter& e, const KernelLayout& layout, bool exact)
   e.store(rescale, array(layout.rescale));
 
   // Rows up to the next multiple are there to be written over.
-  const std::int64_t tile_q = layout.block.tile_q;
-  Value* const scores = array(layout.scores);
+  const std::int64_t unit = layout.block.unit;
+  Value* const scores = workspace(e, query_tile, layout.scores, column);
   Value* const whole = e.round_up(keys, kUnroll);
   e.loop_if_any(keys, whole, 1, {}, [&](Value* n, const Values&) {
-    e.store(minus_infinity, e.at(e.f32, scores, e.b.CreateMul(n, e.index(tile_q))));
+    e.store(minus_infinity, e.at(e.f32, scores, e.b.CreateMul(n, e.index(unit))));
     return Values{};
   });
   Values sums(static_cast<std::size_t>(kUnroll), e.number(type, 0));
@@ -220,9 +221,9 @@ llvm::Function* emit_weights(Emitter& e, const KernelLayout& layout, bool exact)
   const bool pairs = layout.block.per_word == 2;
   sums = e.loop_if_any(e.index(0), whole, kUnroll, sums, [&](Value* n, const Values& so_far) {
     Values next, weights;
-    Value* const row = e.at(e.f32, scores, e.b.CreateMul(n, e.index(tile_q)));
+    Value* const row = e.at(e.f32, scores, e.b.CreateMul(n, e.index(unit)));
     for (std::int64_t i = 0; i < kUnroll; ++i) {
-      Value* const address = e.at(e.f32, row, i * tile_q);
+      Value* const address = e.at(e.f32, row, i * unit);
       Value* const x = e.load(type, address);
       Value* weight = exp_of_weight(e, e.b.CreateFSub(x, base));
       if (exact)
@@ -242,16 +243,16 @@ llvm::Function* emit_weights(Emitter& e, const KernelLayout& layout, bool exact)
 }
 
 llvm::Function* emit_weight_pairs(Emitter& e, const KernelLayout& layout) {
-  llvm::Function* const f = e.function("weight_pairs", e.b.getVoidTy(), {e.ptr, e.i64, e.i64});
-  Value* const keys = f->getArg(2);
-  Value* const weights = workspace(e, f->getArg(0), layout.scores, f->getArg(1));
+  llvm::Function* const f = e.function("weight_pairs", e.b.getVoidTy(), {e.ptr, e.i64, e.i64, e.i64});
+  Value* const keys = f->getArg(3);
+  Value* const weights = workspace(e, f->getArg(0), layout.scores, f->getArg(2));
   llvm::Type* const type = e.vector(e.f32);
-  const std::int64_t tile_q = layout.block.tile_q;
+  const std::int64_t unit = layout.block.unit;
   e.loop_if_any(e.index(0), keys, 2, {}, [&](Value* n, const Values&) {
-    Value* const row = e.at(e.f32, weights, e.b.CreateMul(n, e.index(tile_q)));
+    Value* const row = e.at(e.f32, weights, e.b.CreateMul(n, e.index(unit)));
     // A key that is alone has no weight beside it.
     Value* const alone = e.b.CreateICmpEQ(e.b.CreateAdd(n, e.index(1)), keys);
-    Value* const second = e.b.CreateSelect(alone, e.number(type, 0), e.load(type, e.at(e.f32, row, tile_q)));
+    Value* const second = e.b.CreateSelect(alone, e.number(type, 0), e.load(type, e.at(e.f32, row, unit)));
     e.store(pairs_of(e, e.load(type, row), second), pair_row(e, layout, weights, n));
     return Values{};
   });

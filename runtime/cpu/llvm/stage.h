@@ -136,12 +136,12 @@ class Stage {
     const std::int64_t at_once = kLanes * layout_.block.qk_vectors;
     e_.loop(e_.index(0), e_.index(layout_.block.unit), at_once, {}, [&](Value* block, const Values&) {
       Value* const query = e_.b.CreateAdd(unit, block);
-      Value* const to = workspace(products, query);
+      Value* const to = workspace(products, block);
       Value* const from = workspace(packed, query);
       e_.loop(e_.index(0), keys, layout_.block.qk_keys, {}, [&](Value* n, const Values&) {
         e_.b.CreateCall(score_block, {e_.at(e_.f32, k, e_.b.CreateMul(n, k_step)), k_step,
                                       e_.b.CreateSub(e_.b.CreateSub(keys, e_.index(1)), n), from,
-                                      e_.at(e_.f32, to, e_.b.CreateMul(n, e_.index(layout_.block.tile_q)))});
+                                      e_.at(e_.f32, to, e_.b.CreateMul(n, e_.index(layout_.block.unit)))});
         return Values{};
       });
       return Values{};

@@ -65,7 +65,7 @@ llvm::Function* emit_query_sums(Emitter& e, const KernelLayout& layout) {
     add_block(
         e, block, [&](Value* n) { return e.at(e.f32, e.at(e.f32, k, e.b.CreateMul(n, step)), first); },
         [&](Value* n, std::size_t i) {
-          return e.at(e.f32, e.at(e.f32, d_scores, e.b.CreateMul(n, e.index(layout.block.tile_q))),
+          return e.at(e.f32, e.at(e.f32, d_scores, e.b.CreateMul(n, e.index(layout.block.unit))),
                       static_cast<std::int64_t>(i));
         },
         [&](Value* n) {
@@ -92,7 +92,7 @@ llvm::Function* emit_key_sums(Emitter& e, const KernelLayout& layout, const char
         e, block,
         [&](Value* q) { return e.at(e.f32, e.at(e.f32, rows, e.b.CreateMul(q, e.index(width))), first); },
         [&](Value* q, std::size_t i) {
-          return e.at(e.f32, e.at(e.f32, weights, q), static_cast<std::int64_t>(i) * layout.block.tile_q);
+          return e.at(e.f32, e.at(e.f32, weights, q), static_cast<std::int64_t>(i) * layout.block.unit);
         });
   });
   e.b.CreateRetVoid();
@@ -129,7 +129,7 @@ llvm::Function* emit_exact_sums(Emitter& e, const KernelLayout& layout) {
     Value* const d_out = of_query(layout.d_out_rows, layout.channels);
     Value* const d_query = of_query(layout.output, layout.head_channels);
     e.loop(e.index(0), keys, 1, {}, [&](Value* n, const Values&) {
-      Value* const offset = e.b.CreateAdd(e.b.CreateMul(n, e.index(layout.block.tile_q)), m);
+      Value* const offset = e.b.CreateAdd(e.b.CreateMul(n, e.index(layout.block.unit)), m);
       Value* const weight = e.load(e.f32, e.at(e.f32, weights, offset));
       e.when(e.b.CreateICmpNE(e.as_int(weight), e.bits(e.i32, 0x80000000)), [&] {
         Value* const d_score = e.load(e.f32, e.at(e.f32, d_scores, offset));

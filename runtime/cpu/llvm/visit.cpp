@@ -38,13 +38,14 @@ class Visit : Stage {
         score_blocks(score_block, layout_.queries, layout_.scores, unit, from, k_step, count);
         Value* const end = least(e_.b.CreateAdd(unit, e_.index(layout_.block.unit)), queries);
         e_.loop(unit, end, kLanes, {}, [&](Value* query, const Values&) {
-          choose(kind, scores, {query_tile_, key_tile, query, first, count});
-          if (weights != nullptr) e_.b.CreateCall(weights, {query_tile_, query, count});
+          Value* const column = e_.b.CreateSub(query, unit);
+          choose(kind, scores, {query_tile_, key_tile, query, column, first, count});
+          if (weights != nullptr) e_.b.CreateCall(weights, {query_tile_, query, column, count});
           return Values{};
         });
         Value* const values = e_.at(e_.f32, v, e_.b.CreateMul(in_words(first), v_step));
         if (o.exact)
-          e_.b.CreateCall(add_values, {workspace(layout_.scores, unit), values, v_step, output_of(unit),
+          e_.b.CreateCall(add_values, {workspace(layout_.scores), values, v_step, output_of(unit),
                                        workspace(layout_.rescale, unit), count, e_.b.CreateSub(end, unit)});
         else
           value_blocks(add_values, key_tile, values, v_step, count, unit, end);
@@ -76,7 +77,8 @@ class Visit : Stage {
       Value* const of_keys = e_.b.CreateICmpSLT(offset, k_bytes);
       Value* const next = e_.b.CreateSelect(of_keys, e_.at(e_.i8, next_k, offset),
                                             e_.at(e_.i8, next_v, e_.b.CreateSub(offset, k_bytes)));
-      e_.b.CreateCall(value_block, {workspace(layout_.scores, query), v, v_step, output_of(query),
+      Value* const column = e_.b.CreateSub(query, first);
+      e_.b.CreateCall(value_block, {workspace(layout_.scores, column), v, v_step, output_of(query),
                                     workspace(layout_.rescale, query), rows, next});
       return Values{};
     });
