@@ -82,7 +82,7 @@ TEST_CASE("gallery on the CPU") {
       check_values(*job.host, runs(job), *problem, others);
     }
   }
-  MESSAGE("\n", table.text);
+  MESSAGE("\n", table.text());
 }
 
 namespace {

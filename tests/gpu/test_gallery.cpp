@@ -5,6 +5,7 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
+#include <atomic>
 #include <cstdlib>
 
 #include "runtime/kernel_impl.h"
@@ -43,13 +44,13 @@ TEST_CASE("gallery on the GPU") {
     }
   compile_all(jobs);
   ErrorTable table;
-  std::mt19937 random(17), more(18);
-  for (const Job& job : jobs) {
+  check_each(jobs.size(), [&](std::size_t n) {
+    const Job& job = jobs[n];
+    std::mt19937 random(static_cast<unsigned>(n)), more(static_cast<unsigned>(n + jobs.size()));
     CAPTURE(job.name);
     CAPTURE(job.options.kernel);
     CAPTURE(std::string(name_of(job.options.dtype)));
-    CHECK_MESSAGE(job.tested.has_value(), job.error);
-    if (!job.tested) continue;
+    REQUIRE_MESSAGE(job.tested.has_value(), job.error);
     const bool large_tiles = job.options.kernel == "hopper" || job.options.kernel == "mma";
     for (const std::int64_t tokens : {30, job.options.kernel == "hopper" ? 450 : 200}) {
       std::string why;
@@ -63,8 +64,8 @@ TEST_CASE("gallery on the GPU") {
       poison(*problem, random);
       check_values(*context, job, *problem, nullptr, others);
     }
-  }
-  MESSAGE("\n", table.text);
+  });
+  MESSAGE("\n", table.text());
 }
 
 TEST_CASE("random specs on the GPU") {
@@ -88,32 +89,31 @@ TEST_CASE("random specs on the GPU") {
     jobs.push_back(device_job(text.mask_only, mask, mask_dtype, kernel(mask, mask_dtype)));
   }
   compile_all(jobs);
-  std::mt19937 random(19), more(20);
-  unsigned without_problem = 0;
-  for (std::size_t i = 0; i < jobs.size(); ++i) {
+  std::atomic<unsigned> without_problem = 0;
+  check_each(jobs.size(), [&](std::size_t i) {
     const Job& job = jobs[i];
+    std::mt19937 random(static_cast<unsigned>(i)), more(static_cast<unsigned>(i + jobs.size()));
     const std::size_t seed = i / 2 + 1;
     CAPTURE(seed);
     CAPTURE(job.name);
     CAPTURE(std::string(name_of(job.options.dtype)));
-    CHECK_MESSAGE(job.tested.has_value(), job.error);
-    if (!job.tested) continue;
+    REQUIRE_MESSAGE(job.tested.has_value(), job.error);
     std::optional<Problem> problem = random_problem(*job.host, random, {.tokens = 80});
     if (!problem) {
       ++without_problem;
-      continue;
+      return;
     }
     if (i % 2 == 1) {
       check_mask(*context, job, *problem, i % 4 == 1 ? Tiles::planned : Tiles::planned_in_run);
-      continue;
+      return;
     }
     const MoreProblems others = more_of(*job.host, more, 80);
     check_values(*context, job, *problem, nullptr, others);
     poison(*problem, random);
     check_values(*context, job, *problem, nullptr, others);
-  }
-  MESSAGE(jobs.size(), " kernels of ", count, " random specs; no problem found for ", without_problem);
-  CHECK(without_problem * 20 < jobs.size());
+  });
+  MESSAGE(jobs.size(), " kernels of ", count, " random specs; no problem found for ", without_problem.load());
+  CHECK(without_problem.load() * 20 < jobs.size());
 }
 
 }  // namespace vicinal::testing

@@ -58,8 +58,9 @@ TEST_CASE("the Hopper kernel at every head dim") {
     jobs.push_back(job_of(kSkipped, DType::bf16, head, value));
   compile_all(jobs);
   ErrorTable table;
-  std::mt19937 random(3);
-  for (const Job& job : jobs) {
+  check_each(jobs.size(), [&](std::size_t i) {
+    const Job& job = jobs[i];
+    std::mt19937 random(static_cast<unsigned>(i));
     CAPTURE(job.name);
     REQUIRE_MESSAGE(job.tested.has_value(), job.error);
     CHECK(job.tested->info().path == "cuda/hopper");
@@ -67,8 +68,8 @@ TEST_CASE("the Hopper kernel at every head dim") {
     check_values(*context, job, problem, &table);
     poison(problem, random);
     check_values(*context, job, problem, nullptr);
-  }
-  MESSAGE("\n", table.text);
+  });
+  MESSAGE("\n", table.text());
 }
 
 TEST_CASE("the Hopper kernel at lengths around its tiles") {
@@ -80,8 +81,9 @@ TEST_CASE("the Hopper kernel at lengths around its tiles") {
     jobs.push_back(job_of(text, DType::f16, 128, 128));
   }
   compile_all(jobs);
-  std::mt19937 random(4);
-  for (const Job& job : jobs) {
+  check_each(jobs.size(), [&](std::size_t n) {
+    const Job& job = jobs[n];
+    std::mt19937 random(static_cast<unsigned>(n));
     CAPTURE(job.name);
     REQUIRE_MESSAGE(job.tested.has_value(), job.error);
     const bool windowed = job.spec.name() == "window";
@@ -95,13 +97,13 @@ TEST_CASE("the Hopper kernel at lengths around its tiles") {
         poison(problem, random);
         check_values(*context, job, problem, nullptr);
       }
-    if (windowed) continue;
+    if (windowed) return;
     for (const auto& [queries, keys] : {std::pair(1, 1), {1, 700}, {300, 5}, {193, 81}, {64, 0}}) {
       CAPTURE(queries);
       CAPTURE(keys);
       check_values(*context, job, problem_of(job, shape_of(job, queries, keys)), nullptr);
     }
-  }
+  });
 }
 
 TEST_CASE("the Hopper kernel over grids of several axes") {
@@ -149,9 +151,9 @@ TEST_CASE("the Hopper kernel over grids of several axes") {
   // The second of each in another schedule.
   for (std::size_t i = 1; i < jobs.size(); i += 2) jobs[i].options.schedule = 1 + static_cast<int>(i / 2 % 3);
   compile_all(jobs);
-  std::mt19937 random(5);
-  for (std::size_t i = 0; i < jobs.size(); ++i) {
+  check_each(jobs.size(), [&](std::size_t i) {
     const Job& job = jobs[i];
+    std::mt19937 random(static_cast<unsigned>(i));
     CAPTURE(job.name);
     CAPTURE(job.options.schedule);
     REQUIRE_MESSAGE(job.tested.has_value(), job.error);
@@ -166,7 +168,7 @@ TEST_CASE("the Hopper kernel over grids of several axes") {
       poison(problem, random);
       check_values(*context, job, problem, nullptr);
     }
-  }
+  });
 }
 
 TEST_CASE("tensors that the copy engine cannot take go to the tensor-core kernel") {

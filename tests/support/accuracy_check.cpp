@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <cmath>
-#include <mutex>
 
 #include "runtime/cpu/interpreter.h"
 #include "runtime/host/parallel.h"
@@ -90,14 +89,19 @@ void Errors::add(double got, double want, double by_plain, DType dtype) {
   if (off - room > excess) error = off, two_ulp = room, excess = off - room;
 }
 
-ErrorTable::ErrorTable()
-    : text(fmt::format("{:44} {:9} {:4} {:>10} {:>10} {:>10} {:>10}\n", "spec", "kernel", "type", "max error",
-                       "allowed", "lse error", "allowed")) {}
-
 void ErrorTable::add(const std::string& spec, const std::string& kernel, DType dtype, const Errors& out,
                      const Errors& lse) {
-  text += fmt::format("{:44} {:9} {:4} {:10.2e} {:10.2e} {:10.2e} {:10.2e}\n", spec, kernel, name_of(dtype),
-                      out.error, out.allowed(), lse.error, lse.allowed());
+  std::string line = fmt::format("{:44} {:9} {:4} {:10.2e} {:10.2e} {:10.2e} {:10.2e}\n", spec, kernel,
+                                 name_of(dtype), out.error, out.allowed(), lse.error, lse.allowed());
+  const std::scoped_lock lock(mutex_);
+  lines_.insert(std::move(line));
+}
+
+std::string ErrorTable::text() const {
+  std::string text = fmt::format("{:44} {:9} {:4} {:>10} {:>10} {:>10} {:>10}\n", "spec", "kernel", "type",
+                                 "max error", "allowed", "lse error", "allowed");
+  for (const std::string& line : lines_) text += line;
+  return text;
 }
 
 ProblemShape shape_of(const Job& job, std::int64_t queries, std::int64_t keys, Layout layout) {

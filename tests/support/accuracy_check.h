@@ -4,8 +4,10 @@
 
 #include <functional>
 #include <limits>
+#include <mutex>
 #include <optional>
 #include <random>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -24,11 +26,16 @@ struct Errors {
   bool pass() const { return excess <= 2 * plain; }
 };
 
-struct ErrorTable {
-  std::string text;
-  ErrorTable();
+// A line for each, by name; several threads may add at once.
+class ErrorTable {
+ public:
   void add(const std::string& spec, const std::string& kernel, DType dtype, const Errors& out,
            const Errors& lse);
+  std::string text() const;
+
+ private:
+  std::mutex mutex_;
+  std::multiset<std::string> lines_;
 };
 
 // Computes a problem on the backend under test, and leaves out and lse in the problem's own memory.

@@ -5,6 +5,7 @@
 
 #include "compiler/emit/cuda/kernel_choice.h"
 #include "runtime/cuda/device_info.h"
+#include "runtime/host/parallel.h"
 #include "runtime/kernel_impl.h"
 
 namespace vicinal::testing {
@@ -21,6 +22,18 @@ std::optional<cuda::Context> context_or_skip() {
 
 bool is_hopper(const cuda::Context& context) {
   return cuda::device_info(context.api(), context.device()).value().capability() == 90;
+}
+
+void check_each(std::size_t count, const std::function<void(std::size_t)>& check) {
+  host::parallel_for(static_cast<std::int64_t>(count), host::default_threads(), [&](std::int64_t n) {
+    try {
+      check(static_cast<std::size_t>(n));
+    } catch (const doctest::detail::TestFailureException&) {
+      // It has been counted.
+    } catch (const std::exception& error) {
+      FAIL_CHECK(error.what());
+    }
+  });
 }
 
 Job device_job(const std::string& name, const Spec& spec, DType dtype, const std::string& kernel,

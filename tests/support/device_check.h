@@ -1,6 +1,7 @@
 // Kernels on a device, held against the interpreter.
 #pragma once
 
+#include <functional>
 #include <optional>
 
 #include "tests/support/accuracy_check.h"
@@ -13,6 +14,10 @@ namespace vicinal::testing {
 std::optional<cuda::Context> context_or_skip();
 // Whether it runs the kernels of sm_90a.
 bool is_hopper(const cuda::Context& context);
+
+// check(n) for n in [0, count), on all processors, since the interpreter takes its time. What REQUIRE stops
+// is the one check.
+void check_each(std::size_t count, const std::function<void(std::size_t)>& check);
 
 // For one of the device's kernels.
 Job device_job(const std::string& name, const Spec& spec, DType dtype, const std::string& kernel,

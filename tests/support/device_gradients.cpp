@@ -34,18 +34,6 @@ std::vector<CompiledGradients> compile_all(const std::vector<GradientJob>& jobs)
   return compiled;
 }
 
-void check_each(std::size_t count, const std::function<void(std::size_t)>& check) {
-  host::parallel_for(static_cast<std::int64_t>(count), host::default_threads(), [&](std::int64_t n) {
-    try {
-      check(static_cast<std::size_t>(n));
-    } catch (const doctest::detail::TestFailureException&) {
-      // It has been counted.
-    } catch (const std::exception& error) {
-      FAIL_CHECK(error.what());
-    }
-  });
-}
-
 void check_gradients(const cuda::Context& context, const CompiledGradients& kernel, Problem problem,
                      std::mt19937& random) {
   GradientCase c = gradient_case(*kernel.host, std::move(problem), random);

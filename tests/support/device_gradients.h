@@ -1,8 +1,6 @@
 // Gradients and tangents on the device, of kernels that are compiled for it and for the interpreter.
 #pragma once
 
-#include <functional>
-
 #include "runtime/cuda/device_memory.h"
 #include "tests/support/device_check.h"
 #include "tests/support/kernel_gradients.h"
@@ -133,10 +131,6 @@ struct CompiledGradients {
 CompiledGradients compile_both(const GradientJob& job);
 // NVRTC takes most of the time, so all kernels are compiled first, on all processors.
 std::vector<CompiledGradients> compile_all(const std::vector<GradientJob>& jobs);
-
-// check(n) for n in [0, count), on all processors, since the interpreter takes its time. What REQUIRE stops
-// is the one check.
-void check_each(std::size_t count, const std::function<void(std::size_t)>& check);
 
 // With and without lists of tiles; the same bits twice, where the kernel promises that.
 void check_gradients(const cuda::Context& context, const CompiledGradients& kernel, Problem problem,
