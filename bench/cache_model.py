@@ -19,19 +19,23 @@ from collections import OrderedDict
 
 
 def seen_from(extent: int, window: int, stride: int, x: int) -> tuple[int, int]:
-    """The keys that query x sees along an axis without dilation: neighborhood() of templates/vicinal/geometry.cuh."""
+    """The keys that query x sees along an axis, of its dilation group: neighborhood() of templates/vicinal/geometry.cuh."""
     leader = min(x // stride * stride + (stride // 2 if stride > 1 else 0), extent - 1)
     begin = min(max(leader - window // 2, 0), extent - window)
     return begin, begin + window
 
 
-def tiles_seeing(extent: int, window: int, stride: int, keys: int, queries: int) -> list[range]:
-    """Tiles of queries by tile of keys, along an axis."""
-    ranges = [seen_from(extent, window, stride, x) for x in range(extent)]
+def tiles_seeing(extent: int, window: int, stride: int, dilation: int, keys: int, queries: int) -> list[range]:
+    """Tiles of queries by tile of keys, along an axis; tiles are numbered group by group."""
+    whole = -(-extent // dilation)  # tokens of the first groups, and as many tiles as they have for every group
     found = []
-    for first in range(0, extent, keys):
-        see = [x for x, (begin, end) in enumerate(ranges) if begin < first + keys and end > first]
-        found.append(range(see[0] // queries, see[-1] // queries + 1))
+    for group in range(dilation):
+        tokens = len(range(group, extent, dilation))
+        ranges = [seen_from(tokens, window, stride, x) for x in range(tokens)]
+        first_tile = group * -(-whole // queries)
+        for first in range(0, whole, keys):
+            see = [x for x, (begin, end) in enumerate(ranges) if begin < first + keys and end > first]
+            found.append(range(first_tile + see[0] // queries, first_tile + see[-1] // queries + 1) if see else range(0))
     return found
 
 
@@ -65,7 +69,10 @@ def misses(seen: list[list[range]], last: int, forward: bool, section: int, head
             if item is None:
                 continue
             walks[block] = walk(*item)
-            tile = next(walks[block])
+            tile = next(walks[block], None)
+            if tile is None:  # keys that nobody sees
+                heapq.heappush(ready, (now, block))
+                continue
         steps += 1
         if tile in cached:
             cached.move_to_end(tile)
@@ -84,6 +91,7 @@ def main() -> None:
     parser.add_argument("--grid", type=numbers, required=True, help="tokens along each axis")
     parser.add_argument("--window", type=numbers, required=True)
     parser.add_argument("--stride", type=numbers, help="default: 1")
+    parser.add_argument("--dilation", type=numbers, help="default: 1")
     parser.add_argument("--keys", type=numbers, required=True, help="a tile's keys along each axis")
     parser.add_argument("--queries", type=numbers, required=True, help="a tile's queries along each axis")
     parser.add_argument("--heads", type=int, default=4, help="of keys; even")
@@ -91,8 +99,9 @@ def main() -> None:
     parser.add_argument("--tile-kib", type=float, default=64.5, help="what a step touches")
     parser.add_argument("--cache-mib", type=float, default=36, help="what stays of the L2 cache, both halves holding some twice")
     options = parser.parse_args()
-    stride = options.stride or [1] * len(options.grid)
-    seen = [tiles_seeing(*axis) for axis in zip(options.grid, options.window, stride, options.keys, options.queries)]
+    ones = [1] * len(options.grid)
+    axes = zip(options.grid, options.window, options.stride or ones, options.dilation or ones, options.keys, options.queries)
+    seen = [tiles_seeing(*axis) for axis in axes]
     room = int(options.cache_mib * 1024 / options.tile_kib)
     print("| axis taken last | walk from | heads at a time | misses |\n| --- | --- | --- | --- |")
     for last, forward, section in itertools.product(range(len(seen)), (True, False), (1, 2)):

@@ -117,13 +117,15 @@ std::int64_t section(const Problem& p, bool in_turn) {
   return std::clamp<std::int64_t>(heads, 1, std::max<std::int64_t>(p.batch * p.kv_heads, 1));
 }
 
-// The axis of which windows see the least: of neighbours along the others more queries are the same.
+// The axis of which windows see the least: of neighbours along the others more queries are the same. Of a
+// dilated axis one group's tokens at most, whose tiles are numbered together.
 std::int64_t slowest_axis(const Problem& p) {
   const auto seen = [&](std::size_t i) {
     const Problem::AxisShape& axis = p.axes[i];
-    if (axis.window == 0) return 1.0;
-    // Of the tokens of a dilation group.
-    return static_cast<double>(axis.window * axis.dilation) / static_cast<double>(p.q_axis[i].extent);
+    const auto extent = static_cast<double>(p.q_axis[i].extent);
+    return (axis.window == 0 ? extent / static_cast<double>(axis.dilation)
+                             : static_cast<double>(axis.window)) /
+           extent;
   };
   std::size_t slowest = 0;
   for (std::size_t i = 1; i < p.axes.size(); ++i)
