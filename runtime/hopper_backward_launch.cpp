@@ -122,10 +122,9 @@ std::int64_t section(const Problem& p, bool in_turn) {
 std::int64_t slowest_axis(const Problem& p) {
   const auto seen = [&](std::size_t i) {
     const Problem::AxisShape& axis = p.axes[i];
-    const auto extent = static_cast<double>(p.q_axis[i].extent);
-    return (axis.window == 0 ? extent / static_cast<double>(axis.dilation)
-                             : static_cast<double>(axis.window)) /
-           extent;
+    const auto extent = static_cast<double>(p.q_axis[i].extent),
+               group = extent / static_cast<double>(axis.dilation);
+    return (axis.window == 0 ? group : static_cast<double>(axis.window)) / extent;
   };
   std::size_t slowest = 0;
   for (std::size_t i = 1; i < p.axes.size(); ++i)
