@@ -6,10 +6,11 @@
 
 namespace vicinal::cpu {
 
-// void (QueryTile*, KeyTile*, i64 query, i64 first, i64 keys): of sixteen queries and keys of the tile, from
-// `first` on, turns scaled dot products into weights and <dO, V> into gradients of the scaled dot products;
-// adds to totals and gradients of what is captured. In exact code a weight of -0 says that the key is not
-// kept, and a gradient of -0 that the score does not depend on the product.
+// void (QueryTile*, KeyTile*, i64 query, i64 column, i64 first, i64 keys): of sixteen queries, from the
+// unit's `column` on, and keys of the tile, from `first` on, turns scaled dot products into weights and <dO,
+// V> into gradients of the scaled dot products; adds to totals and gradients of what is captured. In exact
+// code a weight of -0 says that the key is not kept, and a gradient of -0 that the score does not depend on
+// the product.
 llvm::Function* emit_pair_gradients(Emitter& e, const KernelLayout& layout, const emit::CpuKernel& kernel,
                                     KeyTileKind kind);
 
