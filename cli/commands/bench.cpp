@@ -38,7 +38,7 @@ Result<double> milliseconds(F f) {
 
 class Bench {
  public:
-  Bench(const Globals& globals, const Options& options) : globals_(globals), options_(options) {}
+  explicit Bench(const Options& options) : options_(options) {}
 
   Result<int> run(const Spec& spec) {
     VICINAL_TRY(HostProblem problem, make_problem(spec, options_.problem));
@@ -421,7 +421,6 @@ class Bench {
   // Rows are of hundreds of launches each, and only asked for where those are short.
   static constexpr int kRowRepeat = 9;
 
-  const Globals& globals_;
   const Options& options_;
   ordered_json json_;
 };
@@ -457,7 +456,7 @@ void add_bench(CLI::App& app, Globals& globals) {
   command->callback([options, &globals] {
     globals.action = [options, &globals] {
       return with_spec(globals, options->problem.spec,
-                       [&](const Spec& spec) { return Bench(globals, *options).run(spec); });
+                       [&](const Spec& spec) { return Bench(*options).run(spec); });
     };
   });
 }

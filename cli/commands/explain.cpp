@@ -70,7 +70,7 @@ int explain_score(const Spec& spec) {
 
 class MaskExplainer {
  public:
-  MaskExplainer(const Globals& globals, const Options& options) : globals_(globals), options_(options) {}
+  explicit MaskExplainer(const Options& options) : options_(options) {}
 
   Result<int> run(const Spec& spec) {
     if (!options_.png.empty()) VICINAL_TRY_VOID(check_output(options_.png, /*force=*/true));
@@ -173,7 +173,6 @@ class MaskExplainer {
     return int{kOk};
   }
 
-  const Globals& globals_;
   const Options& options_;
   std::string heading_;  // printed with a result, not with an error
 };
@@ -201,7 +200,7 @@ int explain(const Globals& globals, const Options& options) {
                                         .head = options.head,
                                         .transposed = options.transposed,
                                         .json = options.json})
-                 : MaskExplainer(globals, options).run(spec);
+                 : MaskExplainer(options).run(spec);
   });
 }
 

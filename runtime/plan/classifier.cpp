@@ -21,7 +21,6 @@ std::optional<analysis::BoxProgram> program(const ir::Module* module) {
 
 MaskPrograms::MaskPrograms(const Masks& masks, const runtime::Problem& problem, unsigned threads)
     : module_(*masks.grid),
-      problem_(problem),
       grid_(program(masks.grid)),
       context_(program(masks.context)),
       launch_([&problem](const ir::Symbol& s) { return runtime::launch_value(problem, s); }) {

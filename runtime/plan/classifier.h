@@ -33,7 +33,6 @@ class MaskPrograms {
  private:
   friend class Classifier;
   const ir::Module& module_;
-  const runtime::Problem& problem_;
   std::optional<analysis::BoxProgram> grid_, context_;  // none: always true
   std::unique_ptr<const CapturedRanges> captured_;
   ir::SymbolLookup launch_;

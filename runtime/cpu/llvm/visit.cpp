@@ -33,7 +33,7 @@ class Visit : Stage {
 
     e_.loop(e_.index(0), queries, layout_.block.unit, {}, [&](Value* unit, const Values&) {
       const auto [first, count] = keys_of_unit(key_tile, unit, kind, keys);
-      e_.when(e_.b.CreateICmpSGT(count, e_.index(0)), [&, first = first, count = count] {
+      e_.when(e_.b.CreateICmpSGT(count, e_.index(0)), [&] {
         Value* const from = e_.at(e_.f32, k, e_.b.CreateMul(first, k_step));
         score_blocks(score_block, layout_.queries, layout_.scores, unit, from, k_step, count);
         Value* const end = least(e_.b.CreateAdd(unit, e_.index(layout_.block.unit)), queries);
